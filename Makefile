@@ -1,0 +1,84 @@
+# Two commands for a newcomer: `make run` and `make test`. Both set up everything they need in .venv.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check -q
+CORE := $(wildcard nadofast/*.pyx nadofast/*.pxd)
+
+# Arguments of `make run`, for example: make run CYCLES=6 SEED=7 SIZE_USD=150
+CYCLES ?= 4
+SEED ?= 1
+SIZE_USD ?= 150
+# Arguments of `make long`: SUITE is a pytest -k expression, SEEDS a range of seeds.
+SUITE ?= long
+SEEDS ?= 0:20
+
+.PHONY: help run test bench lint types build long clean format
+
+help:
+	@echo "make run     trade cycles on the embedded exchange  (CYCLES=$(CYCLES) SEED=$(SEED) SIZE_USD=$(SIZE_USD))"
+	@echo "make test    every test"
+	@echo "make bench   regression gates on speed"
+	@echo "make lint    ruff;  make format  applies it"
+	@echo "make types   mypy --strict"
+	@echo "make build   wheel and sdist in dist/"
+	@echo "make long    longer campaigns  (SUITE=$(SUITE) SEEDS=$(SEEDS))"
+	@echo "make clean   removes everything that was made"
+
+# The interpreter is looked for once, and only when a virtual environment has to be made.
+$(BIN)/python:
+	@for p in "$${PYTHON:-}" python3.11 python3.12 python3.13 python3; do \
+	  [ -n "$$p" ] && command -v "$$p" >/dev/null || continue; \
+	  if "$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then \
+	    echo "== making $(VENV) with $$("$$p" --version)"; "$$p" -m venv $(VENV); exit 0; fi; \
+	done; echo "Python 3.11 or newer is needed (set PYTHON=/path/to/python)" >&2; exit 1
+
+$(VENV)/.toolchain: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "== installing the build tools"
+	@$(PIP) install -c constraints.txt setuptools wheel Cython picows
+	@touch $@
+
+$(VENV)/.run: $(VENV)/.toolchain setup.py $(CORE)
+	@echo "== installing dependencies and compiling nadofast (about a minute the first time)"
+	@$(PIP) install -c constraints.txt --no-build-isolation -e '.[bot,sim]'
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.run
+	@echo "== installing test and lint tools"
+	@$(PIP) install -c constraints.txt --no-build-isolation -e '.[dev]'
+	@touch $@
+
+run: $(VENV)/.run
+	@$(BIN)/python -m bot run --cycles $(CYCLES) --seed $(SEED) --size-usd $(SIZE_USD)
+
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest -q --durations=8
+
+bench: $(VENV)/.dev
+	$(BIN)/python -m pytest bench/ --benchmark-only -q
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(VENV)/.dev
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+
+types: $(VENV)/.dev
+	$(BIN)/mypy
+
+build: $(VENV)/.dev
+	$(BIN)/python -m build --no-isolation --outdir dist .
+
+long: $(VENV)/.dev
+	NADOFAST_SEEDS=$(SEEDS) $(BIN)/python -m pytest -m long -k "$(SUITE)" -s --durations=0
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks state runs
+	rm -f nadofast/*.so nadofast/*.c .coverage*
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,124 @@
+"""Commands. A refusal is one line on stderr and an exit code; nothing starts before the input is sound."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+import uvloop
+
+from . import app as application
+from .config import Effective, SettingsError, load
+from .credentials import key_from_environment
+from .logs import EventLog, LogBridge, Output
+from .metrics import TradesCsv
+from .model import ExitCode
+
+PROGRAM: Final = "bot"
+SEED_BITS: Final = 31
+# typer carries its own copy of the parser or uses an installed one: its root error is found through typer.
+PARSER_ERROR: Final[type[Any]] = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
+
+cli = typer.Typer(
+    name=PROGRAM,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    no_args_is_help=True,
+    help="Delta-neutral pair trader. Runs on the embedded exchange unless told otherwise.",
+)
+
+
+@cli.callback()
+def root() -> None:
+    """Delta-neutral pair trader. Runs on the embedded exchange unless told otherwise."""
+
+
+@cli.command("run")
+def run_command(
+    cycles: Annotated[int | None, typer.Option(help="Cycles to complete (4).")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the embedded market; empty: a new one.")] = None,
+    size_usd: Annotated[str | None, typer.Option(help="Budget per leg in USD (150).")] = None,
+    config: Annotated[Path | None, typer.Option(help="TOML file with settings.")] = None,
+    venue: Annotated[str | None, typer.Option(help="Where to trade: sim, the embedded exchange.")] = None,
+    csv_path: Annotated[Path | None, typer.Option(help="Trades CSV (runs/trades-<UTC time>.csv).")] = None,
+    log_file: Annotated[Path | None, typer.Option(help="Copy of the event lines.")] = None,
+) -> int:
+    """Trade the pair: open both legs, hold, close, report; alternating direction."""
+    overrides = {
+        "venue": venue,
+        "run.cycles": cycles,
+        "pair.size_usd": size_usd,
+        "exchange.seed": seed,
+        "output.csv_path": csv_path,
+        "output.log_file": log_file,
+    }
+    effective = load(config, {key: value for key, value in overrides.items() if value is not None})
+    key = key_from_environment()
+    seed_used = effective.settings.exchange.seed
+    if seed_used is None:
+        seed_used = secrets.randbits(SEED_BITS)
+    return _trade(effective, application.Job(effective.settings, seed_used, key))
+
+
+def _trade(effective: Effective, job: application.Job) -> int:
+    settings = effective.settings
+    try:
+        output = Output(log_file=settings.output.log_file)
+    except OSError as error:
+        raise SettingsError(f"output.log_file: {settings.output.log_file}: {error.strerror}") from None
+    try:
+        csv = _open_csv(settings.output.csv_path, output)
+        logging.getLogger().addHandler(LogBridge(EventLog(output)))
+        for line in effective.lines():
+            output.line(f"setting   {line}")
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            code, reason = runner.run(application.run(job, output, csv))
+    finally:
+        output.close()
+    if reason:
+        complain(reason)
+    return int(code)
+
+
+def _open_csv(path: Path | None, output: Output) -> TradesCsv:
+    chosen = path or Path("runs") / f"trades-{datetime.now(UTC):%Y%m%d-%H%M%S-%f}.csv"
+    try:
+        return TradesCsv(chosen, output.submit, mode="sim")
+    except OSError as error:
+        raise SettingsError(f"output.csv_path: {chosen}: {error.strerror}") from None
+    except ValueError as error:
+        raise SettingsError(f"output.csv_path: {chosen}: {error}") from None
+
+
+def complain(text: str) -> None:
+    """One line on stderr, whatever the text holds."""
+    print(f"{PROGRAM}: {' '.join(text.split())}", file=sys.stderr)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command line; returns the exit code. No traceback reaches the user."""
+    try:
+        result = cli(args=list(sys.argv[1:] if arguments is None else arguments), standalone_mode=False)
+        return int(result or 0)
+    except PARSER_ERROR as error:
+        complain(error.format_message())
+        return int(ExitCode.USAGE)
+    except SettingsError as error:
+        complain(str(error))
+        return int(ExitCode.USAGE)
+    except application.StartError as error:
+        complain(str(error))
+        return int(ExitCode.ERROR)
+    except (KeyboardInterrupt, typer.Abort):
+        complain("interrupted before trading: nothing was ordered")
+        return int(ExitCode.ERROR)
+    except Exception as error:
+        complain(f"internal error: {type(error).__name__}: {error}")
+        return int(ExitCode.ERROR)

@@ -1,0 +1,304 @@
+"""Typed settings: defaults < TOML file < environment (NADO_BOT_SECTION__KEY) < command line.
+
+A key nobody knows is refused with the nearest known one; every effective value knows its source.
+Secrets are not settings: they live in `credentials.py` and never pass through here.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+ENV_PREFIX: Final = "NADO_BOT_"
+ENV_DELIMITER: Final = "__"
+VENUES: Final = ("sim", "testnet", "mainnet")
+
+Usd = Annotated[Decimal, Field(gt=0, le=Decimal(10_000_000), max_digits=16, decimal_places=6)]
+Bps = Annotated[int, Field(ge=0, le=1_000)]
+Seconds = Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)]
+PositiveSeconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
+
+
+class SettingsError(Exception):
+    """Configuration that cannot be used; the text is one line and names the key."""
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class PairSection(Section):
+    """The two legs. BUY_FIRST buys `first` and sells `second`; SELL_FIRST is the mirror."""
+
+    first: str = Field(default="ETH-PERP", min_length=1, max_length=32)
+    second: str = Field(default="SOL-PERP", min_length=1, max_length=32)
+    size_usd: Usd = Field(default=Decimal(150), description="budget per leg, USD at the worst entry price")
+
+    @model_validator(mode="after")
+    def _two_products(self) -> PairSection:
+        if self.first == self.second:
+            raise ValueError("first and second are the same product")
+        return self
+
+
+class RunSection(Section):
+    cycles: int = Field(default=4, ge=1, le=1_000_000, description="cycles to complete")
+    hold_s: Seconds = Field(default=0.5, description="time between a verified BUILD and its CLOSE")
+    max_skips: int = Field(default=10, ge=1, le=1_000, description="skipped cycles in a row before giving up")
+    ready_timeout_s: PositiveSeconds = Field(default=30.0, description="wait for books, stream and clock")
+
+
+class EntrySection(Section):
+    cap_bps: Bps = Field(default=20, description="worst entry price, from the mid at decision")
+    discard_ms: int = Field(
+        default=0, ge=0, le=60_000, description="engine refuses a leg that late; 0 = measured"
+    )
+    attempts: int = Field(default=3, ge=1, le=20, description="tries of one BUILD while nothing filled")
+    hedge_attempts: int = Field(
+        default=3, ge=0, le=20, description="tries to complete a leg before unwinding"
+    )
+    leg_deadline_s: PositiveSeconds = Field(
+        default=3.0, description="one leg filled, other not: unwind after"
+    )
+    headroom_bps: Bps = Field(default=300, description="leg notional above the exchange's minimum")
+
+
+class ExitSection(Section):
+    maker_timeout_s: Seconds = Field(default=3.0, description="a resting exit waits this long; 0 = no rest")
+    reprice_ms: int = Field(
+        default=400, ge=0, le=60_000, description="least age of an exit that moves; 0 = never"
+    )
+    cap_bps: Bps = Field(default=30, description="worst taker exit price, from the mid at decision")
+    deadline_s: PositiveSeconds = Field(default=10.0, description="taker part of an exit, before recovery")
+
+
+class RiskSection(Section):
+    max_leg_usd: Usd | None = Field(default=None, description="per leg, worst price; empty = pair.size_usd")
+    max_gross_usd: Usd | None = Field(default=None, description="both legs; empty = twice max_leg_usd")
+    daily_loss_pct: Decimal = Field(default=Decimal(1), gt=0, le=100, description="of the equity at start")
+    daily_loss_usd: Usd | None = Field(default=None, description="replaces daily_loss_pct when set")
+    max_net_delta_pct: Decimal = Field(
+        default=Decimal(2), gt=0, le=100, description="a settled pair beyond it unwinds"
+    )
+    max_quote_age_s: PositiveSeconds = Field(default=5.0, description="older market data blocks entries")
+    max_blind_s: PositiveSeconds = Field(default=5.0, description="no word from the exchange at all: stop")
+
+
+class ExchangeSection(Section):
+    """The embedded exchange, started as a child of the bot."""
+
+    command: tuple[str, ...] = Field(default=(), description="empty = this interpreter with -m nadosim")
+    port: int = Field(default=0, ge=0, le=65_535, description="0 = any free port")
+    seed: int | None = Field(default=None, ge=0, lt=2**63, description="empty = a new one, printed")
+    rate: int | None = Field(
+        default=None, ge=1, le=100_000, description="market messages/s; empty = its default"
+    )
+    linger_s: Seconds = Field(default=0.0, description="how long it outlives the bot")
+    start_timeout_s: PositiveSeconds = Field(default=20.0, description="wait for its ready line")
+
+
+class OutputSection(Section):
+    csv_path: Path | None = Field(default=None, description="empty = runs/trades-<UTC time>.csv")
+    log_file: Path | None = Field(default=None, description="copy of the event lines; empty = none")
+
+
+class Settings(BaseSettings):
+    """Everything that can be set. Build with `load()`, which turns every refusal into one line."""
+
+    model_config = SettingsConfigDict(
+        extra="forbid", frozen=True, env_prefix=ENV_PREFIX, env_nested_delimiter=ENV_DELIMITER
+    )
+
+    venue: Literal["sim"] = "sim"
+    pair: PairSection = PairSection()
+    run: RunSection = RunSection()
+    entry: EntrySection = EntrySection()
+    exit: ExitSection = ExitSection()
+    risk: RiskSection = RiskSection()
+    exchange: ExchangeSection = ExchangeSection()
+    output: OutputSection = OutputSection()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        # The layers are merged by load(), which must know where each value came from.
+        return (init_settings,)
+
+    @model_validator(mode="after")
+    def _limits_agree(self) -> Settings:
+        if self.risk.max_leg_usd is not None and self.pair.size_usd > self.risk.max_leg_usd:
+            raise ValueError(
+                f"pair.size_usd {self.pair.size_usd} exceeds risk.max_leg_usd {self.risk.max_leg_usd}"
+            )
+        if self.max_gross_usd < 2 * self.pair.size_usd:
+            raise ValueError(
+                f"risk.max_gross_usd {self.max_gross_usd} is below twice pair.size_usd {self.pair.size_usd}"
+            )
+        return self
+
+    @property
+    def max_leg_usd(self) -> Decimal:
+        return self.risk.max_leg_usd if self.risk.max_leg_usd is not None else self.pair.size_usd
+
+    @property
+    def max_gross_usd(self) -> Decimal:
+        return self.risk.max_gross_usd if self.risk.max_gross_usd is not None else 2 * self.max_leg_usd
+
+
+@dataclass(frozen=True, slots=True)
+class Effective:
+    """Settings and, per dotted key that is not a default, the layer that set it."""
+
+    settings: Settings
+    sources: Mapping[str, str]
+
+    def lines(self) -> Iterator[str]:
+        """`key = value (source)` for every value that is not a default."""
+        flat = dict(_flatten(self.settings.model_dump()))
+        for key, source in sorted(self.sources.items()):
+            yield f"{key} = {flat.get(key)} ({source})"
+
+
+def load(
+    file: Path | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    environ: Mapping[str, str] | None = None,
+) -> Effective:
+    """The effective settings. `overrides`: dotted key → value from the command line.
+
+    Raises SettingsError with one line: file, key, reason.
+    """
+    layers: list[tuple[str, dict[str, Any]]] = []
+    if file is not None:
+        layers.append((str(file), _flat_checked(_read_toml(file), str(file))))
+    layers.append(("environment", _from_environ(os.environ if environ is None else environ)))
+    layers.append(("command line", dict(overrides or {})))
+    merged: dict[str, Any] = {}
+    sources: dict[str, str] = {}
+    for name, layer in layers:
+        for key, value in layer.items():
+            merged[key], sources[key] = value, name
+    try:
+        settings = Settings(**_nest(merged))
+    except ValidationError as error:
+        raise SettingsError(_one_line(error, sources)) from None
+    return Effective(settings, sources)
+
+
+def known_keys() -> list[str]:
+    """Every dotted key a file may hold."""
+    return [key for key, _ in _flatten(Settings().model_dump())]
+
+
+def _read_toml(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise SettingsError(f"{file}: no such file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{file}: cannot be read: {_reason(error)}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(f"{file}: not valid TOML: {_reason(error)}") from None
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return " ".join(str(error).split())
+
+
+def _flat_checked(document: Mapping[str, Any], where: str) -> dict[str, Any]:
+    flat = dict(_flatten(document))
+    known = known_keys()
+    sections = _sections()
+    for key in document:
+        if (
+            key not in sections
+            and key not in known
+            and isinstance(document[key], Mapping)
+            and not document[key]
+        ):
+            raise SettingsError(f"{where}: unknown section {key!r}{_nearest(key, sorted(sections))}")
+    for key in flat:
+        if key not in known:
+            if key in sections:
+                raise SettingsError(f"{where}: {key} is a section, write [{key}]")
+            raise SettingsError(f"{where}: unknown key {key!r}{_nearest(key, known)}")
+    return flat
+
+
+def _from_environ(environ: Mapping[str, str]) -> dict[str, Any]:
+    """NADO_BOT_RISK__MAX_LEG_USD → risk.max_leg_usd. Lists (the exchange command) are split like a shell."""
+    flat: dict[str, Any] = {}
+    known = known_keys()
+    for name, value in environ.items():
+        if not name.startswith(ENV_PREFIX):
+            continue
+        key = name.removeprefix(ENV_PREFIX).lower().replace(ENV_DELIMITER, ".")
+        if key not in known:
+            nearest = _nearest(key, known, show=lambda k: ENV_PREFIX + k.upper().replace(".", ENV_DELIMITER))
+            raise SettingsError(f"environment: unknown variable {name!r}{nearest}")
+        flat[key] = tuple(value.split()) if key == "exchange.command" else value
+    return flat
+
+
+def _nearest(key: str, known: list[str], show: Any = str) -> str:
+    close = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+    if not close:  # a right name in the wrong section is the commonest slip
+        close = [k for k in known if k.rpartition(".")[2] == key.rpartition(".")[2]]
+    return f"; did you mean {show(close[0])!r}?" if close else ""
+
+
+def _flatten(document: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in document.items():
+        dotted = f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            if not value and prefix == "":
+                continue
+            yield from _flatten(value, f"{dotted}.")
+        else:
+            yield dotted, value
+
+
+def _nest(flat: Mapping[str, Any]) -> dict[str, Any]:
+    nested: dict[str, Any] = {}
+    for key, value in flat.items():
+        section, _, name = key.rpartition(".")
+        target = nested.setdefault(section, {}) if section else nested
+        target[name] = value
+    return nested
+
+
+def _one_line(error: ValidationError, sources: Mapping[str, str]) -> str:
+    first = error.errors(include_url=False)[0]
+    location = [str(part) for part in first["loc"]]
+    key = ".".join(location[:2]) if location and location[0] in _sections() else ".".join(location[:1])
+    text = first["msg"].removeprefix("Value error, ")
+    if key == "venue":
+        if first.get("input") in VENUES:
+            text = f"{first.get('input')!r} is not allowed yet: only 'sim', the embedded exchange"
+        else:
+            text = f"unknown venue {first.get('input')!r}; known: {', '.join(VENUES)}"
+    where = f"{sources[key]}: " if key in sources else ""
+    more = len(error.errors(include_url=False)) - 1
+    tail = f" (and {more} more)" if more else ""
+    return f"{where}{key}: {text}{tail}" if key else f"{where}{text}{tail}"
+
+
+def _sections() -> set[str]:
+    return {key.partition(".")[0] for key in known_keys() if "." in key}

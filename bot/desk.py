@@ -1,0 +1,250 @@
+"""The order desk: carries out what the machine decided, and tells it what became of each order.
+
+An order is approved by the gate, sent, watched until the exchange has ended it, and kept as a record. A
+silence or a lost connection never ends an order: the exchange is asked until it has an answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from nadofast.errors import NadoError
+from nadofast.gateway import OrderGateway, Outcome, OutcomeKind
+from nadofast.orders import OrderState, OrderTracker, TrackedOrder
+from nadofast.wire import Code
+
+from .client import CLIENT_ID_BASE, NadoClient, send_together
+from .execution import OrderView
+from .metrics import OrderRecord
+from .risk import ApprovedOrder, OrderIntent, Purpose, RiskGate
+
+TAKER_SILENCE_S: Final = 0.4
+CANCEL_SILENCE_S: Final = 0.3
+RESOLVE_PAUSE_S: Final = 0.3
+RESOLVE_PAUSE_MAX_S: Final = 1.0
+LEAVE_TIMEOUT_S: Final = 2.0
+
+
+@dataclass(slots=True, eq=False)
+class DeskOrder:
+    """One order at work or ended. `digest` is known once it was signed."""
+
+    intent: OrderIntent
+    arrival_mid_x18: int
+    at_ns: int
+    digest: str = ""
+    tracked: TrackedOrder | None = None
+    denied: str | None = None
+    cancel_why: str = ""
+    is_announced: bool = False
+    is_signed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def is_final(self) -> bool:
+        return self.denied is not None or (self.tracked is not None and self.tracked.is_terminal)
+
+    def view(self) -> OrderView:
+        tracked = self.tracked
+        if self.denied is not None:
+            return OrderView(self.intent.tag, 0, True, denied=self.denied)
+        if tracked is None:
+            return OrderView(self.intent.tag, 0, False)
+        code = tracked.error_code if tracked.state is OrderState.REJECTED else None
+        return OrderView(self.intent.tag, tracked.known_filled_x18, tracked.is_terminal, code)
+
+
+class OrderDesk:
+    """Orders by tag. `on_change(order)` runs after everything new about one; it must not block.
+
+    ask(order): put the question to the exchange and let the tracker take the answer.
+    """
+
+    def __init__(
+        self,
+        clients: tuple[NadoClient, NadoClient],
+        gateway: OrderGateway,
+        gate: RiskGate,
+        tracker: OrderTracker,
+        *,
+        ask: Callable[[TrackedOrder], Awaitable[None]],
+        is_stream_live: Callable[[], bool],
+        on_change: Callable[[DeskOrder], None],
+    ) -> None:
+        self._clients = clients
+        self._gateway = gateway
+        self._gate = gate
+        self._tracker = tracker
+        self._ask = ask
+        self._is_stream_live = is_stream_live
+        self._on_change = on_change
+        self._orders: dict[int, DeskOrder] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._stop_listening = tracker.on_change(self._tracked_changed)
+        self.failure: BaseException | None = None
+
+    def view(self, tag: int) -> OrderView | None:
+        order = self._orders.get(tag)
+        return None if order is None else order.view()
+
+    def open_orders(self) -> list[DeskOrder]:
+        return [order for order in self._orders.values() if not order.is_final]
+
+    def send(self, intents: Sequence[OrderIntent], mids_x18: Sequence[int]) -> None:
+        """All or none: one order the gate refuses stops its companions before anything is sent."""
+        orders = [DeskOrder(i, mids_x18[i.leg], time.time_ns()) for i in intents]
+        self._orders.update({order.intent.tag: order for order in orders})
+        decisions = [self._clients[o.intent.leg].approve(o.intent) for o in orders]
+        reasons = [reason for decision in decisions for reason in decision.reasons]
+        if reasons:
+            for order, decision in zip(orders, decisions, strict=True):
+                self._deny(order, "; ".join(decision.reasons) or f"other leg: {reasons[0]}")
+            return
+        approved = [decision.order for decision in decisions if decision.order is not None]
+        self._spawn(self._place(orders, approved))
+
+    def cancel(self, tag: int, why: str) -> None:
+        order = self._orders[tag]
+        order.cancel_why = why
+        self._spawn(self._cancel(order))
+
+    def cancel_all(self) -> None:
+        """Cancel whatever rests on the products of the pair, known or not."""
+        self._spawn(self._cancel_all())
+
+    def forget_ended(self) -> list[DeskOrder]:
+        """Take out the orders that have ended, oldest first: a cycle's records."""
+        ended = [order for order in self._orders.values() if order.is_final]
+        for order in ended:
+            del self._orders[order.intent.tag]
+        return ended
+
+    async def leave(self) -> None:
+        """Stop watching. Cancels what still rests, as far as the exchange answers within two seconds."""
+        if self.open_orders():
+            with contextlib.suppress(TimeoutError):  # what still rests dies by its own expiration
+                async with asyncio.timeout(LEAVE_TIMEOUT_S):
+                    await self._cancel_all()
+        self._stop_listening()
+        for task in tuple(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    # ------------------------------------------------------------------ tasks
+
+    async def _place(self, orders: list[DeskOrder], approved: list[ApprovedOrder]) -> None:
+        try:
+            outcomes = await send_together(self._gateway, self._clients, approved)
+        except NadoError as error:  # denied before anything was signed (clock unknown, budget spent)
+            for order in orders:
+                self._deny(order, str(error))
+            return
+        for order, outcome in zip(orders, outcomes, strict=True):
+            self._take_outcome(order, outcome)
+            if not order.is_final:
+                self._spawn(self._watch(order))
+
+    def _take_outcome(self, order: DeskOrder, outcome: Outcome) -> None:
+        if outcome.digest:
+            self._bind(order, outcome.digest)
+        if outcome.kind is OutcomeKind.DENIED:
+            self._deny(order, outcome.reason or "denied by the gateway")
+        else:
+            self._changed(order)
+
+    async def _watch(self, order: DeskOrder) -> None:
+        """Until the order has ended. The stream normally says so; queries do when it is silent."""
+        pause_s = TAKER_SILENCE_S
+        while not order.is_final:
+            await asyncio.sleep(pause_s)
+            rests = order.intent.purpose is Purpose.REST and not order.cancel_why
+            if order.is_final or (rests and self._is_stream_live()):
+                continue
+            pause_s = await self._resolve(order, pause_s)
+
+    async def _resolve(self, order: DeskOrder, pause_s: float) -> float:
+        """Ask the exchange about one order; the tracker takes what it says. Returns the next pause."""
+        if order.tracked is not None:
+            with contextlib.suppress(NadoError):  # no answer is no fact; asked again after the pause
+                await self._ask(order.tracked)
+        jitter = random.uniform(0.8, 1.2)
+        return min(max(pause_s, RESOLVE_PAUSE_S) * 1.5, RESOLVE_PAUSE_MAX_S) * jitter
+
+    async def _cancel(self, order: DeskOrder) -> None:
+        await order.is_signed.wait()  # signing and sending are bounded by the gateway's deadlines
+        if order.is_final:
+            return
+        outcome = await self._clients[order.intent.leg].cancel(order.digest)
+        if order.is_final or outcome.kind is OutcomeKind.CONFIRMED:
+            return
+        # 2020: not resting now, so a fill is probably on its way. Anything else: in doubt. Ask.
+        await asyncio.sleep(CANCEL_SILENCE_S if outcome.error_code == Code.ORDER_NOT_FOUND else 0)
+        if not order.is_final:
+            await self._resolve(order, RESOLVE_PAUSE_S)
+
+    async def _cancel_all(self) -> None:
+        await self._gateway.cancel_product([client.product.product_id for client in self._clients])
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None and self.failure is None:
+            self.failure = error
+
+    # ------------------------------------------------------------------ facts
+
+    def _tracked_changed(self, tracked: TrackedOrder) -> None:
+        order = self._orders.get((tracked.client_id or 0) - CLIENT_ID_BASE)
+        if order is None:
+            return
+        self._bind(order, tracked.digest)
+        self._changed(order)
+
+    def _bind(self, order: DeskOrder, digest: str) -> None:
+        if order.tracked is None:
+            order.digest = digest
+            order.tracked = self._tracker.get(digest)
+            order.is_signed.set()
+
+    def _deny(self, order: DeskOrder, reason: str) -> None:
+        order.denied = reason
+        order.is_signed.set()
+        self._changed(order)
+
+    def _changed(self, order: DeskOrder) -> None:
+        if order.is_final:
+            self._gate.release(order.intent.tag)
+        elif order.tracked is not None:
+            self._gate.fills(order.intent.tag, order.tracked.filled_x18)
+        self._on_change(order)
+
+
+def record(order: DeskOrder, symbol: str) -> OrderRecord | None:
+    """What the order did, from its fills; None if it never reached the exchange."""
+    tracked = order.tracked
+    if tracked is None:
+        return None
+    side = 1 if order.intent.amount_x18 > 0 else -1
+    return OrderRecord(
+        leg=order.intent.leg,
+        symbol=symbol,
+        purpose=order.intent.purpose,
+        digest=tracked.digest,
+        filled_x18=side * tracked.filled_x18,
+        quote_x18=tracked.quote_x18,
+        fee_x18=tracked.fee_x18,
+        maker_x18=sum(fill.filled_qty_x18 for fill in tracked.fills if not fill.is_taker),
+        arrival_mid_x18=order.arrival_mid_x18,
+        at_ns=order.at_ns,
+        sent_ns=tracked.sent_ns,
+        first_fill_ns=tracked.first_fill_ns,
+    )

@@ -1,0 +1,170 @@
+"""Tactics of one leg, pure: at which price to enter, rest and cross, and what the next order is.
+
+A leg has at most one order at the exchange. It learns of orders through `OrderView`s and answers with
+`OrderIntent`s and cancels; the pair's state machine decides when it may act. Prices are kept inside caps
+measured from the mid at the decision, because the exchange has no market order.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Final
+
+from nadofast.products import Product
+
+from .risk import OrderIntent, Purpose
+from .units import BPS, NS_PER_MS, scale_bps, sign
+
+# Refusals that say "another price": the market moved between decision and engine (error table of the API).
+REPRICE_CODES: Final = frozenset({2000, 2007, 2008, 2056})
+# How long a resting exit may outlive its timeout when nobody is left to cancel it.
+REST_GRACE_MS: Final = 5_000
+RETRY_PAUSE_NS: Final = 100 * NS_PER_MS
+RETRY_PAUSE_MAX_NS: Final = 1_000 * NS_PER_MS
+
+
+@dataclass(frozen=True, slots=True)
+class OrderView:
+    """What is known about one of our orders. filled_x18 is absolute and only grows.
+
+    is_final: the exchange can add nothing to it; then filled_x18 is the last word, even if the fill
+    events are still on their way. code: the exchange's refusal; denied: ours (gate or transport).
+    """
+
+    tag: int
+    filled_x18: int
+    is_final: bool
+    code: int | None = None
+    denied: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LegInputs:
+    """One leg's part of an input: touch prices (0 = none) and the order at work, if any."""
+
+    bid_x18: int
+    ask_x18: int
+    order: OrderView | None
+
+    @property
+    def has_quote(self) -> bool:
+        return 0 < self.bid_x18 < self.ask_x18
+
+    @property
+    def mid_x18(self) -> int:
+        return (self.bid_x18 + self.ask_x18) // 2
+
+
+@dataclass(frozen=True, slots=True)
+class Working:
+    """An order this leg has sent and that has not ended yet."""
+
+    intent: OrderIntent
+    sent_ns: int
+    cancel_ns: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LegState:
+    """target_x18: signed size the cycle wants. held_x18: signed size the ended orders left behind.
+
+    rest_refused: this exit cannot rest (below the minimum, or refused for good): cross instead.
+    """
+
+    target_x18: int = 0
+    held_x18: int = 0
+    working: Working | None = None
+    attempts: int = 0
+    not_before_ns: int = 0
+    rest_refused: bool = False
+    reprices: int = 0
+    last_refusal: str = ""
+
+    @property
+    def missing_x18(self) -> int:
+        return self.target_x18 - self.held_x18
+
+    @property
+    def is_idle(self) -> bool:
+        return self.working is None
+
+
+def entry_price_x18(product: Product, amount_x18: int, mid_x18: int, cap_bps: int) -> int:
+    """Worst acceptable price of a crossing order, on the tick grid, never beyond the cap."""
+    if amount_x18 > 0:
+        return product.round_price(scale_bps(mid_x18, BPS + cap_bps), "down")
+    return product.round_price(scale_bps(mid_x18, BPS - cap_bps), "up")
+
+
+def rest_price_x18(product: Product, amount_x18: int, bid_x18: int, ask_x18: int) -> int:
+    """Price of a post-only exit: one tick inside when the spread is two ticks or more, else at the touch."""
+    tick = product.price_increment_x18
+    inside = tick if ask_x18 - bid_x18 >= 2 * tick else 0
+    if amount_x18 > 0:
+        return product.round_price(bid_x18 + inside, "down")
+    return product.round_price(ask_x18 - inside, "up")
+
+
+def absorb(leg: LegState, inputs: LegInputs, now_ns: int) -> LegState:
+    """Take over the end of the working order: its fills become held size, a refusal becomes a pause."""
+    working, view = leg.working, inputs.order
+    if working is None or view is None or view.tag != working.intent.tag or not view.is_final:
+        return leg
+    intent = working.intent
+    filled_x18 = min(view.filled_x18, abs(intent.amount_x18))
+    leg = replace(
+        leg, working=None, held_x18=leg.held_x18 + sign(intent.amount_x18) * filled_x18, last_refusal=""
+    )
+    if filled_x18 or (view.code is None and view.denied is None):
+        return leg
+    if intent.purpose is Purpose.REST and _cannot_rest(view):
+        leg = replace(leg, rest_refused=True)
+    return replace(leg, not_before_ns=now_ns + pause_ns(leg, view), last_refusal=refusal(view))
+
+
+def _cannot_rest(view: OrderView) -> bool:
+    """A refusal another price cannot cure: this exit has to cross."""
+    if view.denied is not None:
+        return view.denied.startswith("min_size")
+    return view.code is not None and view.code not in REPRICE_CODES
+
+
+def refusal(view: OrderView) -> str:
+    return f"error {view.code}" if view.code is not None else (view.denied or "")
+
+
+def pause_ns(leg: LegState, view: OrderView) -> int:
+    """A re-price goes at once; anything else waits longer with every try."""
+    if view.code in REPRICE_CODES:
+        return 0
+    return min(RETRY_PAUSE_NS << min(leg.attempts, 8), RETRY_PAUSE_MAX_NS)
+
+
+def cross(
+    leg: LegState, index: int, product: Product, inputs: LegInputs, *, tag: int, purpose: Purpose,
+    amount_x18: int, cap_bps: int, now_ns: int,
+) -> tuple[LegState, OrderIntent]:  # fmt: skip
+    """An IOC for `amount_x18` inside the cap. Entries carry the discard mark: late ones die at the engine."""
+    price_x18 = entry_price_x18(product, amount_x18, inputs.mid_x18, cap_bps)
+    discard = purpose is Purpose.ENTRY
+    intent = OrderIntent(tag, index, product.product_id, purpose, amount_x18, price_x18, 0, discard)
+    return replace(leg, working=Working(intent, now_ns), attempts=leg.attempts + 1), intent
+
+
+def rest(
+    leg: LegState, index: int, product: Product, inputs: LegInputs, *, tag: int, timeout_ms: int, now_ns: int
+) -> tuple[LegState, OrderIntent]:
+    """A post-only exit for exactly what is held, dying by itself within `timeout_ms` + 5 s."""
+    amount_x18 = -leg.held_x18
+    price_x18 = rest_price_x18(product, amount_x18, inputs.bid_x18, inputs.ask_x18)
+    ttl_ms = timeout_ms + REST_GRACE_MS
+    intent = OrderIntent(tag, index, product.product_id, Purpose.REST, amount_x18, price_x18, ttl_ms)
+    return replace(leg, working=Working(intent, now_ns)), intent
+
+
+def has_moved_away(working: Working, inputs: LegInputs) -> bool:
+    """The market left our resting price behind: someone else is the touch on our side."""
+    if not inputs.has_quote:
+        return False
+    price_x18 = working.intent.price_x18
+    return inputs.bid_x18 > price_x18 if working.intent.amount_x18 > 0 else inputs.ask_x18 < price_x18

@@ -1,0 +1,185 @@
+"""What the pair's state machine reads and writes: plan, inputs, state, actions. Immutable values.
+
+Times are monotonic nanoseconds given from outside; sizes and prices x18, signed where the name says so.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import IntEnum, StrEnum
+
+from nadofast.products import Product
+
+from .execution import LegInputs, LegState
+from .risk import OrderIntent
+from .sizing import PairSize, SizingRules
+
+
+class Phase(StrEnum):
+    FLAT = "FLAT"
+    BUILDING = "BUILDING"
+    HEDGED = "HEDGED"
+    UNWINDING = "UNWINDING"
+    RECOVERING = "RECOVERING"
+    HALTED = "HALTED"
+
+
+class Direction(StrEnum):
+    """BUY_FIRST: long the first product, short the second. SELL_FIRST: the mirror."""
+
+    BUY_FIRST = "BUY_FIRST"
+    SELL_FIRST = "SELL_FIRST"
+
+    @property
+    def signs(self) -> tuple[int, int]:
+        return (1, -1) if self is Direction.BUY_FIRST else (-1, 1)
+
+
+class ExitCode(IntEnum):
+    DONE = 0
+    ERROR = 1
+    USAGE = 2
+    HALTED_FLAT = 3
+    EXPOSED = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Everything that stays the same during a run."""
+
+    products: tuple[Product, Product]
+    sizing: SizingRules
+    cycles: int
+    hold_ns: int
+    max_skips: int
+    ready_timeout_ns: int
+    entry_cap_bps: int
+    entry_attempts: int
+    hedge_attempts: int
+    leg_deadline_ns: int
+    maker_timeout_ms: int
+    reprice_ns: int
+    exit_cap_bps: int
+    exit_deadline_ns: int
+    max_net_delta_bps: int
+    max_blind_ns: int
+    order_deadline_ns: int = 5_000_000_000
+    recover_deadline_ns: int = 10_000_000_000
+    stop_deadline_ns: int = 13_000_000_000
+    max_failures: int = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """The exchange's own answer about both positions, to the request numbered `seq`."""
+
+    seq: int
+    positions_x18: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class PairInputs:
+    """The world at one decision.
+
+    not_ready: why no entry may be made ("" = ready). halt: the latched limit. stop_age_ns: how long ago
+    a person asked to stop. blind_ns: how long nothing was heard from the exchange. gone: the exchange
+    has ended for good.
+    """
+
+    legs: tuple[LegInputs, LegInputs]
+    not_ready: str = ""
+    halt: str | None = None
+    stop_age_ns: int | None = None
+    blind_ns: int = 0
+    gone: str | None = None
+    verified: Verified | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    code: ExitCode
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class PairState:
+    """cycle counts every begun cycle, done the complete ones; skips and failures are in a row.
+
+    urgent: why an exit must cross at once ("" = may rest). first_fill_ns starts the leg-risk clock.
+    """
+
+    phase: Phase = Phase.FLAT
+    since_ns: int = 0
+    legs: tuple[LegState, LegState] = field(default_factory=lambda: (LegState(), LegState()))
+    direction: Direction = Direction.BUY_FIRST
+    cycle: int = 0
+    done: int = 0
+    skips: int = 0
+    failures: int = 0
+    attempts: int = 0
+    not_before_ns: int = 0
+    tag: int = 0
+    verify_seq: int = 0
+    is_verifying: bool = False
+    flat_answers: int = 0
+    first_fill_ns: int | None = None
+    urgent: str = ""
+    end: End | None = None
+
+    @property
+    def is_exposed(self) -> bool:
+        """A position is held, or an order may still make one."""
+        return any(leg.held_x18 or leg.working is not None for leg in self.legs)
+
+
+@dataclass(frozen=True, slots=True)
+class Begin:
+    """A cycle starts with these sizes. Its first orders follow in the same list."""
+
+    cycle: int
+    direction: Direction
+    size: PairSize
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Orders that leave in one loop turn, all or none."""
+
+    intents: tuple[OrderIntent, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    tag: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class CancelAll:
+    """Cancel whatever rests on both products, known or not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verify:
+    """Read both positions from the exchange; answered by `Verified(seq)`."""
+
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """One line for the operator."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class CycleEnd:
+    """The pair is flat again, proved by the exchange. failure: "" when the cycle went as planned."""
+
+    cycle: int
+    failure: str = ""
+    skipped: bool = False
+
+
+Action = Begin | Send | Cancel | CancelAll | Verify | Note | CycleEnd

@@ -1,0 +1,291 @@
+"""`DNPairBot`: drives the pair. It gathers inputs, asks the machine, carries out what it says; nothing else.
+
+Everything that happens wakes one loop; the loop reads the clock once per step, builds one `PairInputs` and
+lets `machine.decide` speak. So what the strategy sees has one order, and a decision is a function of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from nadofast.errors import NadoError
+from nadofast.feed import Feed
+from nadofast.gateway import OrderGateway
+
+from . import report
+from .client import NadoClient
+from .desk import DeskOrder, OrderDesk
+from .emergency import flatten
+from .exchange_process import ExchangeProcess
+from .execution import LegInputs
+from .guard import Guard
+from .ledger import Ledger
+from .logs import EventLog
+from .machine import decide
+from .market import Market
+from .metrics import TradesCsv
+from .model import (
+    Action,
+    Begin,
+    Cancel,
+    CancelAll,
+    CycleEnd,
+    End,
+    ExitCode,
+    Note,
+    PairInputs,
+    PairState,
+    Plan,
+    Send,
+    Verified,
+    Verify,
+)
+from .reconcile import Reconciler
+from .recorder import CycleRecorder
+from .risk import OrderIntent, Purpose, RiskGate
+from .shutdown import StopRequest
+from .standing import Standing
+from .units import show
+
+__all__ = ["DNPairBot", "PairParts", "PairState", "decide"]
+
+MakeDesk = Callable[[Callable[[DeskOrder], None]], OrderDesk]
+STEP_S: Final = 0.02
+FLATTEN_DEADLINE_S: Final = 10.0
+VERIFY_PAUSE_S: Final = 0.1
+VERIFY_PAUSE_MAX_S: Final = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class PairParts:
+    """What the composition root hands over."""
+
+    plan: Plan
+    feed: Feed
+    market: Market
+    clients: tuple[NadoClient, NadoClient]
+    gateway: OrderGateway
+    gate: RiskGate
+    ledger: Ledger
+    standing: Standing
+    reconciler: Reconciler
+    guard: Guard
+    recorder: CycleRecorder
+    exchange: ExchangeProcess
+    stop: StopRequest
+    log: EventLog
+    csv: TradesCsv
+
+
+class DNPairBot:
+    """One run of the pair, from flat to flat. `run()` returns how it ended."""
+
+    def __init__(self, parts: PairParts, make_desk: MakeDesk) -> None:
+        self._p = parts
+        self._plan = parts.plan
+        self._wake = asyncio.Event()
+        self._state = PairState(since_ns=time.monotonic_ns())
+        self._verified: Verified | None = None
+        self._verifying: asyncio.Task[None] | None = None
+        self._cash_x18: int | None = None
+        self._desk = make_desk(self._order_changed)
+        parts.stop.on_request(self._wake.set)
+
+    async def run_alternating_strategy(self, cash_x18: int) -> End:
+        """Trade until the machine ends. `cash_x18`: the exchange's balance now, flat."""
+        self._cash_x18 = cash_x18
+        self._state = PairState(since_ns=time.monotonic_ns())
+        try:
+            while self._state.end is None:
+                self._step()
+                await self._wait()
+            return self._state.end
+        except Exception as error:
+            return await self._flatten_after(error)
+        finally:
+            await self._leave()
+
+    async def _flatten_after(self, error: Exception) -> End:
+        """A defect in the core: no new risk, and out by the way that does not need the machine."""
+        parts, reason = self._p, f"internal error: {type(error).__name__}: {error}"
+        parts.gate.halt(reason)
+        parts.log.event(f"{reason}; flattening")
+        is_flat = await flatten(
+            parts.clients, parts.gateway, parts.gate, parts.reconciler, parts.market,
+            cap_bps=self._plan.exit_cap_bps, deadline_s=FLATTEN_DEADLINE_S,
+        )  # fmt: skip
+        return End(ExitCode.ERROR if is_flat else ExitCode.EXPOSED, reason)
+
+    @property
+    def cash_x18(self) -> int | None:
+        """Quote balance and the pair's v_quote, as the exchange last said."""
+        return self._cash_x18
+
+    @property
+    def exposure(self) -> str:
+        """Positions and unfinished orders in words; "none" when flat."""
+        working: dict[int, int] = {}
+        for order in self._desk.open_orders():
+            product_id = order.intent.product_id
+            done_x18 = order.tracked.known_filled_x18 if order.tracked is not None else 0
+            side = 1 if order.intent.amount_x18 > 0 else -1
+            left_x18 = side * max(0, abs(order.intent.amount_x18) - done_x18)
+            working[product_id] = working.get(product_id, 0) + left_x18
+        return self._p.standing.exposure(working)
+
+    # ------------------------------------------------------------------ the loop
+
+    def _step(self) -> None:
+        now_ns = time.monotonic_ns()
+        before = self._state
+        self._state, actions = decide(before, self._inputs(now_ns), self._plan, now_ns)
+        if self._state.phase is not before.phase:
+            self._p.recorder.phase_changed(self._state.phase)
+        self._p.recorder.tick(self._state.phase, now_ns, self._p.feed.account_live)
+        for action in actions:
+            _CARRY_OUT[type(action)](self, action)
+
+    async def _wait(self) -> None:
+        self._wake.clear()
+        try:
+            async with asyncio.timeout(STEP_S):
+                await self._wake.wait()
+        except TimeoutError:
+            pass
+
+    def _inputs(self, now_ns: int) -> PairInputs:
+        parts = self._p
+        if (defect := self._desk.failure) is not None:
+            parts.gate.halt(f"internal error: {type(defect).__name__}: {defect}")
+        if parts.feed.failure is not None:
+            parts.gate.halt(f"internal error: {parts.feed.failure}")
+        legs = tuple(self._leg_inputs(i, client) for i, client in enumerate(parts.clients))
+        gone = parts.exchange.gone_reason
+        if parts.stop.leave.is_set():
+            gone = f"second {parts.stop.by}: left at once"
+        return PairInputs(
+            legs=(legs[0], legs[1]),
+            not_ready=parts.guard.not_ready(),
+            halt=parts.gate.watch(),
+            stop_age_ns=parts.stop.age_ns(now_ns),
+            blind_ns=parts.guard.blind_ns(now_ns),
+            gone=gone,
+            verified=self._verified,
+        )
+
+    def _leg_inputs(self, index: int, client: NadoClient) -> LegInputs:
+        quote = client.quote()
+        working = self._state.legs[index].working
+        view = None if working is None else self._desk.view(working.intent.tag)
+        return LegInputs(quote.bid_x18, quote.ask_x18, view)
+
+    async def _leave(self) -> None:
+        if self._verifying is not None:
+            self._verifying.cancel()
+            await asyncio.gather(self._verifying, return_exceptions=True)
+        await self._desk.leave()
+
+    # ------------------------------------------------------------------ actions
+
+    def _begin(self, action: Begin) -> None:
+        log = self._p.log
+        log.context = f"c{action.cycle:02d} {action.direction}"
+        self._p.recorder.begin(action, time.monotonic_ns(), self._cash_x18)
+        legs = zip(self._plan.products, action.size.sizes_x18, action.direction.signs, strict=True)
+        log.event("BUILD  " + ", ".join(f"{p.symbol} {show(s * d, signed=True)}" for p, s, d in legs))
+
+    def _send(self, action: Send) -> None:
+        mids = [client.quote().mid_x18 for client in self._p.clients]
+        self._desk.send(action.intents, mids)
+        for intent in action.intents:
+            if intent.purpose is not Purpose.ENTRY:
+                self._p.log.event(self._describe(intent))
+
+    def _describe(self, intent: OrderIntent) -> str:
+        symbol = self._plan.products[intent.leg].symbol
+        how = "rest at" if intent.purpose is Purpose.REST else "cross to"
+        amount = show(intent.amount_x18, signed=True)
+        return f"{intent.purpose}  {symbol} {amount} {how} {show(intent.price_x18)}"
+
+    def _cancel(self, action: Cancel) -> None:
+        self._desk.cancel(action.tag, action.why)
+        if action.why == "market moved":
+            self._p.recorder.repriced()
+        view = self._desk.view(action.tag)
+        filled = f", {show(view.filled_x18)} filled so far" if view is not None and view.filled_x18 else ""
+        self._p.log.event(f"cancel order {action.tag}: {action.why}{filled}")
+
+    def _cancel_all(self, action: CancelAll) -> None:
+        self._desk.cancel_all()
+
+    def _verify(self, action: Verify) -> None:
+        if self._verifying is not None:
+            self._verifying.cancel()
+        self._verifying = asyncio.get_running_loop().create_task(self._read_positions(action.seq))
+
+    def _note(self, action: Note) -> None:
+        self._p.log.event(action.text)
+
+    def _cycle_end(self, action: CycleEnd) -> None:
+        parts = self._p
+        orders = self._desk.forget_ended()
+        if parts.recorder.cycle is None:  # skipped before it could begin
+            parts.log.event(f"skipped: {action.failure}")
+            return
+        cycle = parts.recorder.end(action, orders, time.monotonic_ns(), self._cash_x18)
+        parts.csv.append(cycle)
+        symbols = (self._plan.products[0].symbol, self._plan.products[1].symbol)
+        parts.log.block(report.cycle_lines(cycle, symbols))
+        parts.log.context = ""
+
+    async def _read_positions(self, seq: int) -> None:
+        """Answer a Verify, however often it takes; blindness ends the waiting, not this loop."""
+        pause_s = VERIFY_PAUSE_S
+        while True:
+            try:
+                seen = await self._p.reconciler.verify(self._p.market.marks_x18)
+                break
+            except NadoError:
+                await asyncio.sleep(pause_s)
+                pause_s = min(2 * pause_s, VERIFY_PAUSE_MAX_S)
+        self._p.guard.answered()
+        self._p.recorder.reconciled(seen.took_ms)
+        self._cash_x18 = seen.cash_x18
+        if any(seen.drifts_x18):
+            drifts = ", ".join(show(drift, signed=True) for drift in seen.drifts_x18)
+            self._p.log.event(f"position taken over from the exchange, drift {drifts}")
+        self._verified = Verified(seq, (seen.positions_x18[0], seen.positions_x18[1]))
+        self._wake.set()
+
+    # ------------------------------------------------------------------ facts
+
+    def _order_changed(self, order: DeskOrder) -> None:
+        if order.is_final and not order.is_announced and order.tracked is not None:
+            order.is_announced = True
+            self._announce(order)
+        self._wake.set()
+
+    def _announce(self, order: DeskOrder) -> None:
+        tracked = order.tracked
+        assert tracked is not None
+        symbol = self._plan.products[order.intent.leg].symbol
+        amount = show(order.intent.amount_x18, signed=True)
+        price = tracked.avg_price_x18
+        at = f" at {show(price // 10**13 * 10**13)}" if price is not None else ""
+        filled = f"{show(tracked.known_filled_x18)} filled{at}" if tracked.known_filled_x18 else "not filled"
+        self._p.log.event(f"{order.intent.purpose}  {symbol} {amount} {tracked.state.value}, {filled}")
+
+
+_CARRY_OUT: Final[dict[type[Action], Callable[[DNPairBot, Any], None]]] = {
+    Begin: DNPairBot._begin,
+    Send: DNPairBot._send,
+    Cancel: DNPairBot._cancel,
+    CancelAll: DNPairBot._cancel_all,
+    Verify: DNPairBot._verify,
+    Note: DNPairBot._note,
+    CycleEnd: DNPairBot._cycle_end,
+}

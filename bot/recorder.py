@@ -1,0 +1,120 @@
+"""Turns what happens into `TradeMetrics`, one per cycle, and keeps the totals of the run."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from decimal import Decimal
+
+from nadofast.products import Product, mul_x18
+
+from .desk import DeskOrder, record
+from .ledger import Ledger, Pnl
+from .market import Market
+from .metrics import TradeMetrics
+from .model import Begin, CycleEnd, Phase
+from .standing import Standing
+from .units import bps_of
+
+# Legs whose signed notionals cancel to within this share of the gross count as hedged.
+HEDGED_WITHIN_BPS = 1_000
+
+
+class CycleRecorder:
+    """Between `begin` and `end` there is one open cycle; `tick` is called at every decision."""
+
+    def __init__(
+        self, products: tuple[Product, Product], ledger: Ledger, market: Market, standing: Standing
+    ) -> None:
+        self._products = products
+        self._ledger = ledger
+        self._market = market
+        self._standing = standing
+        self._pnl_before = Pnl(0, 0, 0)
+        self._cash_before_x18: int | None = None
+        self._last_tick_ns = 0
+        self._was_hedged = True
+        self.cycle: TradeMetrics | None = None
+        self.finished: list[TradeMetrics] = []
+
+    def begin(self, action: Begin, now_ns: int, cash_x18: int | None) -> None:
+        """A cycle starts; flat, so what the ledger holds now is its zero. `cash_x18`: the exchange's."""
+        rates = tuple(product.taker_fee_rate_x18 for product in self._products)
+        self.cycle = TradeMetrics(
+            iteration=action.cycle,
+            direction=action.direction,
+            taker_rates_x18=(rates[0], rates[1]),
+            started_ns=now_ns,
+            started_at=datetime.now(UTC),
+            spread_entry_bps=self._spreads_bps(),
+        )
+        self._pnl_before = self._standing.pnl()
+        self._cash_before_x18 = cash_x18
+        self._last_tick_ns, self._was_hedged = now_ns, True
+
+    def tick(self, phase: Phase, now_ns: int, is_stream_live: bool) -> None:
+        """Settled net delta and time spent unhedged, from the ledger at the last mids."""
+        cycle = self.cycle
+        if cycle is None:
+            return
+        cycle.is_stream_live &= is_stream_live
+        delta_bps = self._net_delta_bps()
+        if not self._was_hedged:
+            cycle.unhedged_ns += now_ns - self._last_tick_ns
+        self._was_hedged, self._last_tick_ns = delta_bps <= HEDGED_WITHIN_BPS, now_ns
+        if phase is Phase.HEDGED:
+            cycle.worst_net_delta_bps = max(cycle.worst_net_delta_bps, delta_bps)
+
+    def phase_changed(self, phase: Phase) -> None:
+        """The first settled moment of the pair, and the market at the start of the exit."""
+        cycle = self.cycle
+        if cycle is None:
+            return
+        if phase is Phase.HEDGED and cycle.hedged_at is None:
+            cycle.hedged_at = datetime.now(UTC)
+        elif phase is Phase.UNWINDING and cycle.spread_exit_bps is None:
+            cycle.spread_exit_bps = self._spreads_bps()
+            positions = [self._ledger.position_x18(product.product_id) for product in self._products]
+            liquidity = [
+                self._market.liquidity_x18(product.product_id, -position)
+                for product, position in zip(self._products, positions, strict=True)
+            ]
+            cycle.exit_liquidity_x18 = (liquidity[0], liquidity[1])
+
+    def repriced(self) -> None:
+        if self.cycle is not None:
+            self.cycle.repricing_count += 1
+
+    def reconciled(self, took_ms: float) -> None:
+        if self.cycle is not None:
+            self.cycle.reconciliation_ms.append(took_ms)
+
+    def end(
+        self, action: CycleEnd, orders: list[DeskOrder], now_ns: int, cash_x18: int | None
+    ) -> TradeMetrics:
+        """Close the open cycle: its orders, its PnL, and what the exchange's own balance did meanwhile."""
+        cycle = self.cycle
+        assert cycle is not None, "a cycle ends that never began"
+        for order in orders:
+            done = record(order, self._products[order.intent.leg].symbol)
+            if done is not None:
+                cycle.orders.append(done)
+        cycle.ended_at, cycle.ended_ns = datetime.now(UTC), now_ns
+        cycle.failure, cycle.skipped = action.failure, action.skipped
+        cycle.pnl = self._standing.pnl() - self._pnl_before
+        if cash_x18 is not None and self._cash_before_x18 is not None:
+            cycle.balance_change_x18 = cash_x18 - self._cash_before_x18
+        self.finished.append(cycle)
+        self.cycle = None
+        return cycle
+
+    def _spreads_bps(self) -> tuple[Decimal, Decimal]:
+        spreads = [self._market.quote(product.product_id).spread_bps for product in self._products]
+        return spreads[0], spreads[1]
+
+    def _net_delta_bps(self) -> Decimal:
+        marks_x18 = self._market.marks_x18
+        notionals = [
+            mul_x18(self._ledger.position_x18(p.product_id), marks_x18.get(p.product_id, 0))
+            for p in self._products
+        ]
+        return bps_of(abs(sum(notionals)), sum(abs(n) for n in notionals))

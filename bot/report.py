@@ -1,0 +1,189 @@
+"""Tables and summaries for people: limits at the start, one table per cycle, the run at the end."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from decimal import Decimal
+
+from nadofast.products import Product
+
+from .config import Settings
+from .ledger import Pnl
+from .logs import table
+from .metrics import TradeMetrics, expected_cost_x18
+from .model import End
+from .risk import Purpose, RiskLimits
+from .sizing import PairSize
+from .units import bps_of, show, show_usd
+
+
+def limits_lines(settings: Settings, limits: RiskLimits, equity_x18: int) -> list[str]:
+    """What the run may not exceed, in force from the first order."""
+    return [
+        f"limits    per leg {show_usd(limits.max_leg_x18, 2)} USD"
+        f" · gross {show_usd(limits.max_gross_x18, 2)} USD"
+        f" · daily loss {show_usd(limits.daily_loss_x18, 2)} USD of {show_usd(equity_x18, 2)} USD equity",
+        f"          quote age {limits.max_quote_age_ms} ms · net delta {settings.risk.max_net_delta_pct} %"
+        f" · blind {settings.risk.max_blind_s:g} s · entry cap {settings.entry.cap_bps} bps"
+        f" · exit cap {settings.exit.cap_bps} bps",
+    ]
+
+
+def cost_lines(
+    products: tuple[Product, Product], size: PairSize, spreads_bps: tuple[Decimal, Decimal]
+) -> list[str]:
+    """Sizes of a cycle at the prices of now, and what it should cost if prices stand still."""
+    best, worst = expected_cost_x18(
+        size.notionals_x18,
+        (products[0].taker_fee_rate_x18, products[1].taker_fee_rate_x18),
+        (products[0].maker_fee_rate_x18, products[1].maker_fee_rate_x18),
+        spreads_bps,
+    )
+    legs = " · ".join(
+        f"{p.symbol} {show(s)} ({show_usd(n, 2)} USD, spread {spread:.2f} bps)"
+        for p, s, n, spread in zip(products, size.sizes_x18, size.notionals_x18, spreads_bps, strict=True)
+    )
+    gap_bps = bps_of(size.gap_x18, max(size.notionals_x18))
+    return [
+        f"size      {legs} · gap {show_usd(size.gap_x18, 2)} USD ({gap_bps:.1f} bps)",
+        f"cost      {show_usd(best)} USD a cycle if both exits fill as maker,"
+        f" {show_usd(worst)} USD if both cross",
+    ]
+
+
+def cycle_lines(cycle: TradeMetrics, symbols: tuple[str, str]) -> list[str]:
+    """The table of one cycle."""
+    head = ["leg", "side", "size", "entry", "exit", "exit as", "slip in", "slip out", "fees USD", "gross USD"]
+    rows = [_leg_row(cycle, leg, symbol) for leg, symbol in enumerate(symbols)]
+    pnl = cycle.pnl or Pnl(0, 0, 0)
+    result = "skipped" if cycle.skipped else ("failed" if cycle.failure else "complete")
+    lines = [
+        f"cycle {cycle.iteration} {cycle.direction} {result}{': ' + cycle.failure if cycle.failure else ''}"
+    ]
+    if any(order.filled_x18 for order in cycle.orders):
+        lines += table(head, rows)
+    lines.append(
+        f"  net {show_usd(pnl.net_x18, signed=True)} USD = gross {show_usd(pnl.gross_x18, signed=True)}"
+        f" − fees {show_usd(pnl.fees_x18)}  ({bps_of(pnl.net_x18, pnl.volume_x18):+.2f} bps of volume)"
+        f" · exchange balance {_balance(cycle)}"
+    )
+    lines.append(
+        f"  time {_s(cycle.cycle_s)} · leg gap write {_ms(cycle.leg_gap_write_ms)},"
+        f" fill {_ms(cycle.leg_gap_fill_ms)}"
+        f" · worst net delta {cycle.worst_net_delta_bps / 100:.2f} %"
+        f" · unhedged {cycle.unhedged_ns / 1e6:.0f} ms"
+        f" · repriced {cycle.repricing_count}×"
+    )
+    return lines
+
+
+def summary_lines(
+    cycles: Sequence[TradeMetrics],
+    end: End,
+    pnl: Pnl,
+    exposure: str,
+    limits: RiskLimits,
+    extras: Sequence[str],
+) -> list[str]:
+    """The run in figures; only what was measured."""
+    complete = [c for c in cycles if not c.skipped and not c.failure]
+    failed = sum(1 for c in cycles if c.failure and not c.skipped)
+    skipped = sum(1 for c in cycles if c.skipped)
+    by_direction = ", ".join(
+        f"{name} {sum(1 for c in complete if c.direction == name)}" for name in ("BUY_FIRST", "SELL_FIRST")
+    )
+    builds = [c for c in cycles if not c.skipped]
+    lines = [
+        f"summary   {len(complete)} cycles complete ({by_direction}), {failed} failed, {skipped} skipped"
+        f" · {end.reason}",
+        f"  build filled {_share(sum(1 for c in builds if c.hedged_at), len(builds))}"
+        f" · close complete {_share(sum(1 for c in builds if c.ended_at), len(builds))}"
+        f" · exits as maker {_mean_pct([c.maker_share for c in complete])}",
+        f"  cycle time {_spread([c.cycle_s for c in complete], 's', 2)}",
+        f"  leg gap write {_spread([c.leg_gap_write_ms for c in complete], 'ms', 3)}"
+        f" · fill {_spread([c.leg_gap_fill_ms for c in complete], 'ms', 2)}",
+        f"  taker sent to fill seen {_spread(_taker_latencies(complete), 'ms', 1)}, exchange delay included",
+        f"  worst net delta {max((c.worst_net_delta_bps for c in cycles), default=Decimal(0)) / 100:.2f} %"
+        f" · unhedged {_spread([c.unhedged_ns / 1e6 for c in complete], 'ms', 0)}",
+        f"  fees {show_usd(pnl.fees_x18)} USD · fee saved by resting"
+        f" {show_usd(sum(c.fee_saved_x18 for c in cycles))} USD · volume {show_usd(pnl.volume_x18, 2)} USD",
+        f"  gross {show_usd(pnl.gross_x18, signed=True)} USD · net {show_usd(pnl.net_x18, signed=True)} USD"
+        f" ({bps_of(pnl.net_x18, pnl.volume_x18):+.2f} bps of volume)",
+        f"  limits on: daily loss {show_usd(limits.daily_loss_x18, 2)} USD,"
+        f" per leg {show_usd(limits.max_leg_x18, 2)} USD, gross {show_usd(limits.max_gross_x18, 2)} USD",
+        f"  positions now: {exposure}",
+    ]
+    return [*lines, *(f"  {extra}" for extra in extras)]
+
+
+def _leg_row(cycle: TradeMetrics, leg: int, symbol: str) -> list[str]:
+    entries = cycle.of(leg, Purpose.ENTRY, Purpose.HEDGE)
+    exits = cycle.of(leg, Purpose.REST, Purpose.TAKE)
+    both = [*entries, *exits]
+    size = sum(o.filled_x18 for o in entries)
+    made = sum(o.maker_x18 for o in exits)
+    whole = sum(abs(o.filled_x18) for o in exits)
+    how = "–" if not whole else "maker" if made == whole else "taker" if not made else "both"
+    gross = sum(o.quote_x18 for o in both)
+    return [
+        symbol,
+        "long" if size > 0 else "short" if size < 0 else "–",
+        show(abs(size)),
+        _price(cycle.entry_price_x18(leg)),
+        _price(cycle.exit_price_x18(leg)),
+        how,
+        f"{_mean_slip(entries)}",
+        f"{_mean_slip(exits)}",
+        show_usd(sum(o.fee_x18 for o in both), 5),
+        show_usd(gross, 4, signed=True) if whole == abs(size) else "open",
+    ]
+
+
+def _mean_slip(orders: Sequence[object]) -> str:
+    values = [o.slippage_bps for o in orders]  # type: ignore[attr-defined]
+    return f"{sum(values) / len(values):.2f} bps" if values else "–"
+
+
+def _price(value_x18: int | None) -> str:
+    return "–" if value_x18 is None else show_usd(value_x18, 3)
+
+
+def _balance(cycle: TradeMetrics) -> str:
+    """The exchange's own balance change beside our net: equal, or the difference said out loud."""
+    if cycle.balance_change_x18 is None or cycle.pnl is None:
+        return "not read"
+    difference = cycle.balance_change_x18 - cycle.pnl.net_x18
+    text = show_usd(cycle.balance_change_x18, signed=True)
+    return f"{text}, equal to the last unit" if difference == 0 else f"{text}, differs by {show(difference)}"
+
+
+def _taker_latencies(cycles: Sequence[TradeMetrics]) -> list[float | None]:
+    return [
+        o.sent_to_fill_ms for c in cycles for o in c.orders if o.purpose is not Purpose.REST and o.filled_x18
+    ]
+
+
+def _spread(values: Sequence[float | None], unit: str, places: int) -> str:
+    known = sorted(v for v in values if v is not None)
+    if not known:
+        return "not measured"
+    mean, worst = statistics.fmean(known), known[-1]
+    return f"{mean:.{places}f} {unit} mean, {worst:.{places}f} {unit} worst ({len(known)})"
+
+
+def _share(part: int, whole: int) -> str:
+    return "–" if not whole else f"{100 * part / whole:.0f} % ({part}/{whole})"
+
+
+def _mean_pct(values: Sequence[Decimal | None]) -> str:
+    known = [v for v in values if v is not None]
+    return "–" if not known else f"{100 * sum(known) / len(known):.0f} %"
+
+
+def _s(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2f} s"
+
+
+def _ms(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f} ms"

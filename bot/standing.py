@@ -1,0 +1,61 @@
+"""How we stand: positions, PnL of the day, and the view the risk gate decides on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, date, datetime
+
+from nadofast.products import mul_x18
+
+from .ledger import Ledger, Pnl
+from .market import Market
+from .risk import RiskView
+from .units import show, show_usd
+
+
+def utc_day() -> date:
+    return datetime.now(UTC).date()
+
+
+class Standing:
+    """Ledger and market put together. The day's PnL starts at zero at UTC midnight; a halt does not."""
+
+    def __init__(self, ledger: Ledger, market: Market, *, today: Callable[[], date] = utc_day) -> None:
+        self._ledger = ledger
+        self._market = market
+        self._today = today
+        self._day = today()
+        self._day_start_x18 = 0
+
+    def pnl(self) -> Pnl:
+        """Since the start, open positions at the last mid; 0 for one that never had a price."""
+        marks_x18 = {product.product_id: 0 for product in self._market.products} | self._market.marks_x18
+        return self._ledger.pnl(marks_x18)
+
+    def day_pnl_x18(self) -> int:
+        net_x18 = self.pnl().net_x18
+        if (today := self._today()) != self._day:
+            self._day, self._day_start_x18 = today, net_x18
+        return net_x18 - self._day_start_x18
+
+    def risk_view(self) -> RiskView:
+        ids = [product.product_id for product in self._market.products]
+        return RiskView(
+            positions_x18={product_id: self._ledger.position_x18(product_id) for product_id in ids},
+            marks_x18=self._market.marks_x18,
+            quote_age_ms={product_id: self._market.quote(product_id).age_ms for product_id in ids},
+            day_pnl_x18=self.day_pnl_x18(),
+        )
+
+    def exposure(self, working: dict[int, int] | None = None) -> str:
+        """Positions in words: size and notional at the last mid; `working`: unfinished orders by product."""
+        marks_x18, parts = self._market.marks_x18, []
+        for product in self._market.products:
+            position_x18 = self._ledger.position_x18(product.product_id)
+            open_x18 = (working or {}).get(product.product_id, 0)
+            if not position_x18 and not open_x18:
+                continue
+            worth = show_usd(mul_x18(position_x18, marks_x18.get(product.product_id, 0)), 2, signed=True)
+            doubt = f" and an unfinished order for {show(open_x18, signed=True)}" if open_x18 else ""
+            parts.append(f"{product.symbol} {show(position_x18, signed=True)} ({worth} USD){doubt}")
+        return ", ".join(parts) or "none"

@@ -1,0 +1,80 @@
+"""Low-latency client of the Nado exchange: streams that heal, exact books, signed orders, REST.
+
+Prices, sizes and amounts are integers scaled by 1e18 (x18) everywhere; `to_x18` and `from_x18` convert.
+Start at `Feed` for data, at `OrderGateway` for orders.
+"""
+
+from . import errors, events
+from ._book import OrderBook
+from ._core import Bbo
+from ._parse import parse
+from ._version import __version__
+from .appendix import OrderType, pack_appendix, unpack_appendix
+from .connection import LinkConfig, LinkState, NadoConnectionManager
+from .dispatch import EventStream
+from .errors import NadoError
+from .fallback import FallbackConfig, NadoConnectionMode
+from .feed import Feed, FeedConfig
+from .gateway import GatewayConfig, OrderGateway
+from .network import MAINNET, TESTNET, Network, custom, resolve
+from .orders import OrderState, OrderTracker, TrackedOrder
+from .outcome import CancelledOrder, OrderRequest, Outcome, OutcomeKind
+from .products import Product, from_x18, parse_symbols, to_x18
+from .ratelimit import LimitConfig, NadoRateLimiter
+from .rest import Rest, RestConfig
+from .secret import Secret, parse_private_key
+from .signing import NadoWebSocketAuth, SignedOrder, Signer, make_nonce, subaccount_hex
+from .timesync import TimeSample, TimeSync, TimeSyncConfig
+
+__all__ = [
+    "MAINNET",
+    "TESTNET",
+    "Bbo",
+    "CancelledOrder",
+    "EventStream",
+    "FallbackConfig",
+    "Feed",
+    "FeedConfig",
+    "GatewayConfig",
+    "LimitConfig",
+    "LinkConfig",
+    "LinkState",
+    "NadoConnectionManager",
+    "NadoConnectionMode",
+    "NadoError",
+    "NadoRateLimiter",
+    "NadoWebSocketAuth",
+    "Network",
+    "OrderBook",
+    "OrderGateway",
+    "OrderRequest",
+    "OrderState",
+    "OrderTracker",
+    "OrderType",
+    "Outcome",
+    "OutcomeKind",
+    "Product",
+    "Rest",
+    "RestConfig",
+    "Secret",
+    "SignedOrder",
+    "Signer",
+    "TimeSample",
+    "TimeSync",
+    "TimeSyncConfig",
+    "TrackedOrder",
+    "__version__",
+    "custom",
+    "errors",
+    "events",
+    "from_x18",
+    "make_nonce",
+    "pack_appendix",
+    "parse",
+    "parse_private_key",
+    "parse_symbols",
+    "resolve",
+    "subaccount_hex",
+    "to_x18",
+    "unpack_appendix",
+]

@@ -1,0 +1,621 @@
+"""From whole messages to books, BBOs and events: everything a feed does that needs no socket.
+
+Market data costs no Python object and runs no Python code unless a callback was registered. Nothing in
+a message makes this raise: bad data is counted and reported. Rules S1–S10 of book synchronisation are in
+ARCHITECTURE.md; continuity of one book is in `_book`, waiting deltas are in `_pending`.
+"""
+
+from cpython.ref cimport PyObject
+from libc.stdint cimport int64_t, uint64_t
+from libc.string cimport memset
+
+from ._book cimport (
+    BOOK_CROSSED,
+    BOOK_IGNORED,
+    BOOK_NO_MEMORY,
+    REASON_BBO_DIFFERS,
+    REASON_NO_SNAPSHOT,
+    OrderBook,
+)
+from ._latency cimport Histo, Histogram, histo_record
+from ._parse cimport (
+    KIND_BBO,
+    KIND_DEPTH,
+    KIND_FILL,
+    KIND_ORDER_UPDATE,
+    KIND_POSITION_CHANGE,
+    KIND_REPLY,
+    KIND_UNKNOWN,
+    Level,
+    Message,
+    View,
+    acquire_view,
+    build_error,
+    build_event,
+    kind_name,
+    message_free,
+    message_init,
+    release_view,
+    scan,
+    unknown_field,
+    unknown_kind,
+)
+from ._pending cimport ALREADY_KEPT, KEPT_AFTER_BREAK, PendingDeltas
+from ._x18 cimport INT128_MAX, int128, int128_from_py, int128_to_py
+
+from .errors import ParseError
+
+APPLIED = TAKEN
+DELIVERED = HANDED_OVER
+DUPLICATE = SEEN_BEFORE
+BUFFERED = WAITING
+GAP = BROKE
+FOREIGN = NOT_OURS
+UNKNOWN = NOT_KNOWN
+PARSE_ERROR = NOT_READ
+
+cdef int64_t SLOW_CALLBACK_NS = 200_000
+cdef int64_t BBO_DIFFERS_NS = 500_000_000   # S8: a BBO may lead the depth batch by 50 ms
+cdef int SEEN_GENERATION = 16384            # account events remembered: one to two generations
+cdef int NAMES_KEPT = 64                    # unknown kinds and fields reported by name
+cdef int POSITIONS_KEPT = 4096
+
+
+def monotonic_ns():
+    return now_ns()
+
+
+cdef class SeenKeys:
+    """Set of the most recent keys, in two generations: bounded, and never slower than two look-ups."""
+
+    cdef set young
+    cdef set old
+
+    def __cinit__(self):
+        self.young = set()
+        self.old = set()
+
+    cdef bint has(self, object key) except -1:
+        return key in self.young or key in self.old
+
+    cdef int add(self, object key) except -1:
+        self.young.add(key)
+        if len(self.young) >= SEEN_GENERATION:
+            self.old = self.young
+            self.young = set()
+        return 0
+
+
+cdef class Bbo:
+    def __cinit__(self, int64_t product_id):
+        self.product_id = product_id
+        self.ask_price = INT128_MAX
+
+    cdef bint bid_exists(self) noexcept nogil:
+        return self.origin != ORIGIN_NONE and self.bid_price != 0
+
+    cdef bint ask_exists(self) noexcept nogil:
+        return self.origin != ORIGIN_NONE and self.ask_price != INT128_MAX
+
+    cdef bint _holds(self, const Message* m) noexcept nogil:
+        return (self.bid_price == m.bid_price and self.ask_price == m.ask_price
+                and self.bid_qty == m.bid_qty and self.ask_qty == m.ask_qty)
+
+    cdef bint take(self, const Message* m, int link, int64_t received_ns) noexcept nogil:
+        """Take a stream value unless it is a duplicate or older, by (engine time, turn within that time)."""
+        if m.timestamp_ns == self.stream_ns and self.origin == ORIGIN_STREAM and self._holds(m):
+            return False
+        link &= MAX_LINKS - 1
+        if self.link_ns[link] != m.timestamp_ns:
+            self.link_ns[link] = m.timestamp_ns
+            self.link_turn[link] = 0
+        self.link_turn[link] += 1
+        if m.timestamp_ns < self.stream_ns or (
+            m.timestamp_ns == self.stream_ns and self.link_turn[link] <= self.turn
+        ):
+            return False
+        self.stream_ns = self.timestamp_ns = m.timestamp_ns
+        self.turn = self.link_turn[link]
+        self.received_ns = received_ns
+        self.origin = ORIGIN_STREAM
+        self.bid_price = m.bid_price
+        self.bid_qty = m.bid_qty
+        self.ask_price = m.ask_price
+        self.ask_qty = m.ask_qty
+        return True
+
+    cdef bint agrees(self, OrderBook book) noexcept nogil:
+        """Whether the top of a valid book is this BBO."""
+        cdef Level bid, ask
+        cdef bint has_bid = book.read_bid(0, &bid)
+        cdef bint has_ask = book.read_ask(0, &ask)
+        if has_bid != self.bid_exists() or has_ask != self.ask_exists():
+            return False
+        if has_bid and (bid.price != self.bid_price or bid.qty != self.bid_qty):
+            return False
+        return not has_ask or (ask.price == self.ask_price and ask.qty == self.ask_qty)
+
+    @property
+    def bid_price_x18(self):
+        return int128_to_py(self.bid_price)
+
+    @property
+    def bid_qty_x18(self):
+        return int128_to_py(self.bid_qty)
+
+    @property
+    def ask_price_x18(self):
+        return int128_to_py(self.ask_price)
+
+    @property
+    def ask_qty_x18(self):
+        return int128_to_py(self.ask_qty)
+
+    @property
+    def is_set(self):
+        return self.origin != ORIGIN_NONE
+
+    @property
+    def has_bid(self):
+        return self.bid_exists()
+
+    @property
+    def has_ask(self):
+        return self.ask_exists()
+
+    @property
+    def source(self):
+        return ("", "stream", "rest")[self.origin]
+
+    @property
+    def mid_x18(self):
+        if not self.bid_exists() or not self.ask_exists():
+            return None
+        return int128_to_py(self.bid_price + (self.ask_price - self.bid_price) // 2)
+
+    @property
+    def spread_x18(self):
+        if not self.bid_exists() or not self.ask_exists():
+            return None
+        return int128_to_py(self.ask_price - self.bid_price)
+
+    def __repr__(self):
+        if self.origin == ORIGIN_NONE:
+            return f"<Bbo product {self.product_id}: not set>"
+        bid = int128_to_py(self.bid_price) if self.bid_exists() else None
+        ask = int128_to_py(self.ask_price) if self.ask_exists() else None
+        return f"<Bbo product {self.product_id}: bid {bid}, ask {ask} ({self.source})>"
+
+
+cdef class ProductFeed:
+    """One product's book, BBO, synchronisation state and callbacks."""
+
+    def __cinit__(self, int64_t product_id):
+        self.product_id = product_id
+        self.book = OrderBook(product_id)
+        self.bbo = Bbo(product_id)
+        self.pending = PendingDeltas()
+
+    def stats(self):
+        return {
+            "best_bid_offer": self.bbos,
+            "book_depth": self.depths,
+            "duplicates": self.duplicates,
+            "gaps": self.gaps,
+            "buffered": self.buffered,
+            "buffer_breaks": self.breaks_in_buffer,
+            "buffer_overflows": self.pending.overflows,
+            "last_best_bid_offer_ns": self.last_bbo_ns,
+            "last_book_depth_ns": self.last_depth_ns,
+            "is_valid": self.book.is_valid,
+            "levels": len(self.book),
+        }
+
+
+cdef class FeedCore:
+    def __cinit__(self, *args, **kwargs):
+        message_init(&self.message)
+        memset(self.small, 0, sizeof(self.small))
+        memset(self.kind_counts, 0, sizeof(self.kind_counts))
+        memset(self.kind_last_ns, 0, sizeof(self.kind_last_ns))
+        memset(&self.bbo_latency, 0, sizeof(Histo))
+        memset(&self.depth_latency, 0, sizeof(Histo))
+        memset(&self.callback_latency, 0, sizeof(Histo))
+
+    def __dealloc__(self):
+        message_free(&self.message)
+
+    def __init__(
+        self, product_ids, *, on_event=None, on_reply=None, on_gap=None, on_horizon=None,
+        on_callback_error=None, on_parse_error=None,
+    ):
+        self.products = {product_id: ProductFeed(product_id) for product_id in product_ids}
+        self.product_ids = tuple(self.products)
+        memset(self.small, 0, sizeof(self.small))
+        for product_id, feed in self.products.items():
+            if product_id < 256:
+                self.small[<int>product_id] = <void*>feed
+        self.on_event = on_event
+        self.on_reply = on_reply
+        self.on_gap = on_gap
+        self.on_horizon = on_horizon
+        self.on_callback_error = on_callback_error
+        self.on_parse_error = on_parse_error
+        self.seen = SeenKeys()
+        self.position_ns = {}
+        self.unknown_kinds = set()
+        self.unknown_fields = set()
+
+    # --- messages ---
+
+    def receive(self, data, int64_t now_ns, int link=0):
+        cdef View view
+        acquire_view(data, &view)
+        try:
+            return self.handle(view.data, view.size, now_ns, link, False)
+        finally:
+            release_view(&view)
+
+    cdef int handle(self, const char* data, Py_ssize_t size, int64_t received_ns, int link,
+                    bint timed) except -1:
+        """One whole message in borrowed memory. timed: received_ns is now, so latency means something."""
+        cdef int kind = scan(&self.message, data, size)
+        self.messages += 1
+        self.bytes_ += <uint64_t>size
+        if kind < 0:
+            return self._not_read(build_error(&self.message))
+        self.kind_counts[kind] += 1
+        self.kind_last_ns[kind] = received_ns
+        if kind == KIND_BBO or kind == KIND_DEPTH:
+            if not self.message.canonical:
+                self.tolerant += 1
+                self._count_fields()
+            if kind == KIND_BBO:
+                return self._bbo(received_ns, link, timed)
+            return self._depth(received_ns, timed)
+        self._count_fields()
+        if kind == KIND_UNKNOWN:
+            return self._unknown()
+        return self._event(link)
+
+    cdef ProductFeed find(self, int64_t product_id):
+        """None if the product is not one of this feed's."""
+        if 0 <= product_id < 256:
+            return <ProductFeed>self.small[product_id] if self.small[product_id] != NULL else None
+        return self.products.get(product_id)
+
+    cdef int _bbo(self, int64_t received_ns, int link, bint timed) except -1:
+        cdef ProductFeed feed = self.find(self.message.product_id)
+        if feed is None:
+            self.foreign += 1
+            return NOT_OURS
+        feed.last_bbo_ns = received_ns
+        if not feed.bbo.take(&self.message, link, received_ns):
+            feed.duplicates += 1
+            return SEEN_BEFORE
+        feed.bbos += 1
+        feed.bbo_is_new = True
+        if timed:
+            histo_record(&self.bbo_latency, now_ns() - received_ns)
+        if feed.live:
+            self._check_bbo(feed, received_ns)
+        if feed.on_bbo is not None:
+            self._call(feed.on_bbo, feed.bbo)
+        if self.on_any_bbo is not None:
+            self._call(self.on_any_bbo, feed.bbo)
+        return TAKEN
+
+    cdef int _depth(self, int64_t received_ns, bint timed) except -1:
+        cdef ProductFeed feed = self.find(self.message.product_id)
+        cdef int kept
+        if feed is None:
+            self.foreign += 1
+            return NOT_OURS
+        feed.last_depth_ns = received_ns
+        if feed.live:
+            return self._depth_live(feed, received_ns, timed)
+        kept = feed.pending.keep(&self.message)                          # S1
+        if kept == ALREADY_KEPT:
+            feed.duplicates += 1
+            return SEEN_BEFORE
+        feed.buffered += 1
+        if kept == KEPT_AFTER_BREAK:
+            feed.breaks_in_buffer += 1
+        return WAITING
+
+    cdef int _depth_live(self, ProductFeed feed, int64_t received_ns, bint timed) except -1:
+        cdef int status = feed.book.take(&self.message, False)
+        if status == BOOK_IGNORED:
+            feed.duplicates += 1
+            return SEEN_BEFORE
+        if status == BOOK_NO_MEMORY:
+            raise MemoryError
+        if status < 0:
+            feed.pending.clear()                                         # S6: restart with this message
+            if status != BOOK_CROSSED:
+                feed.pending.keep(&self.message)
+            self._broken(feed)
+            return BROKE
+        feed.depths += 1
+        if feed.refreshing:
+            feed.pending.keep(&self.message)
+        if timed:
+            histo_record(&self.depth_latency, now_ns() - received_ns)
+        self._check_bbo(feed, received_ns)
+        if not feed.live:
+            return BROKE
+        self._check_horizon(feed)
+        if feed.on_depth is not None:
+            self._call(feed.on_depth, feed.book)
+        if self.on_any_depth is not None:
+            self._call(self.on_any_depth, feed.book)
+        return TAKEN
+
+    # --- breaks ---
+
+    cdef int _broken(self, ProductFeed feed) except -1:
+        """The stream broke a live book: say so once (S6, S9). Later deltas are kept until a snapshot joins."""
+        feed.live = False
+        feed.refreshing = False
+        feed.differs_since_ns = 0
+        feed.gaps += 1
+        if self.on_gap is not None:
+            self._call_two(self.on_gap, feed.product_id, feed.book.reason_text())
+        return 0
+
+    cdef int _check_bbo(self, ProductFeed feed, int64_t received_ns) except -1:
+        """S8: BBO and book that disagree for longer than a bound. Only a BBO not ahead of the book counts."""
+        if feed.bbo.origin != ORIGIN_STREAM or feed.bbo.stream_ns > feed.book.timestamp_ns:
+            return 0
+        if feed.bbo.agrees(feed.book):
+            feed.differs_since_ns = 0
+        elif feed.differs_since_ns == 0:
+            feed.differs_since_ns = received_ns
+        elif received_ns - feed.differs_since_ns > BBO_DIFFERS_NS and feed.bbo_is_new:
+            feed.bbo_is_new = False   # the same BBO is evidence once: a lost BBO must not resync for ever
+            feed.book.invalidate(REASON_BBO_DIFFERS)
+            feed.pending.clear()
+            self._broken(feed)
+        return 0
+
+    cdef int _check_horizon(self, ProductFeed feed) except -1:
+        if not feed.horizon_told and feed.book.is_near_horizon():        # S10
+            feed.horizon_told = True
+            if self.on_horizon is not None:
+                self._call(self.on_horizon, feed.product_id)
+        return 0
+
+    # --- events ---
+
+    cdef int _event(self, int link) except -1:
+        cdef int kind = self.message.kind
+        cdef bint is_account = (
+            kind == KIND_FILL or kind == KIND_ORDER_UPDATE or kind == KIND_POSITION_CHANGE
+        )
+        if kind != KIND_REPLY and not is_account and self.public_link >= 0 and link != self.public_link:
+            return SEEN_BEFORE
+        callback = self.on_reply if kind == KIND_REPLY else self.on_event
+        try:
+            event = build_event(&self.message)
+        except ParseError as error:
+            return self._not_read(error)
+        if is_account:
+            return self._account_event(event, kind)
+        if callback is not None:
+            self._call(callback, event)
+        return HANDED_OVER
+
+    cdef int _account_event(self, object event, int kind) except -1:
+        """Each fact once: by key, and positions never backwards. Seen only when its handler took it."""
+        cdef SeenKeys seen = self.seen
+        key = (kind, event.key)
+        place = None
+        if seen.has(key):
+            self.event_duplicates += 1
+            return SEEN_BEFORE
+        if kind == KIND_POSITION_CHANGE:
+            place = (event.subaccount, event.product_id, event.isolated)
+            if event.timestamp_ns < self.position_ns.get(place, 0):
+                self.event_duplicates += 1
+                return SEEN_BEFORE
+        if self.on_event is not None and not self._call(self.on_event, event):
+            return HANDED_OVER
+        seen.add(key)
+        if place is not None:
+            if len(self.position_ns) >= POSITIONS_KEPT:
+                self.position_ns.clear()
+            self.position_ns[place] = event.timestamp_ns
+        return HANDED_OVER
+
+    cdef int _unknown(self) except -1:
+        """Protocol drift is news: every unknown kind is reported once and counted always."""
+        self.unknown_kind_count += 1
+        try:
+            event = build_event(&self.message)
+        except ParseError as error:
+            return self._not_read(error)
+        if event.kind not in self.unknown_kinds and len(self.unknown_kinds) < NAMES_KEPT:
+            self.unknown_kinds.add(event.kind)
+            if self.on_event is not None:
+                self._call(self.on_event, event)
+        return NOT_KNOWN
+
+    cdef int _count_fields(self) except -1:
+        if self.message.unknown_fields:
+            self.unknown_field_count += <uint64_t>self.message.unknown_fields
+            if len(self.unknown_fields) < NAMES_KEPT:
+                self.unknown_fields.add(unknown_field(&self.message))
+        return 0
+
+    cdef int _not_read(self, object error) except -1:
+        self.parse_errors += 1
+        self.last_parse_error = str(error)
+        if self.on_parse_error is not None:
+            self._call(self.on_parse_error, error)
+        return NOT_READ
+
+    # --- callbacks ---
+
+    cdef bint _call(self, object callback, object argument) except -1:
+        """Run one callback: timed, its exception its own. True if it returned."""
+        cdef int64_t start = now_ns()
+        cdef int64_t took
+        cdef bint returned = True
+        try:
+            callback(argument)
+        except Exception as error:
+            returned = False
+            self._callback_failed(error)
+        took = now_ns() - start
+        histo_record(&self.callback_latency, took)
+        if took > SLOW_CALLBACK_NS:
+            self.slow_callbacks += 1
+        return returned
+
+    cdef int _call_two(self, object callback, object first, object second) except -1:
+        try:
+            callback(first, second)
+        except Exception as error:
+            self._callback_failed(error)
+        return 0
+
+    cdef int _callback_failed(self, object error) except -1:
+        """What on_callback_error raises is not caught: then the link latches and somebody must look."""
+        self.callback_errors += 1
+        if self.on_callback_error is not None:
+            self.on_callback_error(error)
+        return 0
+
+    # --- Python face ---
+
+    def book(self, product_id):
+        return (<ProductFeed>self.products[product_id]).book
+
+    def bbo(self, product_id):
+        return (<ProductFeed>self.products[product_id]).bbo
+
+    def set_callback(self, kind, product_id, callback):
+        cdef ProductFeed feed
+        if kind not in ("best_bid_offer", "book_depth"):
+            raise ValueError(f"kind is best_bid_offer or book_depth, not {kind!r}")
+        if callback is not None and not callable(callback):
+            raise TypeError("a callback must be callable")
+        is_bbo = kind == "best_bid_offer"
+        if product_id is None:
+            if is_bbo:
+                self.on_any_bbo = callback
+            else:
+                self.on_any_depth = callback
+            return
+        feed = self.products[product_id]
+        if is_bbo:
+            feed.on_bbo = callback
+        else:
+            feed.on_depth = callback
+
+    def begin(self, product_id, bint keep=False):
+        cdef ProductFeed feed = self.products[product_id]
+        feed.pending.clear()
+        if keep and feed.live:
+            feed.refreshing = True
+            return
+        feed.book.clear()                                                # S7
+        feed.book.invalidate(REASON_NO_SNAPSHOT)
+        feed.live = False
+        feed.refreshing = False
+        feed.differs_since_ns = 0
+
+    def load_snapshot(self, product_id, bids, asks, int64_t timestamp_ns, Py_ssize_t depth=100):
+        cdef ProductFeed feed = self.products[product_id]
+        cdef Py_ssize_t i
+        if feed.live and not feed.refreshing and timestamp_ns <= feed.book.timestamp_ns:
+            return True       # nobody asked, and the book is ahead of it
+        if not feed.pending.joins(timestamp_ns):
+            return False
+        if feed.live and feed.pending.count == 0 and timestamp_ns < feed.book.timestamp_ns:
+            return False      # would take a book that follows the stream back in time
+        feed.book.replace(bids, asks, timestamp_ns, depth)
+        for i in range(feed.pending.first_after(timestamp_ns), feed.pending.count):
+            scan(&self.message, feed.pending.data(i), feed.pending.deltas[i].size)
+            if feed.book.take(&self.message, False) < 0:
+                break
+        feed.pending.clear()
+        feed.refreshing = False
+        feed.live = feed.book.valid()
+        feed.horizon_told = False
+        feed.differs_since_ns = 0
+        return feed.live
+
+    def needs_snapshot(self, product_id):
+        cdef ProductFeed feed = self.products[product_id]
+        return not feed.live or feed.refreshing
+
+    def seed_bbo(
+        self, product_id, bid_price_x18, ask_price_x18, *, bid_qty_x18=0, ask_qty_x18=0,
+        int64_t timestamp_ns=0, now_ns=None, source="rest",
+    ):
+        cdef ProductFeed feed = self.products[product_id]
+        cdef Bbo bbo = feed.bbo
+        cdef int128 bid_price = 0
+        cdef int128 bid_qty = 0
+        cdef int128 ask_price = 0
+        cdef int128 ask_qty = 0
+        cdef int64_t received_ns = monotonic_ns() if now_ns is None else now_ns
+        if source != "rest":
+            raise ValueError("only values from REST are seeded; the stream's come by receive()")
+        int128_from_py(bid_price_x18, &bid_price)
+        int128_from_py(bid_qty_x18, &bid_qty)
+        int128_from_py(ask_price_x18, &ask_price)
+        int128_from_py(ask_qty_x18, &ask_qty)
+        if bid_price < 0 or bid_qty < 0 or ask_price < 0 or ask_qty < 0:
+            raise ValueError("a negative price or quantity")
+        if bbo.origin == ORIGIN_STREAM and (
+            bbo.received_ns > received_ns or (timestamp_ns and timestamp_ns < bbo.stream_ns)
+        ):
+            return False
+        bbo.bid_price = bid_price
+        bbo.bid_qty = bid_qty
+        bbo.ask_price = ask_price
+        bbo.ask_qty = ask_qty
+        bbo.timestamp_ns = timestamp_ns
+        bbo.received_ns = received_ns
+        bbo.origin = ORIGIN_REST
+        if feed.on_bbo is not None:
+            self._call(feed.on_bbo, bbo)
+        if self.on_any_bbo is not None:
+            self._call(self.on_any_bbo, bbo)
+        return True
+
+    def stats(self):
+        cdef int kind
+        products = {product_id: feed.stats() for product_id, feed in self.products.items()}
+        return {
+            "messages": self.messages,
+            "bytes": self.bytes_,
+            "parse_errors": self.parse_errors,
+            "last_parse_error": self.last_parse_error,
+            "unknown_kinds": self.unknown_kind_count,
+            "unknown_kind_names": tuple(sorted(self.unknown_kinds)),
+            "unknown_fields": self.unknown_field_count,
+            "unknown_field_names": tuple(sorted(self.unknown_fields)),
+            "tolerant": self.tolerant,
+            "foreign": self.foreign,
+            "gaps": sum(product["gaps"] for product in products.values()),
+            "duplicates": self.event_duplicates + sum(p["duplicates"] for p in products.values()),
+            "callback_errors": self.callback_errors,
+            "slow_callbacks": self.slow_callbacks,
+            "by_kind": {kind_name(kind): self.kind_counts[kind] for kind in range(KIND_UNKNOWN + 1)},
+            "last_ns": {kind_name(kind): self.kind_last_ns[kind] for kind in range(KIND_UNKNOWN + 1)},
+            "products": products,
+            "latency": {
+                "best_bid_offer": _summary(&self.bbo_latency),
+                "book_depth": _summary(&self.depth_latency),
+                "callback": _summary(&self.callback_latency),
+            },
+        }
+
+
+cdef dict _summary(const Histo* data):
+    cdef Histogram histogram = Histogram()
+    histogram.data = data[0]
+    return histogram.summary()

@@ -1,0 +1,445 @@
+"""One supervised WebSocket: it connects, is set up, is watched, and comes back when it breaks.
+
+    DISCONNECTED → CONNECTING → AUTHENTICATING → SUBSCRIBING → LIVE → (STALE) → CLOSED → BACKOFF → …
+
+What the link carries is not this file's business: a listener takes the frames, `setup` makes a fresh socket
+useful, `probe` tells a quiet peer from a dead one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Final, TypeVar
+
+from picows import WSError, WSMsgType, WSTransport, ws_connect
+
+from . import wire
+from ._feed import MessageListener
+from .errors import ConnectionLost, NadoError, NotConnected, RequestTimeout
+
+__all__ = ["Backoff", "LinkConfig", "LinkState", "NadoConnectionManager"]
+
+T = TypeVar("T")
+_NS: Final = 1_000_000_000
+_log = logging.getLogger(__name__)
+
+
+class LinkState(Enum):
+    """Where a link is in its life. Only LIVE carries data that may be used."""
+
+    DISCONNECTED = "disconnected"
+    CONNECTING = "connecting"
+    AUTHENTICATING = "authenticating"
+    SUBSCRIBING = "subscribing"
+    LIVE = "live"
+    STALE = "stale"
+    CLOSED = "closed"
+    BACKOFF = "backoff"
+
+
+_CONNECTED: Final = frozenset(
+    {LinkState.AUTHENTICATING, LinkState.SUBSCRIBING, LinkState.LIVE, LinkState.STALE}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class LinkConfig:
+    """Times of one link, in seconds.
+
+    ping_interval_s: the exchange cuts a socket after 30 s without a ping frame. pong_timeout_s: without a
+    pong for that long the link is cut. data_timeout_s: without a data frame for that long the peer is probed;
+    None for sockets that are silent by nature. stable_after_s: a link that lived this long resets the
+    back-off. max_frame_size: bytes.
+    """
+
+    handshake_timeout_s: float = 5.0
+    setup_timeout_s: float = 10.0
+    ping_interval_s: float = 15.0
+    pong_timeout_s: float = 10.0
+    data_timeout_s: float | None = None
+    probe_timeout_s: float = 2.0
+    close_timeout_s: float = 1.0
+    backoff_base_s: float = 0.1
+    backoff_cap_s: float = 10.0
+    stable_after_s: float = 5.0
+    watch_interval_s: float = 0.1
+    max_frame_size: int = 1 << 20
+
+
+class Backoff:
+    """Full jitter: a random wait up to base · 2^n, capped. Reset only by a link that lived."""
+
+    def __init__(self, base_s: float, cap_s: float, rng: random.Random | None = None) -> None:
+        self._base_s = base_s
+        self._cap_s = cap_s
+        self._rng = rng or random.Random()
+        self.attempts = 0
+
+    def next_s(self) -> float:
+        ceiling = min(self._cap_s, self._base_s * 2.0 ** min(self.attempts, 30))
+        self.attempts += 1
+        return self._rng.uniform(0.0, ceiling)
+
+    def reset(self) -> None:
+        self.attempts = 0
+
+
+class _Pings:
+    """When a ping frame is due, and when its pong is overdue. The first one is due at once."""
+
+    def __init__(self, interval_s: float, pong_timeout_s: float) -> None:
+        self._interval_ns = int(interval_s * _NS)
+        self._timeout_ns = int(pong_timeout_s * _NS)
+        self._sent_ns: int | None = None
+
+    def is_due(self, now_ns: int) -> bool:
+        return self._sent_ns is None or now_ns - self._sent_ns >= self._interval_ns
+
+    def sent(self, now_ns: int) -> None:
+        self._sent_ns = now_ns
+
+    def is_overdue(self, now_ns: int, last_pong_ns: int) -> bool:
+        return (
+            self._sent_ns is not None
+            and last_pong_ns < self._sent_ns
+            and now_ns - self._sent_ns >= self._timeout_ns
+        )
+
+
+ListenerFactory = Callable[[Callable[[object], None]], MessageListener]
+
+
+class NadoConnectionManager:
+    """Keeps one WebSocket up, for ever, until `stop`.
+
+    make_listener(on_disconnected) builds a fresh listener per connection. setup(manager) runs
+    on each new socket and must finish before it is LIVE; it raises to give the socket up. probe(manager) runs
+    on a stale link: False or no answer in time cuts it. on_lost(reason) runs inline when a socket that had
+    been connected is gone, before anything else learns of it; on_live() when the set-up is done.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        make_listener: ListenerFactory,
+        *,
+        name: str,
+        config: LinkConfig | None = None,
+        setup: Callable[[NadoConnectionManager], Coroutine[Any, Any, None]] | None = None,
+        probe: Callable[[NadoConnectionManager], Coroutine[Any, Any, bool]] | None = None,
+        on_live: Callable[[], None] | None = None,
+        on_lost: Callable[[str], None] | None = None,
+    ) -> None:
+        self.url = url
+        self.name = name
+        self.config = config or LinkConfig()
+        self.state = LinkState.DISCONNECTED
+        self.connects = 0
+        self.losses = 0
+        self.last_error = ""
+        self.live_since_ns: int | None = None
+        self._make_listener = make_listener
+        self._setup = setup
+        self._probe = probe
+        self._on_live = on_live
+        self._on_lost = on_lost
+        self._backoff = Backoff(self.config.backoff_base_s, self.config.backoff_cap_s)
+        self._listener: MessageListener | None = None
+        self._transport: WSTransport | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._connecting: asyncio.Future[tuple[WSTransport, MessageListener | None]] | None = None
+        self._gone = asyncio.Event()
+        self._live = asyncio.Event()
+        self._first_try = asyncio.Event()
+        self._cut_reason = ""
+
+    # ------------------------------------------------------------------ public
+
+    @property
+    def is_live(self) -> bool:
+        return self.state is LinkState.LIVE
+
+    @property
+    def is_connected(self) -> bool:
+        """The socket is open and not closing; it may not be set up yet."""
+        transport = self._transport
+        return (
+            transport is not None
+            and self.state in _CONNECTED
+            and not transport.is_disconnected
+            and not transport.is_close_frame_sent
+        )
+
+    @property
+    def last_frame_ns(self) -> int:
+        """Monotonic arrival of the last data frame of the current socket, 0 before."""
+        return 0 if self._listener is None else self._listener.last_frame_ns
+
+    def start(self) -> None:
+        """Begin to connect, in the background. Once."""
+        if self._task is None:
+            self._task = asyncio.get_running_loop().create_task(self._run(), name=f"link {self.name}")
+
+    async def stop(self) -> None:
+        """Close the socket and end the supervision; at most about `close_timeout_s` on a healthy link."""
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            await asyncio.wait([task])
+            if not task.cancelled() and task.exception() is not None:
+                _log.error("link %s: supervision had failed", self.name, exc_info=task.exception())
+        if self._connecting is not None:
+            # A handshake in progress cannot be cut from outside; it ends within its own timeout.
+            await asyncio.wait([self._connecting], timeout=self.config.handshake_timeout_s + 1)
+        self._enter(LinkState.DISCONNECTED)
+
+    async def wait_live(self, timeout_s: float) -> None:
+        """Raises RequestTimeout with the last error if the link is not LIVE in time."""
+        try:
+            await asyncio.wait_for(self._live.wait(), timeout_s)
+        except TimeoutError:
+            raise RequestTimeout(f"{self.name}: not live in {timeout_s} s: {self.last_error}") from None
+
+    async def wait_first_try(self, timeout_s: float) -> bool:
+        """Wait until the first attempt is over, one way or the other. True if the link is live."""
+        try:
+            await asyncio.wait_for(self._first_try.wait(), timeout_s)
+        except TimeoutError:
+            return False
+        return self.is_live
+
+    def send(self, message: bytes) -> None:
+        """Hand one text message to the transport. Raises ConnectionLost if there is no open socket."""
+        if not self.is_connected or self._transport is None:
+            raise ConnectionLost(f"{self.name}: not connected")
+        self._transport.send(WSMsgType.TEXT, message)
+
+    def blocked(self) -> str | None:
+        """Why a message would not leave at once; None if it would. An order is not sent into a queue."""
+        if self._transport is None or not self.is_live:
+            return f"link is {self.state.value}"
+        if not self.is_connected:
+            return "socket is closing"
+        if self._transport.underlying_transport.get_write_buffer_size() > 0:
+            return "write buffer is not empty"
+        return None
+
+    def cut(self, reason: str) -> None:
+        """Drop the socket at once, without a closing handshake: for links that are not healthy."""
+        if self._transport is not None and not self._cut_reason:
+            self._cut_reason = reason
+            self._transport.disconnect(graceful=False)
+
+    def enter(self, state: LinkState) -> None:
+        """For `setup`: name the step it is in (AUTHENTICATING, SUBSCRIBING)."""
+        self._enter(state)
+
+    # ------------------------------------------------------------------ supervision
+
+    async def _run(self) -> None:
+        try:
+            while True:
+                reason = await self._one_connection()
+                self.last_error = reason
+                self._first_try.set()
+                self._enter(LinkState.BACKOFF)
+                wait_s = self._backoff.next_s()
+                _log.info("link %s: %s; next attempt in %.2f s", self.name, reason, wait_s)
+                await asyncio.sleep(wait_s)
+        finally:
+            await self._close(graceful=True)
+
+    async def _one_connection(self) -> str:
+        """Connect, set up, watch until the end; why it ended."""
+        self._gone.clear()
+        self._cut_reason = ""
+        self._enter(LinkState.CONNECTING)
+        try:
+            await self._connect()
+            if self._setup is not None:
+                await self._until_gone(self._setup(self), self.config.setup_timeout_s, "set-up")
+            self._go_live()
+            return await self._watch()
+        except (NadoError, OSError, WSError) as error:
+            return self._reason(str(error) or type(error).__name__)
+        finally:
+            await self._close(graceful=False)
+
+    async def _connect(self) -> None:
+        connecting = asyncio.ensure_future(self._open())
+        self._connecting = connecting
+        try:
+            transport, listener = await asyncio.shield(connecting)
+        except asyncio.CancelledError:
+            connecting.add_done_callback(_abandon)
+            raise
+        finally:
+            if connecting.done():
+                self._connecting = None
+        if listener is None:
+            raise NotConnected("the peer closed the socket during the handshake")
+        self._transport, self._listener = transport, listener
+        self.connects += 1
+        if transport.is_disconnected:
+            raise ConnectionLost("the peer closed the socket after the handshake")
+        self._enter(LinkState.SUBSCRIBING)
+
+    async def _open(self) -> tuple[WSTransport, MessageListener | None]:
+        try:
+            transport, listener = await ws_connect(
+                lambda: self._make_listener(self._disconnected),
+                self.url,
+                websocket_handshake_timeout=self.config.handshake_timeout_s,
+                enable_auto_ping=False,  # its strategies either never ping a busy stream or hide the pongs
+                max_frame_size=self.config.max_frame_size,
+                max_redirects=0,
+                extra_headers={"Sec-WebSocket-Extensions": wire.DEFLATE_OFFER},
+                use_aiofastnet=False,
+            )
+        except WSError as error:
+            raise NotConnected(f"handshake refused: {_refusal(error)}") from None
+        except (OSError, TimeoutError) as error:
+            raise NotConnected(f"no connection: {error or type(error).__name__}") from None
+        return transport, listener if isinstance(listener, MessageListener) else None
+
+    def _go_live(self) -> None:
+        self.live_since_ns = time.monotonic_ns()
+        self._enter(LinkState.LIVE)
+        self._live.set()
+        self._first_try.set()
+        _log.info("link %s: live", self.name)
+        if self._on_live is not None:
+            self._on_live()
+
+    async def _watch(self) -> str:
+        """Ping, check pongs and data age until the socket is gone; why it is."""
+        config = self.config
+        listener = self._listener
+        assert listener is not None
+        born_ns = quiet_since_ns = time.monotonic_ns()
+        pings = _Pings(config.ping_interval_s, config.pong_timeout_s)
+        while not self._gone.is_set():
+            now = time.monotonic_ns()
+            if self._backoff.attempts and now - born_ns > config.stable_after_s * _NS:
+                self._backoff.reset()
+            if pings.is_overdue(now, listener.last_pong_ns):
+                self.cut(f"no pong for {config.pong_timeout_s} s")
+            elif pings.is_due(now) and self._transport is not None and self.is_connected:
+                self._transport.send_ping()
+                pings.sent(now)
+            last_data_ns = max(listener.last_frame_ns, quiet_since_ns)
+            if config.data_timeout_s is not None and now - last_data_ns > config.data_timeout_s * _NS:
+                if await self._is_only_quiet():
+                    quiet_since_ns = time.monotonic_ns()
+                else:
+                    self.cut(f"no data for {(now - last_data_ns) / _NS:.1f} s")
+            await self._sleep_until_gone(config.watch_interval_s)
+        return self._reason("the peer closed the socket")
+
+    async def _is_only_quiet(self) -> bool:
+        """Ask a silent peer whether it is there. Pongs are no answer: they come from a muted stream too."""
+        self._enter(LinkState.STALE)
+        if self._probe is None:
+            return False
+        try:
+            alive = await self._until_gone(self._probe(self), self.config.probe_timeout_s, "probe")
+        except NadoError as error:
+            _log.info("link %s: %s", self.name, error)
+            return False
+        if alive:
+            self._enter(LinkState.LIVE)
+        return alive
+
+    async def _until_gone(self, work: Coroutine[Any, Any, T], timeout_s: float, what: str) -> T:
+        """The result of `work`, unless the socket goes or the time runs out before."""
+        task = asyncio.ensure_future(work)
+        gone = asyncio.ensure_future(self._gone.wait())
+        try:
+            await asyncio.wait({task, gone}, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+            if task.done():
+                return task.result()
+            if gone.done():
+                raise ConnectionLost(f"{self.name}: {self._reason('the socket went')} during {what}")
+            raise RequestTimeout(f"{self.name}: {what} took longer than {timeout_s} s")
+        finally:
+            task.cancel()
+            gone.cancel()
+            await asyncio.gather(task, gone, return_exceptions=True)
+
+    async def _sleep_until_gone(self, seconds: float) -> None:
+        try:
+            await asyncio.wait_for(self._gone.wait(), seconds)
+        except TimeoutError:
+            return
+
+    async def _close(self, *, graceful: bool) -> None:
+        transport = self._transport
+        if transport is not None:
+            if graceful and self.is_connected:
+                self._cut_reason = "stopped"
+                transport.send_close()
+                transport.disconnect()
+            else:
+                transport.disconnect(graceful=False)
+            await self._wait_disconnected(transport)
+            self._lost()
+        self._transport = self._listener = None
+
+    async def _wait_disconnected(self, transport: WSTransport) -> None:
+        for _ in range(2):
+            try:
+                await asyncio.wait_for(transport.wait_disconnected(), self.config.close_timeout_s)
+                return
+            except TimeoutError:
+                transport.disconnect(graceful=False)
+            except Exception as error:
+                # picows hands over what broke the socket: a protocol violation, or a failing listener.
+                self._cut_reason = self._cut_reason or f"{type(error).__name__}: {error}"
+                return
+
+    # ------------------------------------------------------------------ inline
+
+    def _disconnected(self, listener: object) -> None:
+        if listener is self._listener:
+            self._gone.set()
+            self._lost()
+
+    def _lost(self) -> None:
+        """Once per connection: tell the owner before anybody can act on what the link carried."""
+        if self.state not in _CONNECTED:
+            return
+        self._live.clear()
+        self.live_since_ns = None
+        self.losses += 1
+        self._enter(LinkState.CLOSED)
+        if self._on_lost is not None:
+            self._on_lost(self._reason("the peer closed the socket"))
+
+    def _reason(self, default: str) -> str:
+        listener = self._listener
+        if self._cut_reason:
+            return self._cut_reason
+        if listener is not None and listener.failure:
+            return listener.failure
+        if listener is not None and listener.close_code:
+            return f"closed by the peer: {listener.close_code} {listener.close_reason}".rstrip()
+        return default
+
+    def _enter(self, state: LinkState) -> None:
+        self.state = state
+
+
+def _abandon(connecting: asyncio.Future[tuple[WSTransport, MessageListener | None]]) -> None:
+    if not connecting.cancelled() and connecting.exception() is None:
+        connecting.result()[0].disconnect(graceful=False)
+
+
+def _refusal(error: WSError) -> str:
+    body = getattr(error, "raw_body", None) or b""
+    return f"{error} {body[:120].decode('utf-8', 'replace')}".strip()

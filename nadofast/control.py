@@ -1,0 +1,71 @@
+"""Requests on a subscription socket: each is acknowledged in time or it is an error, never silence."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from collections.abc import Callable
+from typing import Any
+
+from . import wire
+from .errors import BadResponse, ConnectionLost, ExchangeError, RequestTimeout
+from .events import ControlReply
+from .timesync import TimeSample, TimeSync
+
+
+class ControlChannel:
+    """Sends numbered requests and hands each its reply. `send` raises ConnectionLost if it cannot."""
+
+    def __init__(self, send: Callable[[bytes], None], timeout_s: float) -> None:
+        self._send = send
+        self._timeout_s = timeout_s
+        self._ids = itertools.count(1)
+        self._waiting: dict[int, asyncio.Future[ControlReply]] = {}
+        self.orphans = 0
+        """Replies without a request that waits: too late, or refused without an id."""
+        self.last_orphan = ""
+
+    async def request(self, build: Callable[[int], bytes], what: str) -> Any:
+        """The `result` of one request. Raises ExchangeError, RequestTimeout or ConnectionLost."""
+        request_id = next(self._ids)
+        reply: asyncio.Future[ControlReply] = asyncio.get_running_loop().create_future()
+        self._waiting[request_id] = reply
+        try:
+            self._send(build(request_id))
+            answer = await asyncio.wait_for(reply, self._timeout_s)
+        except TimeoutError:
+            detail = f"; last unmatched answer: {self.last_orphan}" if self.last_orphan else ""
+            raise RequestTimeout(f"{what}: not acknowledged in {self._timeout_s} s{detail}") from None
+        finally:
+            del self._waiting[request_id]
+        if answer.is_error:
+            raise ExchangeError(answer.error_code, answer.error or "", what)
+        return answer.result
+
+    async def sync_time(self, timesync: TimeSync, samples: int) -> None:
+        """Read the exchange's clock `samples` times, one after another."""
+        for _ in range(samples):
+            sent_ns = time.monotonic_ns()
+            result = await self.request(wire.server_time, "time")
+            received_ns = time.monotonic_ns()
+            try:
+                server_ms = wire.integer(result["server_time"])
+            except (KeyError, TypeError, ValueError):
+                raise BadResponse(f"time: {str(result)[:80]}") from None
+            timesync.update(TimeSample(sent_ns, received_ns, server_ms))
+
+    def on_reply(self, reply: ControlReply) -> None:
+        """Called inline for every reply of the socket."""
+        waiting = None if reply.id is None else self._waiting.get(reply.id)
+        if waiting is None or waiting.done():
+            self.orphans += 1
+            self.last_orphan = f"{reply.error_code} {reply.error}" if reply.is_error else "late"
+        else:
+            waiting.set_result(reply)
+
+    def fail_all(self, reason: str) -> None:
+        """The socket is gone: nobody waits any longer."""
+        for waiting in self._waiting.values():
+            if not waiting.done():
+                waiting.set_exception(ConnectionLost(reason))

@@ -1,0 +1,294 @@
+"""What is known about every own order, by digest. Sans-I/O: facts in, state out.
+
+Facts arrive from three sources that are not ordered against each other (replies, streams, queries) and may
+be repeated. Each is only ever added, and the state is computed from the set, so every order of arrival
+gives the same result.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Final
+
+from . import wire
+from .events import FillEvent, OrderUpdateEvent
+from .products import div_x18, mul_x18
+from .signing import SignedOrder
+
+__all__ = ["OrderState", "OrderTracker", "OutcomeFacts", "TrackedOrder"]
+
+
+class OrderState(Enum):
+    """CREATED → SENT → OPEN → FILLED | CANCELLED, or REJECTED, DENIED; UNKNOWN when no answer came."""
+
+    CREATED = "created"
+    SENT = "sent"
+    UNKNOWN = "unknown"
+    OPEN = "open"
+    FILLED = "filled"
+    CANCELLED = "cancelled"
+    REJECTED = "rejected"
+    DENIED = "denied"
+
+
+TERMINAL: Final = frozenset({OrderState.FILLED, OrderState.CANCELLED, OrderState.REJECTED, OrderState.DENIED})
+
+
+@dataclass(frozen=True, slots=True)
+class OutcomeFacts:
+    """What an answer (or its absence) says about an order."""
+
+    accepted: bool = False
+    rejected_code: int | None = None
+    is_rejected: bool = False
+    is_denied: bool = False
+    is_unknown: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class TrackedOrder:
+    """One own order. It never holds the signature: records may be stored, signatures must not.
+
+    amount_x18 is signed, filled amounts are absolute. `filled_x18`, `quote_x18` and `fee_x18` are exact sums
+    of the fill events seen; `known_filled_x18` may be ahead of them (a cancel reply or an order update says
+    how much is left before the fills arrive). `is_settled`: terminal, and every fill it implies was seen.
+    """
+
+    digest: str
+    product_id: int
+    sender: str
+    price_x18: int
+    amount_x18: int
+    expiration_s: int
+    nonce: int
+    appendix: int
+    client_id: int | None = None
+    created_ns: int = 0
+    sent_ns: int | None = None
+    first_fill_ns: int | None = None
+    last_fill_ns: int | None = None
+    fills: list[FillEvent] = field(default_factory=list)
+    filled_x18: int = 0
+    quote_x18: int = 0
+    fee_x18: int = 0
+    error_code: int | None = None
+    _accepted: bool = False
+    _rejected: bool = False
+    _denied: bool = False
+    _unknown: bool = False
+    _cancelled: bool = False
+    _left_x18: int | None = None
+    _fill_keys: set[int] = field(default_factory=set)
+
+    @property
+    def is_buy(self) -> bool:
+        return self.amount_x18 > 0
+
+    @property
+    def known_filled_x18(self) -> int:
+        """The most that any source says was filled, absolute."""
+        size = abs(self.amount_x18)
+        by_rest = 0 if self._left_x18 is None else size - self._left_x18
+        return min(size, max(self.filled_x18, by_rest))
+
+    @property
+    def remaining_x18(self) -> int:
+        """What may still fill while the order lives: |amount| less what is known to be filled."""
+        return abs(self.amount_x18) - self.known_filled_x18
+
+    @property
+    def state(self) -> OrderState:
+        if self.known_filled_x18 >= abs(self.amount_x18):
+            return OrderState.FILLED
+        if self._cancelled or (self._rejected and self._was_seen):
+            return OrderState.CANCELLED
+        if self._rejected:
+            return OrderState.REJECTED
+        if self._was_seen:
+            return OrderState.OPEN
+        if self._denied:
+            return OrderState.DENIED
+        if self._unknown:
+            return OrderState.UNKNOWN
+        return OrderState.CREATED if self.sent_ns is None else OrderState.SENT
+
+    @property
+    def _was_seen(self) -> bool:
+        return self._accepted or self.known_filled_x18 > 0
+
+    @property
+    def is_terminal(self) -> bool:
+        return self.state in TERMINAL
+
+    @property
+    def is_settled(self) -> bool:
+        """Terminal and no fill that is known to exist is missing from `fills`."""
+        return self.is_terminal and self.filled_x18 >= self.known_filled_x18
+
+    @property
+    def was_accepted(self) -> bool:
+        """Some source has seen it at the engine."""
+        return self._was_seen or self._cancelled
+
+    @property
+    def avg_price_x18(self) -> int | None:
+        """Volume-weighted price of the fills without fees, truncated; None before the first fill."""
+        return None if self.filled_x18 == 0 else div_x18(abs(self.quote_x18), self.filled_x18)
+
+
+class OrderTracker:
+    """Own orders by digest. Feed it with every outcome, fill and order update; ask it for the truth so far.
+
+    Finished records are kept up to `max_finished`, oldest forgotten first; live ones are never forgotten.
+    """
+
+    def __init__(
+        self, *, max_finished: int = 10_000, clock_ns: Callable[[], int] = time.monotonic_ns
+    ) -> None:
+        self._orders: dict[str, TrackedOrder] = {}
+        self._finished: dict[str, None] = {}
+        self._max_finished = max_finished
+        self._clock_ns = clock_ns
+        self._listeners: list[Callable[[TrackedOrder], None]] = []
+        self.foreign_events = 0
+        """Events of digests that were never registered here."""
+
+    def get(self, digest: str) -> TrackedOrder | None:
+        return self._orders.get(digest.lower())
+
+    def __len__(self) -> int:
+        return len(self._orders)
+
+    def live(self) -> list[TrackedOrder]:
+        """Orders that are not terminal, oldest first."""
+        return [order for order in self._orders.values() if not order.is_terminal]
+
+    def on_change(self, listener: Callable[[TrackedOrder], None]) -> Callable[[], None]:
+        """Call `listener` after every new fact of any order. Returns a function that stops it."""
+        self._listeners.append(listener)
+        return lambda: self._listeners.remove(listener)
+
+    def register(self, signed: SignedOrder) -> TrackedOrder:
+        """Must precede the bytes: the first event of an order can overtake its reply. Idempotent."""
+        known = self._orders.get(signed.digest)
+        if known is not None:
+            return known
+        order = TrackedOrder(
+            digest=signed.digest,
+            product_id=signed.product_id,
+            sender=signed.sender,
+            price_x18=signed.price_x18,
+            amount_x18=signed.amount_x18,
+            expiration_s=signed.expiration_s,
+            nonce=signed.nonce,
+            appendix=signed.appendix,
+            client_id=signed.client_id,
+            created_ns=self._clock_ns(),
+        )
+        self._orders[signed.digest] = order
+        return order
+
+    def on_sent(self, digest: str, sent_ns: int) -> None:
+        """The bytes were handed to a transport. The first time counts."""
+        order = self._orders.get(digest)
+        if order is not None and (order.sent_ns is None or sent_ns < order.sent_ns):
+            order.sent_ns = sent_ns
+            self._changed(order)
+
+    def on_outcome(self, digest: str, facts: OutcomeFacts) -> None:
+        """An answer came, or none did."""
+        order = self._orders.get(digest)
+        if order is None:
+            return
+        order._accepted |= facts.accepted
+        order._rejected |= facts.is_rejected
+        order._denied |= facts.is_denied
+        order._unknown |= facts.is_unknown
+        if facts.rejected_code is not None:
+            known = order.error_code
+            order.error_code = facts.rejected_code if known is None else min(known, facts.rejected_code)
+        self._changed(order)
+
+    def on_fill(self, fill: FillEvent) -> TrackedOrder | None:
+        """A fill of the stream, or one read from the archive. Returns the order if it is new, else None."""
+        order = self._known(fill.order_digest)
+        if order is None or fill.submission_idx in order._fill_keys:
+            return None
+        now = self._clock_ns()
+        order._fill_keys.add(fill.submission_idx)
+        order.fills.append(fill)
+        order.filled_x18 += fill.filled_qty_x18
+        quote = mul_x18(fill.filled_qty_x18, fill.price_x18)
+        order.quote_x18 += -quote if fill.is_bid else quote
+        order.fee_x18 += fill.fee_x18
+        order.first_fill_ns = now if order.first_fill_ns is None else min(order.first_fill_ns, now)
+        order.last_fill_ns = now
+        self._changed(order)
+        return order
+
+    def on_order_update(self, update: OrderUpdateEvent) -> TrackedOrder | None:
+        """An order_update of the stream. `cancelled` does not say what was left; the cancel's reply does."""
+        order = self._known(update.digest)
+        if order is None:
+            return None
+        if update.reason == wire.REASON_CANCELLED:
+            order._cancelled = True
+        elif update.reason in (wire.REASON_PLACED, wire.REASON_FILLED):
+            order._accepted = True
+            _at_most_left(order, update.amount_x18)
+        self._changed(order)
+        return order
+
+    def on_cancelled(self, digest: str, unfilled_x18: int | None) -> TrackedOrder | None:
+        """A cancel's reply (final for the order), or None where a source only says that it is gone."""
+        order = self._known(digest)
+        if order is None:
+            return None
+        order._cancelled = True
+        if unfilled_x18 is not None:
+            _at_most_left(order, unfilled_x18)
+        self._changed(order)
+        return order
+
+    def on_resting(self, digest: str, unfilled_x18: int) -> TrackedOrder | None:
+        """A query shows the order on the book with this much unfilled."""
+        order = self._known(digest)
+        if order is None:
+            return None
+        order._accepted = True
+        _at_most_left(order, unfilled_x18)
+        self._changed(order)
+        return order
+
+    def on_archived(self, digest: str, base_filled_x18: int) -> TrackedOrder | None:
+        """The archive knows the order with this much filled so far."""
+        order = self._known(digest)
+        if order is None:
+            return None
+        order._accepted = True
+        _at_most_left(order, abs(order.amount_x18) - abs(base_filled_x18))
+        self._changed(order)
+        return order
+
+    def _known(self, digest: str) -> TrackedOrder | None:
+        order = self._orders.get(digest.lower())
+        if order is None:
+            self.foreign_events += 1
+        return order
+
+    def _changed(self, order: TrackedOrder) -> None:
+        if order.is_terminal and order.digest not in self._finished:
+            self._finished[order.digest] = None
+            if len(self._finished) > self._max_finished:
+                oldest = next(iter(self._finished))
+                del self._finished[oldest], self._orders[oldest]
+        for listener in tuple(self._listeners):
+            listener(order)
+
+
+def _at_most_left(order: TrackedOrder, left_x18: int) -> None:
+    left = abs(left_x18)
+    order._left_x18 = left if order._left_x18 is None else min(order._left_x18, left)

@@ -1,0 +1,143 @@
+"""The exchange's weight limits kept on our side, with a reserve that only cancels and unwinds may spend.
+
+Rolling windows: in no interval of a window's length is more than its limit spent, whatever way the
+exchange counts (fixed windows, buckets). Limits as in the limits section of the API.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+Scope = Literal["execute", "query", "archive"]
+_NS: Final = 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """At most `limit` weight in any `seconds`; `reserve` of it is for urgent requests only."""
+
+    limit: int
+    seconds: float
+    reserve: int = 0
+
+
+def _default_limits() -> dict[Scope, tuple[Window, ...]]:
+    ip = (Window(2400, 60.0, 240), Window(400, 10.0, 40))
+    return {"execute": (Window(600, 60.0, 120), Window(100, 10.0, 20)), "query": ip, "archive": ip}
+
+
+@dataclass(frozen=True, slots=True)
+class LimitConfig:
+    """limits: windows per scope. margin: windows are this much longer than stated, for network jitter.
+    penalty_s, penalty_cap_s: pause of non-urgent requests after a rate error, doubled each time."""
+
+    limits: Mapping[Scope, tuple[Window, ...]] = field(default_factory=_default_limits)
+    margin: float = 0.03
+    penalty_s: float = 1.0
+    penalty_cap_s: float = 30.0
+
+
+class NadoRateLimiter:
+    """Weight budgets of one wallet ("execute") and one IP ("query", "archive")."""
+
+    def __init__(
+        self, config: LimitConfig | None = None, *, clock_ns: Callable[[], int] = time.monotonic_ns
+    ) -> None:
+        self._config = config or LimitConfig()
+        self._clock_ns = clock_ns
+        self._spent: dict[Scope, deque[tuple[int, int]]] = {scope: deque() for scope in self._config.limits}
+        self._blocked_until_ns: dict[Scope, int] = dict.fromkeys(self._config.limits, 0)
+        self._penalties: dict[Scope, int] = dict.fromkeys(self._config.limits, 0)
+        self.refused = 0
+        self.rate_errors = 0
+
+    def try_acquire(self, scope: Scope, weight: int, *, urgent: bool = False) -> bool:
+        """Spend `weight` now if the budget allows it. urgent: may use the reserve and ignores a penalty."""
+        if self.wait_s(scope, weight, urgent=urgent) > 0:
+            self.refused += 1
+            return False
+        self._spent[scope].append((self._clock_ns(), weight))
+        return True
+
+    async def acquire(self, scope: Scope, weight: int, *, urgent: bool = False, timeout_s: float) -> bool:
+        """Wait until the weight can be spent, at most `timeout_s`. False: it could not."""
+        deadline_ns = self._clock_ns() + int(timeout_s * _NS)
+        while True:
+            wait_s = self.wait_s(scope, weight, urgent=urgent)
+            if wait_s <= 0:
+                self._spent[scope].append((self._clock_ns(), weight))
+                return True
+            if wait_s > (deadline_ns - self._clock_ns()) / _NS:
+                self.refused += 1
+                return False
+            await asyncio.sleep(wait_s)
+
+    def wait_s(self, scope: Scope, weight: int, *, urgent: bool = False) -> float:
+        """Seconds until `weight` could be spent: 0 now, infinite if it exceeds the limit itself."""
+        now = self._clock_ns()
+        wait = 0.0 if urgent else max(0.0, (self._blocked_until_ns[scope] - now) / _NS)
+        self._forget(scope, now)
+        for window in self._config.limits[scope]:
+            allowed = window.limit - (0 if urgent else window.reserve)
+            wait = max(wait, self._wait_for_window(scope, window, weight, allowed, now))
+        return wait
+
+    def left(self, scope: Scope, *, urgent: bool = False) -> int:
+        """Weight that could be spent now."""
+        now = self._clock_ns()
+        return max(
+            0,
+            min(
+                window.limit - (0 if urgent else window.reserve) - self._used(scope, window, now)
+                for window in self._config.limits[scope]
+            ),
+        )
+
+    def on_rate_error(self, scope: Scope) -> float:
+        """The exchange said "too many": pause non-urgent requests. Returns the pause in seconds."""
+        self.rate_errors += 1
+        self._penalties[scope] += 1
+        ceiling = min(
+            self._config.penalty_cap_s, self._config.penalty_s * 2.0 ** min(self._penalties[scope] - 1, 30)
+        )
+        pause_s = ceiling * random.uniform(1.0, 1.5)
+        self._blocked_until_ns[scope] = self._clock_ns() + int(pause_s * _NS)
+        return pause_s
+
+    def on_success(self, scope: Scope) -> None:
+        """A request of the scope was accepted: the next penalty starts small again."""
+        self._penalties[scope] = 0
+
+    def _length_ns(self, window: Window) -> int:
+        return int(window.seconds * (1 + self._config.margin) * _NS)
+
+    def _used(self, scope: Scope, window: Window, now: int) -> int:
+        start = now - self._length_ns(window)
+        return sum(weight for spent_ns, weight in self._spent[scope] if spent_ns > start)
+
+    def _wait_for_window(self, scope: Scope, window: Window, weight: int, allowed: int, now: int) -> float:
+        if weight > allowed:
+            return float("inf")
+        excess = self._used(scope, window, now) + weight - allowed
+        if excess <= 0:
+            return 0.0
+        length = self._length_ns(window)
+        for spent_ns, spent in self._spent[scope]:
+            if spent_ns > now - length:
+                excess -= spent
+                if excess <= 0:
+                    return (spent_ns + length - now) / _NS
+        return float("inf")
+
+    def _forget(self, scope: Scope, now: int) -> None:
+        # Bounded: each entry has weight >= 1, and a window never holds more than its limit.
+        longest = max(self._length_ns(window) for window in self._config.limits[scope])
+        spent = self._spent[scope]
+        while spent and spent[0][0] <= now - longest:
+            spent.popleft()

@@ -1,0 +1,321 @@
+"""The exchange over HTTP: queries, executes and the archive.
+
+aiohttp is imported when a Rest is built, so that the books and the streams need no HTTP client.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, Self
+
+import orjson
+
+from . import models, wire
+from ._version import __version__
+from .errors import (
+    BadResponse,
+    ConfigError,
+    ConnectionLost,
+    ExchangeError,
+    NotConnected,
+    OrderDenied,
+    RequestTimeout,
+)
+from .network import Network, resolve
+from .products import Product, parse_symbols
+from .ratelimit import NadoRateLimiter
+from .timesync import TimeSample, TimeSync
+
+if TYPE_CHECKING:
+    import aiohttp
+
+_HTTP_FORBIDDEN: Final = 403
+_HTTP_UNPROCESSABLE: Final = 422
+_HTTP_TOO_MANY: Final = 429
+_EXCERPT: Final = 120
+
+
+@dataclass(frozen=True, slots=True)
+class RestConfig:
+    """timeout_s: whole request. connect_timeout_s: until the connection stands. max_body: bytes of an
+    answer, inflated. max_connections: sockets kept. limiter_wait_s: longest wait for query weight."""
+
+    timeout_s: float = 5.0
+    connect_timeout_s: float = 3.0
+    max_body: int = 16 << 20
+    max_connections: int = 8
+    limiter_wait_s: float = 10.0
+    user_agent: str = f"nadofast/{__version__}"
+
+
+class Rest:
+    """Async HTTP client of one exchange; use it as a context manager, or `start` and `stop`.
+
+    Every method raises ExchangeError (the exchange refused), RequestTimeout, ConnectionLost (NotConnected if
+    nothing was sent) or BadResponse (not the exchange's protocol).
+    """
+
+    def __init__(
+        self,
+        network: str | Network,
+        *,
+        timeout_s: float = 5.0,
+        limiter: NadoRateLimiter | None = None,
+        config: RestConfig | None = None,
+    ) -> None:
+        try:
+            import aiohttp
+        except ImportError:
+            raise ConfigError("REST needs aiohttp: install nadofast[rest]") from None
+        self._aiohttp = aiohttp
+        self.network = resolve(network)
+        self.limiter = limiter
+        self._config = config or RestConfig(timeout_s=timeout_s)
+        self._session: aiohttp.ClientSession | None = None
+
+    async def start(self) -> None:
+        """Open the session; no connection is made before the first request."""
+        if self._session is not None:
+            return
+        aiohttp = self._aiohttp
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=self._config.max_connections),
+            timeout=aiohttp.ClientTimeout(
+                total=self._config.timeout_s, sock_connect=self._config.connect_timeout_s
+            ),
+            headers={
+                "Accept-Encoding": wire.ACCEPT_ENCODING,
+                "Content-Type": wire.CONTENT_TYPE,
+                "User-Agent": self._config.user_agent,
+            },
+        )
+
+    async def stop(self) -> None:
+        """Close the session and its connections."""
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.stop()
+
+    # ------------------------------------------------------------------ exchange
+
+    async def contracts(self) -> models.Contracts:
+        """Chain id and endpoint address the exchange verifies signatures with."""
+        return models.decode("contracts", models.contracts, await self.query(wire.query("contracts")))
+
+    async def status(self) -> str:
+        """State of the engine; "active" is the only one to trade in."""
+        data = await self.query(wire.query("status"))
+        if not isinstance(data, str):
+            raise BadResponse("status: not a string")
+        return data
+
+    async def server_time_ms(self) -> int:
+        """The exchange's clock, ms since the epoch."""
+        data = await self._request("GET", self.network.gateway_rest + wire.TIME_PATH, None, "time")
+        if isinstance(data, dict):
+            data = data.get("server_time")
+        return models.decode("time", wire.integer, data)
+
+    async def sync_time(self, timesync: TimeSync, samples: int = 3) -> None:
+        """Measure the clock offset with `samples` requests, one after another."""
+        for _ in range(samples):
+            sent_ns = time.monotonic_ns()
+            server_ms = await self.server_time_ms()
+            timesync.update(TimeSample(sent_ns, time.monotonic_ns(), server_ms))
+
+    async def symbols(self) -> dict[int, Product]:
+        """Trading rules of every product, by product id."""
+        return parse_symbols(await self.query(wire.query("symbols")))
+
+    async def products(self, product_ids: Sequence[int]) -> dict[int, Product]:
+        """Trading rules of these products. Raises ConfigError if the exchange does not list one."""
+        listed = await self.symbols()
+        missing = [product_id for product_id in product_ids if product_id not in listed]
+        if missing:
+            raise ConfigError(f"the exchange does not list product {', '.join(map(str, missing))}")
+        return {product_id: listed[product_id] for product_id in product_ids}
+
+    async def all_products(self) -> dict[int, models.PerpProduct]:
+        """Risk and state of every perp, by product id."""
+        return models.decode(
+            "all_products", models.perp_products, await self.query(wire.query("all_products"))
+        )
+
+    # ------------------------------------------------------------------ market
+
+    async def market_price(self, product_id: int) -> models.MarketPrice:
+        data = await self.query(wire.query("market_price", product_id=product_id))
+        return models.decode("market_price", models.market_price, data)
+
+    async def market_liquidity(
+        self, product_id: int, depth: int = wire.MAX_SNAPSHOT_LEVELS
+    ) -> models.Snapshot:
+        """Book snapshot, at most 100 levels a side."""
+        data = await self.query(wire.market_liquidity(product_id, depth))
+        return models.decode("market_liquidity", lambda row: models.snapshot(row, product_id), data)
+
+    # ------------------------------------------------------------------ account
+
+    async def nonces(self, address: str) -> models.Nonces:
+        data = await self.query(wire.query("nonces", address=address))
+        return models.decode("nonces", models.nonces, data)
+
+    async def subaccount_info(self, subaccount: str) -> models.SubaccountInfo:
+        data = await self.query(wire.query("subaccount_info", subaccount=subaccount))
+        return models.decode("subaccount_info", models.subaccount_info, data)
+
+    async def isolated_positions(self, subaccount: str) -> list[models.IsolatedPosition]:
+        data = await self.query(wire.query("isolated_positions", subaccount=subaccount))
+        return models.decode("isolated_positions", models.isolated_positions, data)
+
+    async def subaccount_orders(self, subaccount: str, product_id: int) -> list[models.OpenOrder]:
+        """Live orders of one product; finished ones are not in it."""
+        data = await self.query(wire.query("subaccount_orders", sender=subaccount, product_id=product_id))
+        return models.decode("subaccount_orders", models.open_orders, data)
+
+    async def order(self, product_id: int, digest: str) -> models.OpenOrder:
+        """A resting order. ExchangeError 2020 once it does not rest: filled, cancelled or never seen."""
+        data = await self.query(wire.query("order", product_id=product_id, digest=digest))
+        return models.decode("order", models.open_order, data)
+
+    async def fee_rates(self, subaccount: str) -> models.FeeRates:
+        data = await self.query(wire.query("fee_rates", sender=subaccount))
+        return models.decode("fee_rates", models.fee_rates, data)
+
+    async def linked_signer(self, subaccount: str) -> str:
+        """Address of the linked signer; the zero address if there is none."""
+        data = await self.query(wire.query("linked_signer", subaccount=subaccount))
+        return models.decode("linked_signer", lambda row: str(row["linked_signer"]).lower(), data)
+
+    # ------------------------------------------------------------------ archive
+
+    async def archive_orders(self, digests: Sequence[str]) -> list[models.ArchivedOrder]:
+        """Orders by digest, at most 500. Only those with a fill, and only once indexed (seconds)."""
+        data = await self.archive(wire.archive_orders(digests))
+        return models.decode("archive orders", models.archived_orders, data)
+
+    async def archive_matches(
+        self,
+        subaccount: str,
+        product_ids: Sequence[int],
+        *,
+        limit: int = 100,
+        max_submission_idx: int | None = None,
+    ) -> list[models.ArchivedMatch]:
+        """Matches, newest first; page downward with max_submission_idx = smallest seen - 1."""
+        request = wire.archive_matches([subaccount], product_ids, limit, max_submission_idx)
+        return models.decode("archive matches", models.archived_matches, await self.archive(request))
+
+    # ------------------------------------------------------------------ envelopes
+
+    async def query(self, request: dict[str, Any]) -> Any:
+        """`data` of any gateway query. request: {"type": ..., fields}."""
+        kind = str(request.get("type", "query"))
+        await self._spend("query", wire.query_weight(request))
+        url = self.network.gateway_rest + wire.QUERY_PATH
+        envelope = await self._request("POST", url, orjson.dumps(request), kind)
+        return self._unwrap(envelope, kind)
+
+    async def execute(self, request: dict[str, Any] | bytes) -> dict[str, Any]:
+        """Send a signed execute as it is; the whole envelope of a success. The caller keeps its weight."""
+        body = request if isinstance(request, bytes) else orjson.dumps(request)
+        url = self.network.gateway_rest + wire.EXECUTE_PATH
+        envelope = await self._request("POST", url, body, "execute")
+        self._unwrap(envelope, "execute")
+        assert isinstance(envelope, dict)
+        return envelope
+
+    async def archive(self, request: dict[str, Any]) -> Any:
+        """The answer to any archive request."""
+        kind = "archive " + next(iter(request), "")
+        await self._spend("archive", wire.archive_weight(request))
+        answer = await self._request("POST", self.network.archive, orjson.dumps(request), kind)
+        if isinstance(answer, dict) and ("error" in answer or "error_code" in answer):
+            raise _refusal(answer, kind)
+        return answer
+
+    def _unwrap(self, envelope: Any, kind: str) -> Any:
+        status = envelope.get("status") if isinstance(envelope, dict) else None
+        if status == wire.STATUS_SUCCESS:
+            return envelope.get("data")
+        if status == wire.STATUS_FAILURE:
+            raise _refusal(envelope, kind)
+        raise BadResponse(f"{kind}: answer has no status: {orjson.dumps(envelope)[:_EXCERPT]!r}")
+
+    async def _spend(self, scope: Any, weight: int) -> None:
+        if self.limiter is None:
+            return
+        if not await self.limiter.acquire(scope, weight, timeout_s=self._config.limiter_wait_s):
+            raise OrderDenied("rate_limit", f"{scope} weight {weight} is not free")
+
+    async def _request(self, method: str, url: str, body: bytes | None, kind: str) -> Any:
+        if self._session is None:
+            raise ConnectionLost(f"{kind}: Rest is not started")
+        aiohttp = self._aiohttp
+        try:
+            async with self._session.request(method, url, data=body, allow_redirects=False) as response:
+                return self._read_status(response.status, await self._read_body(response), kind)
+        except TimeoutError:
+            raise RequestTimeout(f"{kind}: no answer within {self._config.timeout_s} s") from None
+        except aiohttp.ClientConnectorError as error:
+            raise NotConnected(f"{kind}: {error}") from None
+        except aiohttp.ContentTypeError as error:
+            raise BadResponse(f"{kind}: {error.message}") from None
+        except aiohttp.ClientPayloadError as error:
+            raise ConnectionLost(f"{kind}: the answer broke off: {error}") from None
+        except aiohttp.ClientError as error:
+            raise ConnectionLost(f"{kind}: {type(error).__name__}: {error}") from None
+
+    async def _read_body(self, response: aiohttp.ClientResponse) -> bytes:
+        chunks: list[bytes] = []
+        size = 0
+        async for chunk in response.content.iter_any():
+            size += len(chunk)
+            if size > self._config.max_body:
+                raise BadResponse(f"answer is larger than {self._config.max_body} bytes")
+            chunks.append(chunk)
+        return b"".join(chunks)
+
+    def _read_status(self, status: int, body: bytes, kind: str) -> Any:
+        """Decoded JSON of a 200; everything else is a refusal by the edge or not the protocol."""
+        excerpt = body[:_EXCERPT].decode("utf-8", "replace")
+        if status == _HTTP_TOO_MANY:
+            if self.limiter is not None:
+                self.limiter.on_rate_error("execute" if kind == "execute" else "query")
+            raise ExchangeError(wire.Code.TOO_MANY_REQUESTS, f"HTTP 429 {excerpt}", kind)
+        if status == _HTTP_FORBIDDEN:
+            raise ExchangeError(wire.Code.LOCATION_BLOCKED, f"HTTP 403 {excerpt}", kind)
+        if status == _HTTP_UNPROCESSABLE:
+            raise ExchangeError(wire.Code.INVALID_MESSAGE, f"HTTP 422 {excerpt}", kind)
+        try:
+            answer = orjson.loads(body)
+        except orjson.JSONDecodeError:
+            raise BadResponse(f"{kind}: HTTP {status}, not JSON: {excerpt!r}") from None
+        if status >= 400 and not (isinstance(answer, dict) and "error_code" in answer):
+            raise BadResponse(f"{kind}: HTTP {status}: {excerpt!r}")
+        return answer
+
+
+def _refusal(envelope: dict[str, Any], kind: str) -> ExchangeError:
+    code = envelope.get("error_code")
+    request_type = str(envelope.get("request_type") or kind)
+    try:
+        number = None if code is None else int(code)
+    except (TypeError, ValueError):
+        number = None
+    return ExchangeError(number, str(envelope.get("error", "")), request_type)

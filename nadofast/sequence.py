@@ -1,0 +1,136 @@
+"""When to ask for a book snapshot, and when to give up. Sans-I/O: the caller tells the time.
+
+The compiled book decides continuity and buffers deltas; this file only paces the questions. Numbers S1…S10
+are the rules of book synchronisation in ARCHITECTURE.md.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+_NS: Final = 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class SyncConfig:
+    """retry_s: before asking again when a snapshot was too old; depth batches come about every 50 ms.
+    error_base_s, error_cap_s: jittered back-off after a failed request. budget: snapshots in any
+    budget_window_s over all products. give_up_s: a product without a valid book for so long, on a link
+    that is up, means that the link is bad."""
+
+    retry_s: float = 0.06
+    error_base_s: float = 0.1
+    error_cap_s: float = 3.0
+    budget: int = 40
+    budget_window_s: float = 10.0
+    give_up_s: float = 15.0
+
+
+@dataclass(slots=True)
+class _Need:
+    since_ns: int
+    not_before_ns: int
+    reason: str
+    asked: bool = False
+    failures: int = 0
+
+
+class SnapshotPlanner:
+    """Needs per product: wanted, asked, answered. A burst of gaps is one need (S6)."""
+
+    def __init__(
+        self,
+        product_ids: Iterable[int],
+        config: SyncConfig | None = None,
+        rng: random.Random | None = None,
+    ) -> None:
+        self._config = config or SyncConfig()
+        self._rng = rng or random.Random()
+        self._products = tuple(product_ids)
+        self._needs: dict[int, _Need] = {}
+        self._asked_ns: deque[int] = deque()
+        self.asked = 0
+        self.failed = 0
+        self.coalesced = 0
+
+    def need(self, product_id: int, reason: str, now_ns: int) -> None:
+        """A snapshot is needed: a gap, a crossed book, a new connection, the horizon."""
+        if product_id not in self._products:
+            raise KeyError(product_id)
+        if product_id in self._needs:
+            self.coalesced += 1
+        else:
+            self._needs[product_id] = _Need(since_ns=now_ns, not_before_ns=now_ns, reason=reason)
+
+    def reset(self) -> None:
+        """The link is gone: nothing can be joined until a new generation begins (S7)."""
+        self._needs.clear()
+
+    def needs(self, product_id: int) -> bool:
+        return product_id in self._needs
+
+    def next_product(self, now_ns: int) -> int | None:
+        """The product to ask for now, longest waiting first; None if none is due or the budget is spent."""
+        if self._budget_wait_ns(now_ns) > 0:
+            return None
+        due = [
+            (need.since_ns, product_id)
+            for product_id, need in self._needs.items()
+            if not need.asked and need.not_before_ns <= now_ns
+        ]
+        return min(due)[1] if due else None
+
+    def wait_s(self, now_ns: int) -> float | None:
+        """Seconds until `next_product` may have one; None if nothing is waiting."""
+        waiting = [need.not_before_ns for need in self._needs.values() if not need.asked]
+        if not waiting:
+            return None
+        return max(0, min(waiting) - now_ns, self._budget_wait_ns(now_ns)) / _NS
+
+    def on_asked(self, product_id: int, now_ns: int) -> None:
+        need = self._needs.get(product_id)
+        if need is not None:
+            need.asked = True
+        self._asked_ns.append(now_ns)
+        self.asked += 1
+
+    def on_loaded(self, product_id: int, is_valid: bool, now_ns: int) -> None:
+        """The answer was joined. Not valid: it was older than what is buffered, take a newer one (S4)."""
+        need = self._needs.get(product_id)
+        if need is None:
+            return
+        if is_valid:
+            del self._needs[product_id]
+        else:
+            need.asked = False
+            need.not_before_ns = now_ns + int(self._config.retry_s * _NS)
+
+    def on_failed(self, product_id: int, now_ns: int) -> None:
+        """The request failed: ask again after a jittered, growing wait."""
+        self.failed += 1
+        need = self._needs.get(product_id)
+        if need is None:
+            return
+        ceiling = min(self._config.error_cap_s, self._config.error_base_s * 2.0 ** min(need.failures, 30))
+        need.failures += 1
+        need.asked = False
+        need.not_before_ns = now_ns + int(self._rng.uniform(ceiling / 2, ceiling) * _NS)
+
+    def hopeless(self, now_ns: int) -> str | None:
+        """Why the link should be replaced: a product that could not be synchronised for too long."""
+        for product_id, need in self._needs.items():
+            if now_ns - need.since_ns > self._config.give_up_s * _NS:
+                return f"product {product_id} not synchronised for {self._config.give_up_s} s ({need.reason})"
+        return None
+
+    def _budget_wait_ns(self, now_ns: int) -> int:
+        window_ns = int(self._config.budget_window_s * _NS)
+        while self._asked_ns and self._asked_ns[0] <= now_ns - window_ns:
+            self._asked_ns.popleft()
+        if len(self._asked_ns) < self._config.budget:
+            return 0
+        return self._asked_ns[0] + window_ns - now_ns

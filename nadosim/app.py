@@ -1,0 +1,180 @@
+"""Composition root of the exchange process: builds everything, owns start and stop order."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import Coroutine
+from time import monotonic
+from typing import Any, Final
+
+from aiohttp import web
+
+from . import market as markets
+from .clock import Clock
+from .config import ENDPOINT_ADDRESS, ExchangeConfig
+from .control import Control
+from .exchange import Exchange
+from .faults import Faults
+from .gateway import Gateway
+from .market import Market
+from .seeded_keys import FundedAccount, default_subaccount, derive_account
+from .server import Surface
+from .settings import Settings
+from .steps import Step
+from .streams import DEPTH_INTERVAL_S, StreamHub
+from .x18 import ONE
+
+log = logging.getLogger(__name__)
+
+FUNDS_X18: Final = 100_000 * ONE
+HOUSEKEEPING_S: Final = 0.1
+STOP_DEADLINE_S: Final = 2.0
+
+
+class SimServer:
+    """One running exchange. Use `serve()`; `ready` is what a client needs to know.
+
+    failed: completes with the exception of an inner task, which nothing here survives.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.faults = Faults()
+        self.clock = Clock()
+        config = ExchangeConfig(chain_id=settings.chain_id)
+        self.exchange = Exchange(config, self.clock, self._on_step)
+        perps = [product for product in config.products if product.is_perp]
+        self.hub = StreamHub(
+            self.exchange,
+            self.faults,
+        )
+        self.accounts = self._fund_accounts()
+        self.market = Market(self.exchange, perps, seed=settings.seed, rate=settings.rate)
+        self.gateway = Gateway(self.exchange, self.faults)
+        self.surface = Surface(self.gateway, self.hub, self.exchange)
+        self.control = Control(self.exchange, self.faults, cut=self.surface.cut, health=self.health)
+        self.ready: dict[str, Any] = {}
+        self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._runner: web.AppRunner | None = None
+        self._started_s = monotonic()
+
+    async def start(self, listener: socket.socket) -> None:
+        self.market.open()
+        self.hub.flush_depth()  # the first chain link exists before anybody listens
+        app = self.surface.application(self.control.routes())
+        self._runner = web.AppRunner(
+            app, handle_signals=False, access_log=None, shutdown_timeout=STOP_DEADLINE_S
+        )
+        await self._runner.setup()
+        await web.SockSite(self._runner, listener).start()
+        self._spawn(markets.run(self.market, self.faults, speed=self.settings.speed))
+        self._spawn(self._flush_depth())
+        self._spawn(self._keep_house())
+        self.ready = self._ready(listener.getsockname()[1])
+
+    async def close(self) -> None:
+        """Stop the world, cut every socket, release the port. Safe to call twice."""
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+            self._tasks.clear()
+        await self.surface.close()
+        if self._runner is not None:
+            runner, self._runner = self._runner, None
+            await runner.cleanup()
+        self.failed.cancel()
+
+    def health(self) -> dict[str, Any]:
+        """Counters since start, for `/sim/health`."""
+        hub, gateway = self.hub, self.gateway
+        uptime_s = monotonic() - self._started_s
+        return {
+            "status": self.faults.status,
+            "uptime_s": round(uptime_s, 3),
+            "market": {
+                "time_s": round(self.market.now_s, 3),
+                "events": self.market.played,
+                "refused": self.market.refused,
+            },
+            "events": dict(hub.events),
+            "sent": hub.sent,
+            "sockets": dict(self.surface.sockets_open),
+            "sockets_cut": dict(self.surface.sockets_cut),
+            "queries": gateway.queries,
+            "executes": gateway.executes,
+            "failures": gateway.failures,
+            "replies_lost": gateway.replies_lost,
+        }
+
+    def _on_step(self, step: Step) -> None:
+        self.hub.on_step(step)
+
+    def _fund_accounts(self) -> list[FundedAccount]:
+        accounts = [derive_account(self.settings.seed, index) for index in range(self.settings.accounts)]
+        accounts += [FundedAccount(address, default_subaccount(address)) for address in self.settings.fund]
+        for account in accounts:
+            self.exchange.fund(account.subaccount, FUNDS_X18)
+        return accounts
+
+    def _ready(self, port: int) -> dict[str, Any]:
+        host = f"[{self.settings.host}]" if ":" in self.settings.host else self.settings.host
+        base = f"{host}:{port}"
+        return {
+            "gateway": f"http://{base}/v1",
+            "gateway_ws": f"ws://{base}/v1/ws",
+            "gateway_ws_v2": f"ws://{base}/ws/v2",
+            "subscribe": f"ws://{base}/v1/subscribe",
+            "gateway_v2": f"http://{base}/v2",
+            "archive": f"http://{base}/archive/v1",
+            "control": f"http://{base}/sim",
+            "chain_id": self.settings.chain_id,
+            "endpoint_addr": ENDPOINT_ADDRESS,
+            "accounts": [account.ready_entry() for account in self.accounts],
+        }
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        task.add_done_callback(self._ended)
+        self._tasks.append(task)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None and not self.failed.done():
+            self.failed.set_exception(error)
+
+    async def _flush_depth(self) -> None:
+        """Every 50 ms on a fixed grid; a missed beat is skipped, not made up for."""
+        due_s = monotonic()
+        while True:
+            due_s = max(due_s + DEPTH_INTERVAL_S, monotonic())
+            await asyncio.sleep(due_s - monotonic())
+            self.hub.flush_depth()
+
+    async def _keep_house(self) -> None:
+        """Expired orders leave the book; sockets without pings are dropped."""
+        while True:
+            await asyncio.sleep(HOUSEKEEPING_S)
+            self.exchange.expire()
+            self.surface.cut_overdue()
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket. Raises OSError when the address is taken or not ours."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return socket.create_server((host, port), family=family, backlog=256)
+
+
+async def serve(settings: Settings | None = None) -> SimServer:
+    """Start an exchange in this loop. Close it with `close()`. Raises OSError when the port is taken."""
+    settings = settings or Settings()
+    listener = listen(settings.host, settings.port)
+    try:
+        server = SimServer(settings)
+        await server.start(listener)
+    except BaseException:
+        listener.close()
+        raise
+    return server

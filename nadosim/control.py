@@ -1,0 +1,78 @@
+"""The exchange's own door for tests and oracles: the truth, its health, and its misbehaviour.
+
+`GET /sim/state`: every order, fill, balance and execute of real accounts. `GET /sim/health`: counters.
+`POST /sim/faults`: see `faults`. None of this exists on the real exchange, and nothing a trading
+client does depends on it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+from aiohttp import web
+
+from . import faults as fault_requests
+from .exchange import Exchange
+from .faults import BadFault, Faults
+
+
+class Control:
+    """cut: closes the sockets of a scope and says how many. health: counters of the whole process."""
+
+    def __init__(
+        self,
+        exchange: Exchange,
+        faults: Faults,
+        *,
+        cut: Callable[[str], int],
+        health: Callable[[], dict[str, Any]],
+    ) -> None:
+        self._exchange = exchange
+        self._faults = faults
+        self._cut = cut
+        self._health = health
+
+    def routes(self) -> list[web.AbstractRouteDef]:
+        return [
+            web.get("/sim/state", self.state),
+            web.get("/sim/health", self.health),
+            web.get("/sim/faults", self.show_faults),
+            web.post("/sim/faults", self.set_faults),
+        ]
+
+    async def state(self, request: web.Request) -> web.Response:
+        exchange = self._exchange
+        return _json(
+            {
+                "orders": exchange.orders_state(),
+                "fills": exchange.fills_state(),
+                "balances": exchange.balances_state(),
+                "executes": exchange.executes_state(),
+            }
+        )
+
+    async def health(self, request: web.Request) -> web.Response:
+        return _json(self._health())
+
+    async def show_faults(self, request: web.Request) -> web.Response:
+        return _json(self._faults.snapshot())
+
+    async def set_faults(self, request: web.Request) -> web.Response:
+        """Switch faults on or off; 400 with a reason if the request cannot be understood."""
+        try:
+            body = orjson.loads(await request.read())
+            if not isinstance(body, dict):
+                raise BadFault("expected a JSON object")
+            fault_requests.apply(self._faults, body, self._cut)
+        except (orjson.JSONDecodeError, BadFault) as error:
+            return _json({"error": str(error)}, status=400)
+        self._exchange.status = self._faults.status
+        self._exchange.reported_chain_id = self._faults.chain_id or self._exchange.config.chain_id
+        return _json(self._faults.snapshot())
+
+
+def _json(value: Any, status: int = 200) -> web.Response:
+    body = orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS)
+    return web.Response(body=body, status=status, content_type="application/json")

@@ -1,0 +1,165 @@
+"""Memory of the exchange about real accounts: orders and how they ended, fills, executes. All bounded."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from .accounts import PerpBalance
+from .engine import Order
+from .x18 import div_trunc
+
+
+@dataclass(frozen=True, slots=True)
+class Closing:
+    """What a fill closed of the position before it. closed_x18 is unsigned base."""
+
+    closed_x18: int = 0
+    realized_pnl_x18: int = 0
+    closed_net_entry_x18: int = 0
+
+
+@dataclass(slots=True)
+class NetEntry:
+    """Cost of the open position, fees included: the figure settlement does not disturb.
+
+    unrealized_x18: of the open position; positive for longs. cumulative_x18: of everything ever traded.
+    """
+
+    unrealized_x18: int = 0
+    cumulative_x18: int = 0
+
+    def book(self, position_x18: int, base_x18: int, quote_net_x18: int) -> Closing:
+        """Take in a fill against the position held before it; reducing realises pro rata."""
+        self.cumulative_x18 -= quote_net_x18
+        if position_x18 * base_x18 >= 0:
+            self.unrealized_x18 -= quote_net_x18
+            return Closing()
+        closed = min(abs(position_x18), abs(base_x18))
+        quote_closing = div_trunc(quote_net_x18 * closed, abs(base_x18))
+        entry_closed = div_trunc(self.unrealized_x18 * closed, abs(position_x18))
+        self.unrealized_x18 -= entry_closed + (quote_net_x18 - quote_closing)
+        return Closing(closed, quote_closing - entry_closed, entry_closed)
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """One side of one match. Base and quote are signed; quote_net has the fee in it."""
+
+    order: Order
+    counterparty: Order
+    submission_idx: int
+    timestamp_ns: int
+    price_x18: int
+    base_x18: int
+    quote_net_x18: int
+    fee_x18: int
+    is_taker: bool
+    before: PerpBalance
+    after: PerpBalance
+
+
+@dataclass(frozen=True, slots=True)
+class FillRecord:
+    """A match as the archive knows it.
+
+    cumulative_*: of the order, this match included. net_entry_*: of the position after it.
+    """
+
+    match: Match
+    cumulative_base_x18: int
+    cumulative_quote_net_x18: int
+    cumulative_fee_x18: int
+    closing: Closing
+    net_entry_unrealized_x18: int
+    net_entry_cumulative_x18: int
+
+
+@dataclass(slots=True)
+class OrderRecord:
+    """A real order and its fills."""
+
+    order: Order
+    fills: list[FillRecord]
+
+
+@dataclass(slots=True)
+class ExecuteRecord:
+    """One execute as received. error_code is None when it was accepted; is_done while nobody waits for it."""
+
+    received_ns: int
+    kind: str
+    sender: str
+    digests: tuple[str, ...] = ()
+    is_done: bool = False
+    error_code: int | None = None
+
+
+class History:
+    """Newest `limit` finished orders, fills and executes; live orders are always kept."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._orders: dict[str, OrderRecord] = {}
+        self._finished: deque[OrderRecord] = deque()
+        self._fills: deque[FillRecord] = deque(maxlen=limit)
+        self._executes: deque[ExecuteRecord] = deque(maxlen=limit)
+        self._entries: dict[tuple[str, int], NetEntry] = {}
+
+    def opened(self, order: Order) -> None:
+        """A real order reached the engine. A digest that comes back keeps its fills."""
+        earlier = self._orders.pop(order.digest, None)
+        self._orders[order.digest] = OrderRecord(order, earlier.fills if earlier is not None else [])
+
+    def finished(self, order: Order) -> None:
+        record = self._orders.get(order.digest)
+        if record is None:
+            return
+        self._finished.append(record)
+        while len(self._finished) > self._limit:
+            oldest = self._finished.popleft()
+            if self._orders.get(oldest.order.digest) is oldest:
+                del self._orders[oldest.order.digest]
+
+    def filled(self, match: Match) -> None:
+        """Record one side of a match; its order must have been opened."""
+        order = match.order
+        record = self._orders[order.digest]
+        last = record.fills[-1] if record.fills else None
+        entry = self._entries.setdefault((order.account.id, order.product_id), NetEntry())
+        closing = entry.book(match.before.amount_x18, match.base_x18, match.quote_net_x18)
+        fill = FillRecord(
+            match=match,
+            cumulative_base_x18=match.base_x18 + (last.cumulative_base_x18 if last else 0),
+            cumulative_quote_net_x18=match.quote_net_x18 + (last.cumulative_quote_net_x18 if last else 0),
+            cumulative_fee_x18=match.fee_x18 + (last.cumulative_fee_x18 if last else 0),
+            closing=closing,
+            net_entry_unrealized_x18=entry.unrealized_x18,
+            net_entry_cumulative_x18=entry.cumulative_x18,
+        )
+        record.fills.append(fill)
+        self._fills.append(fill)
+
+    def executed(self, received_ns: int, kind: str, sender: str = "") -> ExecuteRecord:
+        record = ExecuteRecord(received_ns, kind, sender)
+        self._executes.append(record)
+        return record
+
+    def order(self, digest: str) -> OrderRecord | None:
+        return self._orders.get(digest)
+
+    def orders(self) -> Iterator[OrderRecord]:
+        """Oldest first."""
+        return iter(self._orders.values())
+
+    def fills(self) -> Iterator[FillRecord]:
+        """Oldest first."""
+        return iter(self._fills)
+
+    def fills_newest_first(self) -> Iterator[FillRecord]:
+        return reversed(self._fills)
+
+    def executes(self) -> Iterator[ExecuteRecord]:
+        """Oldest first."""
+        return iter(self._executes)

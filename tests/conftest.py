@@ -1,0 +1,52 @@
+"""Shared by every suite: uvloop as the loop, and proof that no process outlives the run."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+import uvloop
+
+PR_SET_CHILD_SUBREAPER = 36
+
+
+@pytest.fixture(scope="session")
+def event_loop_policy() -> asyncio.AbstractEventLoopPolicy:
+    return uvloop.EventLoopPolicy()
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    # Orphans of anything a test starts become our children, so that none can hide.
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
+
+
+def _children() -> dict[int, str]:
+    """Living children of this process: pid → command line. Zombies are not processes any more."""
+    found = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+            if int(fields[1]) == os.getpid() and fields[0] != "Z":
+                cmdline = (stat.parent / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                found[int(stat.parent.name)] = cmdline
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+    return found
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    deadline = time.monotonic() + 5
+    while (left := _children()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    if left:
+        for pid in left:
+            os.kill(pid, signal.SIGKILL)
+        print(f"\nprocesses left behind by the tests: {left}")
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
