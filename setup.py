@@ -62,5 +62,6 @@ setup(
         build_dir=f"build/cython-{KIND}",
         compiler_directives=DIRECTIVES,
         nthreads=os.cpu_count() or 1,
-    )
+    ),
+    options={"build_ext": {"parallel": os.cpu_count() or 1}},
 )

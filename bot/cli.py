@@ -117,7 +117,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         complain(str(error))
         return int(ExitCode.ERROR)
     except (KeyboardInterrupt, typer.Abort):
-        complain("interrupted before trading: nothing was ordered")
+        complain("interrupted")
         return int(ExitCode.ERROR)
     except Exception as error:
         complain(f"internal error: {type(error).__name__}: {error}")

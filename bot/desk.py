@@ -117,16 +117,21 @@ class OrderDesk:
         """Cancel whatever rests on the products of the pair, known or not."""
         self._spawn(self._cancel_all())
 
-    def forget_ended(self) -> list[DeskOrder]:
+    def take_ended(self) -> list[DeskOrder]:
         """Take out the orders that have ended, oldest first: a cycle's records."""
         ended = [order for order in self._orders.values() if order.is_final]
         for order in ended:
             del self._orders[order.intent.tag]
         return ended
 
-    async def leave(self) -> None:
-        """Stop watching. Cancels what still rests, as far as the exchange answers within two seconds."""
-        if self.open_orders():
+    def take_all(self) -> list[DeskOrder]:
+        """As `take_ended`, with the orders whose end is not known: nobody will watch them any more."""
+        orders, self._orders = list(self._orders.values()), {}
+        return orders
+
+    async def leave(self, *, cancel: bool) -> None:
+        """Stop watching. cancel: take down what still rests, if the exchange answers within two seconds."""
+        if cancel and self.open_orders():
             with contextlib.suppress(TimeoutError):  # what still rests dies by its own expiration
                 async with asyncio.timeout(LEAVE_TIMEOUT_S):
                     await self._cancel_all()

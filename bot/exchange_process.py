@@ -28,7 +28,7 @@ from .config import ExchangeSection
 KEPT_ENVIRONMENT: Final = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "PYTHONPATH", "VIRTUAL_ENV")
 MAX_READY_BYTES: Final = 256 * 1024
 MAX_STDERR_BYTES: Final = 8 * 1024
-TERM_TIMEOUT_S: Final = 3.0
+TERM_TIMEOUT_S: Final = 2.0
 KILL_TIMEOUT_S: Final = 2.0
 
 

@@ -35,6 +35,7 @@ from .risk import OrderIntent, Purpose
 from .sizing import LegQuote, NoSize, size_pair
 from .units import BPS, NS_PER_MS, show
 
+STOP_REQUESTED = "stop requested"
 Step = tuple[PairState, list[Action]]
 Then = Callable[[PairState, int], Step]
 MAX_TRANSITIONS = 6
@@ -163,7 +164,7 @@ def _cannot_hedge(state: PairState, inputs: PairInputs, plan: Plan, now_ns: int)
     if inputs.halt is not None:
         return inputs.halt
     if inputs.stop_age_ns is not None:
-        return "stop requested"
+        return STOP_REQUESTED
     if state.first_fill_ns is not None and now_ns - state.first_fill_ns > plan.leg_deadline_ns:
         return "deadline of the second leg"
     if any(leg.missing_x18 and leg.attempts > plan.hedge_attempts for leg in state.legs):
@@ -188,7 +189,7 @@ def _hedged(state: PairState, inputs: PairInputs, plan: Plan, now_ns: int) -> St
     if inputs.halt is not None:
         return _unwind(state, inputs.halt, now_ns)
     if inputs.stop_age_ns is not None:
-        return _unwind(state, "stop requested", now_ns)
+        return _unwind(state, STOP_REQUESTED, now_ns)
     if all(leg.has_quote for leg in inputs.legs) and net_delta_bps(state, inputs) > plan.max_net_delta_bps:
         return _unwind(state, f"net delta above {plan.max_net_delta_bps} bps", now_ns)
     if now_ns - state.since_ns >= plan.hold_ns:
@@ -198,7 +199,7 @@ def _hedged(state: PairState, inputs: PairInputs, plan: Plan, now_ns: int) -> St
 
 def _unwinding(state: PairState, inputs: PairInputs, plan: Plan, now_ns: int) -> Step:
     """Each leg on its own: rest, move, cancel, cross; flat only when the exchange says so."""
-    urgent = state.urgent or inputs.halt or ("stop requested" if inputs.stop_age_ns is not None else "")
+    urgent = state.urgent or inputs.halt or (STOP_REQUESTED if inputs.stop_age_ns is not None else "")
     state = replace(state, urgent=urgent)
     if now_ns - state.since_ns > plan.maker_timeout_ms * NS_PER_MS + plan.exit_deadline_ns:
         return _recover(state, "exit took too long", now_ns)

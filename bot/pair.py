@@ -15,6 +15,7 @@ from typing import Any, Final
 from nadofast.errors import NadoError
 from nadofast.feed import Feed
 from nadofast.gateway import OrderGateway
+from nadofast.orders import OrderState, TrackedOrder
 
 from . import report
 from .client import NadoClient
@@ -49,13 +50,14 @@ from .recorder import CycleRecorder
 from .risk import OrderIntent, Purpose, RiskGate
 from .shutdown import StopRequest
 from .standing import Standing
-from .units import show
+from .units import show, show_usd
 
 __all__ = ["DNPairBot", "PairParts", "PairState", "decide"]
 
 MakeDesk = Callable[[Callable[[DeskOrder], None]], OrderDesk]
 STEP_S: Final = 0.02
 FLATTEN_DEADLINE_S: Final = 10.0
+SILENT_NS: Final = 1_000_000_000
 VERIFY_PAUSE_S: Final = 0.1
 VERIFY_PAUSE_MAX_S: Final = 1.0
 
@@ -103,11 +105,17 @@ class DNPairBot:
             while self._state.end is None:
                 self._step()
                 await self._wait()
-            return self._state.end
+            end = self._state.end
         except Exception as error:
-            return await self._flatten_after(error)
-        finally:
-            await self._leave()
+            end = await self._flatten_after(error)
+        self._say_end(end)
+        await self._leave(end)
+        return end
+
+    def _say_end(self, end: End) -> None:
+        """Said before anything is taken down: whoever reads along knows what is open now."""
+        exposure = self.exposure
+        self._p.log.event(f"END  {end.reason}; {'flat' if exposure == 'none' else f'exposure: {exposure}'}")
 
     async def _flatten_after(self, error: Exception) -> End:
         """A defect in the core: no new risk, and out by the way that does not need the machine."""
@@ -183,11 +191,16 @@ class DNPairBot:
         view = None if working is None else self._desk.view(working.intent.tag)
         return LegInputs(quote.bid_x18, quote.ask_x18, view)
 
-    async def _leave(self) -> None:
+    async def _leave(self, end: End) -> None:
+        parts = self._p
         if self._verifying is not None:
             self._verifying.cancel()
             await asyncio.gather(self._verifying, return_exceptions=True)
-        await self._desk.leave()
+        is_silent = parts.guard.blind_ns(time.monotonic_ns()) > SILENT_NS
+        is_pointless = is_silent or parts.exchange.gone.is_set() or parts.stop.leave.is_set()
+        await self._desk.leave(cancel=not is_pointless)
+        if parts.recorder.cycle is not None:  # the cycle this run ended in: its fills belong on record
+            self._close_cycle(CycleEnd(self._state.cycle, end.reason), self._desk.take_all())
 
     # ------------------------------------------------------------------ actions
 
@@ -231,11 +244,13 @@ class DNPairBot:
         self._p.log.event(action.text)
 
     def _cycle_end(self, action: CycleEnd) -> None:
+        if self._p.recorder.cycle is None:  # skipped before it could begin
+            self._p.log.event(f"skipped: {action.failure}")
+        else:
+            self._close_cycle(action, self._desk.take_ended())
+
+    def _close_cycle(self, action: CycleEnd, orders: list[DeskOrder]) -> None:
         parts = self._p
-        orders = self._desk.forget_ended()
-        if parts.recorder.cycle is None:  # skipped before it could begin
-            parts.log.event(f"skipped: {action.failure}")
-            return
         cycle = parts.recorder.end(action, orders, time.monotonic_ns(), self._cash_x18)
         parts.csv.append(cycle)
         symbols = (self._plan.products[0].symbol, self._plan.products[1].symbol)
@@ -264,20 +279,26 @@ class DNPairBot:
     # ------------------------------------------------------------------ facts
 
     def _order_changed(self, order: DeskOrder) -> None:
-        if order.is_final and not order.is_announced and order.tracked is not None:
+        tracked = order.tracked
+        if not order.is_announced and tracked is not None and tracked.is_settled:
             order.is_announced = True
-            self._announce(order)
+            self._announce(order, tracked)
         self._wake.set()
 
-    def _announce(self, order: DeskOrder) -> None:
-        tracked = order.tracked
-        assert tracked is not None
+    def _announce(self, order: DeskOrder, tracked: TrackedOrder) -> None:
         symbol = self._plan.products[order.intent.leg].symbol
         amount = show(order.intent.amount_x18, signed=True)
-        price = tracked.avg_price_x18
-        at = f" at {show(price // 10**13 * 10**13)}" if price is not None else ""
-        filled = f"{show(tracked.known_filled_x18)} filled{at}" if tracked.known_filled_x18 else "not filled"
-        self._p.log.event(f"{order.intent.purpose}  {symbol} {amount} {tracked.state.value}, {filled}")
+        price_x18 = tracked.avg_price_x18
+        if price_x18 is None:
+            result = f"{tracked.state.value} without a fill"
+        else:
+            part = (
+                ""
+                if tracked.state is OrderState.FILLED
+                else f"{show(tracked.filled_x18)}, then {tracked.state.value}"
+            )
+            result = f"filled {part or 'whole'} at {show_usd(price_x18, 4)}"
+        self._p.log.event(f"{order.intent.purpose}  {symbol} {amount} {result}")
 
 
 _CARRY_OUT: Final[dict[type[Action], Callable[[DNPairBot, Any], None]]] = {

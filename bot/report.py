@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from collections import Counter
 from collections.abc import Sequence
 from decimal import Decimal
 
@@ -11,6 +12,7 @@ from nadofast.products import Product
 from .config import Settings
 from .ledger import Pnl
 from .logs import table
+from .machine import STOP_REQUESTED
 from .metrics import TradeMetrics, expected_cost_x18
 from .model import End
 from .risk import Purpose, RiskLimits
@@ -57,7 +59,7 @@ def cycle_lines(cycle: TradeMetrics, symbols: tuple[str, str]) -> list[str]:
     head = ["leg", "side", "size", "entry", "exit", "exit as", "slip in", "slip out", "fees USD", "gross USD"]
     rows = [_leg_row(cycle, leg, symbol) for leg, symbol in enumerate(symbols)]
     pnl = cycle.pnl or Pnl(0, 0, 0)
-    result = "skipped" if cycle.skipped else ("failed" if cycle.failure else "complete")
+    result = _result(cycle)
     lines = [
         f"cycle {cycle.iteration} {cycle.direction} {result}{': ' + cycle.failure if cycle.failure else ''}"
     ]
@@ -88,14 +90,14 @@ def summary_lines(
 ) -> list[str]:
     """The run in figures; only what was measured."""
     complete = [c for c in cycles if not c.skipped and not c.failure]
-    failed = sum(1 for c in cycles if c.failure and not c.skipped)
-    skipped = sum(1 for c in cycles if c.skipped)
+    others = Counter(_result(c) for c in cycles)
     by_direction = ", ".join(
         f"{name} {sum(1 for c in complete if c.direction == name)}" for name in ("BUY_FIRST", "SELL_FIRST")
     )
     builds = [c for c in cycles if not c.skipped]
     lines = [
-        f"summary   {len(complete)} cycles complete ({by_direction}), {failed} failed, {skipped} skipped"
+        f"summary   {len(complete)} cycles complete ({by_direction}), {others['failed']} failed,"
+        f" {others['cut short']} cut short, {others['skipped']} skipped"
         f" · {end.reason}",
         f"  build filled {_share(sum(1 for c in builds if c.hedged_at), len(builds))}"
         f" · close complete {_share(sum(1 for c in builds if c.ended_at), len(builds))}"
@@ -115,6 +117,14 @@ def summary_lines(
         f"  positions now: {exposure}",
     ]
     return [*lines, *(f"  {extra}" for extra in extras)]
+
+
+def _result(cycle: TradeMetrics) -> str:
+    if cycle.skipped:
+        return "skipped"
+    if cycle.failure == STOP_REQUESTED:
+        return "cut short"
+    return "failed" if cycle.failure else "complete"
 
 
 def _leg_row(cycle: TradeMetrics, leg: int, symbol: str) -> list[str]:

@@ -26,6 +26,8 @@ from ._x18 cimport (
     uint128_to_py,
 )
 
+import json
+
 import orjson
 
 from .errors import ParseError
@@ -755,10 +757,10 @@ cdef tuple _level_tuple(Levels* levels):
     ])
 
 
-cdef object _decoded(Message* m, Span* span):
-    """A value the scanner only walked, as Python objects."""
+cdef object _decoded(Message* m, Span* span, object loads):
+    """A value the scanner only walked, as Python objects. json.loads keeps integers beyond 64 bits exact."""
     try:
-        return orjson.loads(PyBytes_FromStringAndSize(span.at, span.size))
+        return loads(PyBytes_FromStringAndSize(span.at, span.size))
     except ValueError as error:
         raise _error_at(m, f"cannot be decoded: {error}", span.at - m.base) from None
 
@@ -874,7 +876,7 @@ cdef object _funding_payment_event(Message* m):
 
 
 cdef object _checked_int(Message* m, Span* span, object value):
-    """Exact integer of something orjson decoded; floats mean the wire held more than an integer."""
+    """Exact integer of a decoded string or number."""
     cdef bytes text
     if isinstance(value, str):
         text = value.encode()
@@ -894,7 +896,7 @@ cdef object _liquidation_event(Message* m):
     cdef Span* span = &m.fields[F_PRODUCT_IDS]
     if _absent(m, F_PRODUCT_IDS):
         raise _missing(m, F_PRODUCT_IDS)
-    product_ids = _decoded(m, span)
+    product_ids = _decoded(m, span, json.loads)
     if not isinstance(product_ids, list):
         raise _error_at(m, "product_ids: an array is needed", span.at - m.base)
     return LiquidationEvent(
@@ -911,7 +913,7 @@ cdef object _all_bbo_event(Message* m):
     cdef Span* span = &m.fields[F_BBOS]
     if _absent(m, F_BBOS):
         raise _missing(m, F_BBOS)
-    decoded = _decoded(m, span)
+    decoded = _decoded(m, span, json.loads)
     if not isinstance(decoded, dict):
         raise _error_at(m, "bbos: an object is needed", span.at - m.base)
     bbos = {}
@@ -929,7 +931,7 @@ cdef object _reply(Message* m):
     cdef Span whole
     whole.at = m.base
     whole.size = m.size
-    decoded = _decoded(m, &whole)
+    decoded = _decoded(m, &whole, orjson.loads)
     error = decoded.get("error")
     code = decoded.get("error_code")
     is_envelope = "status" in decoded

@@ -158,6 +158,7 @@ class NadoConnectionManager:
         self._live = asyncio.Event()
         self._first_try = asyncio.Event()
         self._cut_reason = ""
+        self._stopping = False
 
     # ------------------------------------------------------------------ public
 
@@ -184,11 +185,13 @@ class NadoConnectionManager:
     def start(self) -> None:
         """Begin to connect, in the background. Once."""
         if self._task is None:
+            self._stopping = False
             self._task = asyncio.get_running_loop().create_task(self._run(), name=f"link {self.name}")
 
     async def stop(self) -> None:
         """Close the socket and end the supervision; at most about `close_timeout_s` on a healthy link."""
         task, self._task = self._task, None
+        self._stopping = True
         if task is not None:
             task.cancel()
             await asyncio.wait([task])
@@ -243,17 +246,14 @@ class NadoConnectionManager:
     # ------------------------------------------------------------------ supervision
 
     async def _run(self) -> None:
-        try:
-            while True:
-                reason = await self._one_connection()
-                self.last_error = reason
-                self._first_try.set()
-                self._enter(LinkState.BACKOFF)
-                wait_s = self._backoff.next_s()
-                _log.info("link %s: %s; next attempt in %.2f s", self.name, reason, wait_s)
-                await asyncio.sleep(wait_s)
-        finally:
-            await self._close(graceful=True)
+        while True:
+            reason = await self._one_connection()
+            self.last_error = reason
+            self._first_try.set()
+            self._enter(LinkState.BACKOFF)
+            wait_s = self._backoff.next_s()
+            _log.info("link %s: %s; next attempt in %.2f s", self.name, reason, wait_s)
+            await asyncio.sleep(wait_s)
 
     async def _one_connection(self) -> str:
         """Connect, set up, watch until the end; why it ended."""
@@ -269,7 +269,7 @@ class NadoConnectionManager:
         except (NadoError, OSError, WSError) as error:
             return self._reason(str(error) or type(error).__name__)
         finally:
-            await self._close(graceful=False)
+            await self._close()
 
     async def _connect(self) -> None:
         connecting = asyncio.ensure_future(self._open())
@@ -378,10 +378,10 @@ class NadoConnectionManager:
         except TimeoutError:
             return
 
-    async def _close(self, *, graceful: bool) -> None:
+    async def _close(self) -> None:
         transport = self._transport
         if transport is not None:
-            if graceful and self.is_connected:
+            if self._stopping and self.is_connected:
                 self._cut_reason = "stopped"
                 transport.send_close()
                 transport.disconnect()

@@ -16,16 +16,15 @@ import signal
 import stat
 import sys
 import warnings
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import orjson
 import uvloop
 
-# A dependency of the official SDK imports pkg_resources; stderr is for what the operator can act on.
-warnings.filterwarnings("ignore", message="pkg_resources is deprecated")
+from .settings import Settings, SettingsError, load
 
-from .app import SimServer, serve  # noqa: E402
-from .settings import Settings, SettingsError, load  # noqa: E402
+if TYPE_CHECKING:
+    from .app import SimServer
 
 EXIT_OK = 0
 EXIT_DEFECT = 1
@@ -64,7 +63,7 @@ async def run(settings: Settings) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    server = await serve(settings)
+    server = await _serve(settings)
     # What exists now lives as long as the process: keep the collector from walking it again and again.
     gc.collect()
     gc.freeze()
@@ -74,6 +73,15 @@ async def run(settings: Settings) -> None:
         await _first(stop, server)
     finally:
         await server.close()
+
+
+async def _serve(settings: Settings) -> SimServer:
+    """Start the server. Imported late: wrong options are answered without waiting for the SDK to load."""
+    with warnings.catch_warnings():
+        # A dependency of the official SDK imports pkg_resources; stderr is for what can be acted on.
+        warnings.filterwarnings("ignore", message="pkg_resources is deprecated")
+        from .app import serve
+    return await serve(settings)
 
 
 async def _first(stop: asyncio.Event, server: SimServer) -> None:
@@ -124,8 +132,8 @@ def main(argv: list[str] | None = None) -> int:
             runner.run(run(settings))
     except SettingsError as error:
         return _complain(str(error), EXIT_USAGE)
-    except BrokenPipeError:
-        return EXIT_OK  # nobody reads the ready line: the parent is gone
+    except (BrokenPipeError, KeyboardInterrupt):
+        return EXIT_OK  # nobody reads the ready line, or nobody wants it any more
     except OSError as error:
         where = f"{settings.host}:{settings.port}"
         return _complain(f"cannot listen on {where}: {error.strerror or error}", EXIT_USAGE)

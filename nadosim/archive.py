@@ -103,7 +103,7 @@ def _parse_filter(params: Mapping[str, Any]) -> _Filter:
             isolated=params.get("isolated") is True,
             limit=min(MAX_LIMIT, DEFAULT_LIMIT if limit is None else max(0, int(limit))),
         )
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise ExchangeError(MALFORMED, "filter") from None
 
 

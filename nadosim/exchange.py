@@ -293,6 +293,7 @@ class Exchange:
 
     def house_cancel(self, subaccount: str, product_id: int, digest: str) -> bool:
         """Whether the order still rested; it does not any more."""
+        self.expire()
         order = self.books[product_id].orders.get(digest)
         if order is None or order.account.id != subaccount or not order.account.is_house:
             return False

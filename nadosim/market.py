@@ -21,9 +21,9 @@ from .latent import LatentPrices, Volatility
 from .participants import Maker, Style, Takers, Venue
 from .products import Product
 from .seeded_keys import default_subaccount
+from .settings import DEFAULT_RATE
 from .x18 import ONE
 
-DEFAULT_RATE: Final = 200.0  # market messages per second, all products and public streams together
 TICK_S: Final = 0.05  # latent prices move
 ORACLE_S: Final = 0.5  # the oracle follows
 MAX_LAG_S: Final = 0.25  # real time a stalled market makes up for; the rest is skipped
@@ -62,7 +62,7 @@ def activity(rate: float) -> float:
 
 
 class Market:
-    """products: the ones to make a market in. rate: see DEFAULT_RATE; at 0 the first ladders stand still."""
+    """products: the ones to make a market in. rate: see settings; at 0 the first ladders stand still."""
 
     def __init__(
         self, exchange: Exchange, products: list[Product], *, seed: int, rate: float = DEFAULT_RATE

@@ -322,7 +322,7 @@ def _apply_deltas(txns: object, subaccount: str) -> Mapping[int, Change]:
             changes[int(delta["product_id"])] = Change(
                 before.base_x18 + int(delta["amount_delta"]), before.quote_x18 + int(delta["v_quote_delta"])
             )
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError, RecursionError):
         raise ExchangeError(MALFORMED, "txns") from None
     return changes
 

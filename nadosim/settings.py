@@ -6,10 +6,11 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from .config import CHAIN_ID
-from .market import DEFAULT_RATE
+
+DEFAULT_RATE: Final = 200.0  # market messages per second, all products and public streams together
 
 
 class SettingsError(Exception):

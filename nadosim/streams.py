@@ -162,15 +162,16 @@ class StreamHub:
             subaccount = stream.get("subaccount")
             if not _is_subaccount(subaccount):
                 raise ControlError(f"Stream {kind} needs a subaccount of 32 bytes.", 2038)
-            return (kind, subaccount.lower(), None if product_id is None else self._known(product_id))
+            wanted = None if product_id is None else self._known(product_id, self._exchange.products)
+            return (kind, subaccount.lower(), wanted)
         if kind in PUBLIC:
-            return (kind, "", self._known(product_id))
+            return (kind, "", self._known(product_id, self._exchange.books))
         raise ControlError(f"Stream {kind!r} is not available.", 4001)
 
-    def _known(self, product_id: Any) -> int:
-        if isinstance(product_id, str) and product_id.isdecimal():
+    def _known(self, product_id: Any, products: Mapping[int, Any]) -> int:
+        if isinstance(product_id, str) and product_id.isdecimal() and len(product_id) <= 10:
             product_id = int(product_id)
-        if not isinstance(product_id, int) or product_id not in self._exchange.books:
+        if not isinstance(product_id, int) or isinstance(product_id, bool) or product_id not in products:
             raise ControlError(f"Invalid product id {product_id!r}.", 2016)
         return product_id
 
@@ -181,7 +182,7 @@ class StreamHub:
             raise ControlError("authenticate needs tx{sender, expiration} and signature.", 2038)
         try:
             expiration_ms = int(tx["expiration"])
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, OverflowError):
             raise ControlError("authenticate needs an expiration in milliseconds.", 2038) from None
         self._exchange.authenticate(tx["sender"], expiration_ms, signature)
         wallet = tx["sender"][:42].lower()

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from simcore import (
     ETH,
     FOK,
@@ -112,6 +115,47 @@ def test_malformed_orders(sim: Sim, trader: Trader, path: tuple[str, ...], value
     target[path[-1]] = value
     assert sim.refusal(request) == 2038
     assert sim.refusal([]) == 2038  # type: ignore[arg-type]
+
+
+scalars = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=8), st.just("0x" + "1" * 64)
+)
+anything = st.recursive(
+    scalars,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.data())
+def test_nothing_but_a_refusal_comes_out_of_nonsense(data: st.DataObject) -> None:
+    """Valid messages with one field replaced by anything: answered, or refused with a code."""
+    sim = Sim()
+    trader = Trader(sim)
+    templates: list[tuple[Any, dict[str, Any]]] = [
+        (sim.place, trader.order()),
+        (sim.exchange.cancel_orders, trader.cancel("0x" + "11" * 32)),
+        (sim.exchange.cancel_product_orders, trader.cancel_products(ETH)),
+        (sim.exchange.validate_cancel_and_place, _replace(trader, "0x" + "11" * 32, trader.order())),
+        (sim.exchange.link_signer, trader.link(trader.address, 0)),
+        (sim.exchange.archive, {"matches": {"subaccounts": [], "product_ids": [4], "limit": 5, "idx": 9}}),
+        (sim.exchange.archive, {"orders": {"digests": []}}),
+    ]
+    for kind in (
+        "symbols",
+        "market_prices",
+        "market_liquidity",
+        "subaccount_info",
+        "order",
+        "max_order_size",
+    ):
+        templates.append((sim.exchange.query, dict(sample(f"query_{kind}")["request"])))
+    call, request = data.draw(st.sampled_from(templates), label="request")
+    parents: list[dict[str, Any]] = [request, *(v for v in request.values() if isinstance(v, dict))]
+    parent = data.draw(st.sampled_from(parents), label="parent")
+    parent[data.draw(st.sampled_from(sorted(parent)), label="field")] = data.draw(anything, label="value")
+    with contextlib.suppress(ExchangeError):
+        call(request)
 
 
 def test_only_the_wallet_or_its_linked_signer_may_sign(sim: Sim, trader: Trader) -> None:
@@ -301,6 +345,14 @@ def test_orders_expire(sim: Sim, trader: Trader) -> None:
     assert sim.updates()[-1] == ("cancelled", "0")
     assert sim.exchange.bbo(ETH)[0] == 0
     assert sim.exchange.orders_state()[0]["end"] == "expired"
+
+
+def test_a_simulated_order_expires_even_under_its_own_cancel(sim: Sim) -> None:
+    expiration_s = sim.clock.now_ms() // 1000 + 1
+    digest = sim.exchange.house_place(HOUSE, ETH, x18("2900"), ONE, 0, expiration_s)
+    sim.clock.advance_s(1)
+    assert not sim.exchange.house_cancel(HOUSE, ETH, digest)
+    assert sim.exchange.level(ETH, "bids", x18("2900")) == 0
 
 
 def test_an_expired_order_is_never_traded_with(sim: Sim, trader: Trader) -> None:
