@@ -68,6 +68,7 @@ class Working:
 class LegState:
     """target_x18: signed size the cycle wants. held_x18: signed size the ended orders left behind.
 
+    attempts: crossing orders of this phase. failures: orders in a row that ended without a fill.
     rest_refused: this exit cannot rest (below the minimum, or refused for good): cross instead.
     """
 
@@ -75,6 +76,7 @@ class LegState:
     held_x18: int = 0
     working: Working | None = None
     attempts: int = 0
+    failures: int = 0
     not_before_ns: int = 0
     rest_refused: bool = False
     reprices: int = 0
@@ -112,14 +114,14 @@ def absorb(leg: LegState, inputs: LegInputs, now_ns: int) -> LegState:
         return leg
     intent = working.intent
     filled_x18 = min(view.filled_x18, abs(intent.amount_x18))
-    leg = replace(
-        leg, working=None, held_x18=leg.held_x18 + sign(intent.amount_x18) * filled_x18, last_refusal=""
-    )
-    if filled_x18 or (view.code is None and view.denied is None):
-        return leg
+    leg = replace(leg, working=None, held_x18=leg.held_x18 + sign(intent.amount_x18) * filled_x18)
+    was_cancelled_by_us = intent.purpose is Purpose.REST and view.code is None and view.denied is None
+    if filled_x18 or was_cancelled_by_us:
+        return replace(leg, failures=0, last_refusal="")
+    leg = replace(leg, failures=leg.failures + 1, last_refusal=refusal(view))
     if intent.purpose is Purpose.REST and _cannot_rest(view):
         leg = replace(leg, rest_refused=True)
-    return replace(leg, not_before_ns=now_ns + pause_ns(leg, view), last_refusal=refusal(view))
+    return replace(leg, not_before_ns=now_ns + pause_ns(leg.failures, view))
 
 
 def _cannot_rest(view: OrderView) -> bool:
@@ -130,14 +132,16 @@ def _cannot_rest(view: OrderView) -> bool:
 
 
 def refusal(view: OrderView) -> str:
-    return f"error {view.code}" if view.code is not None else (view.denied or "")
+    """Why an order ended without a fill, in words."""
+    if view.code is not None:
+        return f"error {view.code}"
+    return view.denied or "no fill"
 
 
-def pause_ns(leg: LegState, view: OrderView) -> int:
-    """A re-price goes at once; anything else waits longer with every try."""
-    if view.code in REPRICE_CODES:
-        return 0
-    return min(RETRY_PAUSE_NS << min(leg.attempts, 8), RETRY_PAUSE_MAX_NS)
+def pause_ns(failures: int, view: OrderView) -> int:
+    """A re-price goes at once, twice in a row; anything else waits longer with every failure."""
+    free = 2 if view.code in REPRICE_CODES else 0
+    return 0 if failures <= free else min(RETRY_PAUSE_NS << min(failures - free - 1, 8), RETRY_PAUSE_MAX_NS)
 
 
 def cross(

@@ -39,6 +39,8 @@ STOP_REQUESTED = "stop requested"
 Step = tuple[PairState, list[Action]]
 Then = Callable[[PairState, int], Step]
 MAX_TRANSITIONS = 6
+MAX_REST_FAILURES = 4
+MAX_EXIT_FAILURES = 8
 SKIP_PAUSE_NS = 500 * NS_PER_MS
 FLAT_ANSWERS_NEEDED = 2
 FLAT_ANSWER_PAUSE_NS = 150 * NS_PER_MS
@@ -76,7 +78,9 @@ def _absorb(state: PairState, inputs: PairInputs, now_ns: int) -> Step:
     for leg, seen in zip(state.legs, inputs.legs, strict=True):
         after = execution.absorb(leg, seen, now_ns)
         if after.last_refusal and leg.working is not None and after.working is None:
-            actions.append(Note(f"{leg.working.intent.purpose} order refused: {after.last_refusal}"))
+            actions.append(
+                Note(f"{leg.working.intent.purpose} order {leg.working.intent.tag}: {after.last_refusal}")
+            )
         legs.append(after)
     state = replace(state, legs=(legs[0], legs[1]))
     if state.phase is Phase.BUILDING and state.first_fill_ns is None and any(leg.held_x18 for leg in legs):
@@ -203,6 +207,8 @@ def _unwinding(state: PairState, inputs: PairInputs, plan: Plan, now_ns: int) ->
     state = replace(state, urgent=urgent)
     if now_ns - state.since_ns > plan.maker_timeout_ms * NS_PER_MS + plan.exit_deadline_ns:
         return _recover(state, "exit took too long", now_ns)
+    if any(leg.failures >= MAX_EXIT_FAILURES for leg in state.legs):
+        return _recover(state, "an exit does not fill", now_ns)
     if all(leg.is_idle and leg.held_x18 == 0 for leg in state.legs):
         return _settle(state, inputs, now_ns, _cycle_complete)
     maker_until_ns = state.since_ns + (0 if urgent else plan.maker_timeout_ms * NS_PER_MS)
@@ -228,7 +234,7 @@ def _exit_order(
     state: PairState, index: int, inputs: PairInputs, plan: Plan, now_ns: int, maker_until_ns: int
 ) -> tuple[PairState, OrderIntent]:
     leg, seen, product, tag = state.legs[index], inputs.legs[index], plan.products[index], state.tag + 1
-    if now_ns < maker_until_ns and not leg.rest_refused:
+    if now_ns < maker_until_ns and not leg.rest_refused and leg.failures < MAX_REST_FAILURES:
         left_ms = max(1, (maker_until_ns - now_ns) // NS_PER_MS)
         leg, intent = execution.rest(leg, index, product, seen, tag=tag, timeout_ms=left_ms, now_ns=now_ns)
     else:

@@ -103,15 +103,15 @@ cdef class Bbo:
 
     cdef bint take(self, const Message* m, int link, int64_t received_ns) noexcept nogil:
         """Take a stream value unless it is a duplicate or older, by (engine time, turn within that time)."""
-        if m.timestamp_ns == self.stream_ns and self.origin == ORIGIN_STREAM and self._holds(m):
-            return False
         link &= MAX_LINKS - 1
         if self.link_ns[link] != m.timestamp_ns:
             self.link_ns[link] = m.timestamp_ns
             self.link_turn[link] = 0
         self.link_turn[link] += 1
-        if m.timestamp_ns < self.stream_ns or (
-            m.timestamp_ns == self.stream_ns and self.link_turn[link] <= self.turn
+        if m.timestamp_ns < self.stream_ns:
+            return False
+        if m.timestamp_ns == self.stream_ns and (
+            self.link_turn[link] <= self.turn or (self.origin == ORIGIN_STREAM and self._holds(m))
         ):
             return False
         self.stream_ns = self.timestamp_ns = m.timestamp_ns

@@ -23,7 +23,6 @@ class Connection:
 
     def __init__(self, ws: web.WebSocketResponse, request: web.Request) -> None:
         self.ws = ws
-        self.sent = 0
         self.cut_reason: str | None = None
         self._transport = request.transport
         self._queue: deque[bytes] = deque()
@@ -75,7 +74,6 @@ class Connection:
                     payload = self._queue.popleft()
                     self._queued_bytes -= len(payload)
                     await self.ws.send_frame(payload, WSMsgType.TEXT)
-                    self.sent += 1
                 if self._goodbye is not None:
                     code, text = self._goodbye
                     await self.ws.close(code=code, message=text)

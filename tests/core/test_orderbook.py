@@ -306,7 +306,7 @@ def test_snapshot_numbers_must_fit(book: OrderBook) -> None:
 def test_horizon_of_a_full_snapshot() -> None:
     book = OrderBook(PRODUCT)
     bids = [(1000 - i, 2) for i in range(100)]
-    book.load_snapshot(bids, [(2000 + i, 2) for i in range(99)], 10)
+    book.load_snapshot(bids, [(2000 + i, 2) for i in range(99)], 1000)
     assert book.horizon == (901, 2098)
     book.apply(message(bids=[["500", "9"], ["901", "0"]], asks=[["9000", "9"]]))
     assert book.horizon == (901, 9000), "a side shown completely has no hidden part"

@@ -92,7 +92,8 @@ class OracleBook:
         self.timestamp = depth.max
         self.joined = True
         self._check_crossed()
-        return "same" if (self.best_bid, self.best_ask) == before else "changed"
+        unchanged = self.is_valid and (self.best_bid, self.best_ask) == before
+        return "same" if unchanged else "changed"
 
     def _check_crossed(self) -> None:
         if self.best_bid and self.best_ask and self.best_bid[0] >= self.best_ask[0]:

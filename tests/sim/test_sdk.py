@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from eth_account import Account
+from nado_protocol.client import NadoClientContextOpts, NadoClientMode, create_nado_client
 from nado_protocol.contracts.eip712.sign import build_eip712_typed_data, sign_eip712_typed_data
 from nado_protocol.contracts.types import NadoTxType
 from nado_protocol.engine_client import EngineClient
@@ -222,6 +223,28 @@ def test_archive_knows_the_fill(sdk: EngineClient, sim: SimProcess) -> None:
     sdk.close_position(sim.account["subaccount"], ETH)
 
 
+def test_the_full_client_trades(sim: SimProcess) -> None:
+    """`NadoClient` as a newcomer makes it: a network by name, with the urls replaced."""
+    url = sim.ready["gateway"]
+    urls = NadoClientContextOpts(
+        engine_endpoint_url=url, indexer_endpoint_url=sim.ready["archive"], trigger_endpoint_url=url
+    )
+    client = create_nado_client(NadoClientMode.TESTNET, sim.account["private_key"], urls)
+    assert client.context.engine_client.chain_id == sim.ready["chain_id"]
+    subaccount = sim.account["subaccount"]
+    bid = int(client.market.get_latest_market_price(SOL).bid_x18)
+    params = _order(sim, bid * 95 // 100 // 10**16 * 10**16, to_x18(2), OrderType.POST_ONLY)
+    params.product_id = SOL
+    digest = client.market.place_order(params).data.digest
+    resting = client.market.get_subaccount_open_orders(SOL, subaccount).orders
+    assert [order.digest for order in resting] == [digest]
+    client.market.cancel_orders(CancelOrdersParams(sender=subaccount, productIds=[SOL], digests=[digest]))
+    assert not client.market.get_subaccount_open_orders(SOL, subaccount).orders
+    engine, indexer = client.context.engine_client, client.context.indexer_client
+    for session in (engine.session, engine._querier.session, indexer.session):
+        session.close()
+
+
 def test_gateway_socket_of_the_sdk(sdk: EngineClient, sim: SimProcess) -> None:
     subaccount = sim.account["subaccount"]
     bid, _ = _touch(sdk)
@@ -261,6 +284,10 @@ def test_subscriptions_of_the_sdk(sdk: EngineClient, sim: SimProcess) -> None:
         assert socket.subscribe_multi(market)["result"] is None
         kinds = {"best_bid_offer", "book_depth", "trade"}
         assert {event["product_id"] for event in _collect(socket, kinds)} == {ETH}
+        reply = socket.unsubscribe_multi(market)  # the SDK takes the next frame for the reply
+        while "type" in reply:
+            reply = socket.recv(timeout=DEADLINE_S)
+        assert reply["result"] is None
     sdk.close_position(subaccount, ETH)
 
 

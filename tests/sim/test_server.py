@@ -12,6 +12,7 @@ from typing import Any
 import aiohttp
 import pytest
 from simcore import ETH, IOC, LIMIT, POST_ONLY, Trader
+from simproc import start_sim
 from wireclient import Client, Socket, eventually
 
 from nadosim.app import SimServer
@@ -370,6 +371,26 @@ async def test_a_fault_that_is_not_understood_changes_nothing(client: Client, bo
     assert reply["error"]
     _, now = await client.get("/faults", base="control")
     assert now["lose_reply"] == 0
+
+
+async def test_faults_that_are_on_can_be_read_back(client: Client) -> None:
+    shown = await client.fault(drop_depth={"product_id": ETH, "count": 2}, pause_market=True)
+    assert (shown["drop_depth"], shown["pause_market"]) == ({"4": 2}, True)
+    assert (await client.get("/faults", base="control"))[1] == shown
+
+
+async def test_an_inner_failure_is_not_survived() -> None:
+    with pytest.raises(ArithmeticError):
+        await _break_down()
+
+
+async def _break_down() -> None:
+    def fail() -> None:
+        raise ArithmeticError("the market is broken")
+
+    async with start_sim(rate=0) as server:
+        server.market._after(0.0, fail)
+        await eventually(server.failed.done)
 
 
 async def test_state_and_health_tell_the_truth_and_no_signature(
