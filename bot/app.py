@@ -87,12 +87,14 @@ async def run(job: Job, output: Output, csv: TradesCsv) -> tuple[ExitCode, str]:
             exchange = ExchangeProcess(
                 command_line(job.settings.exchange, job.seed, _address(job.key)),
                 start_timeout_s=job.settings.exchange.start_timeout_s,
+                linger_s=job.settings.exchange.linger_s,
             )
             stack.push_async_callback(exchange.stop)
             try:
                 session = await _unless_stopped(stop, _start(job, exchange, stop, stack, log, csv))
             except ExchangeStartError as error:
-                raise StartError(f"the embedded exchange did not start: {error}") from None
+                text = f"the embedded exchange did not start: {error}"
+                raise (SettingsError(text) if error.is_usage else StartError(text)) from None
             except NadoError as error:
                 raise StartError(exchange.gone_reason or f"start: {error}") from None
             if session is None:
@@ -131,7 +133,7 @@ async def _start(
     )
     tracker = gateway.tracker
     market = Market(feed, products)
-    guard = Guard(feed, market, rest, timesync)
+    guard = Guard(feed, market, rest, timesync, limiter)
     reconciler = Reconciler(rest, gateway, ledger, tracker, subaccount=subaccount, product_ids=tuple(by_id))
     _book_fills(feed, ledger, tracker)
     await guard.measure_clock()
@@ -306,7 +308,7 @@ def _announce(session: Session, job: Job, guard: Guard, timesync: TimeSync) -> N
 
 def _finish(session: Session, end: End, log: EventLog, csv: TradesCsv) -> tuple[ExitCode, str]:
     """The summary, and the exposure by name if there is one."""
-    parts, exposure = session.parts, session.bot.exposure
+    parts, exposure = session.parts, session.bot.last_exposure
     pnl = parts.standing.pnl()
     extras = [f"trades CSV: {csv.path}"]
     if session.bot.cash_x18 is not None and parts.ledger.is_flat:

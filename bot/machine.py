@@ -114,6 +114,8 @@ def _flat(state: PairState, inputs: PairInputs, plan: Plan, now_ns: int) -> Step
         return _end(state, End(ExitCode.ERROR, f"{count} in a row")), []
     if now_ns < state.not_before_ns:
         return state, []
+    if inputs.pacing:
+        return replace(state, since_ns=now_ns), []
     if missing := _not_ready(inputs):
         if now_ns - state.since_ns > plan.ready_timeout_ns:
             waited_s = plan.ready_timeout_ns / 1e9
@@ -277,7 +279,7 @@ def _cycle_complete(state: PairState, now_ns: int) -> Step:
 
 
 def _recovering(state: PairState, inputs: PairInputs, plan: Plan, now_ns: int) -> Step:
-    """Positions by the exchange's word only: cross what is there, ask again, believe flat when told twice."""
+    """By the exchange's word only: cross what is there, cancel what rests, believe flat when told twice."""
     if now_ns - state.since_ns > plan.recover_deadline_ns:
         return _end(state, End(ExitCode.EXPOSED, f"recovery took too long ({state.urgent})")), []
     if not all(leg.is_idle for leg in state.legs) or now_ns < state.not_before_ns:
@@ -288,6 +290,9 @@ def _recovering(state: PairState, inputs: PairInputs, plan: Plan, now_ns: int) -
         state = _adopt(replace(state, is_verifying=False), inputs.verified.positions_x18)
         if any(leg.held_x18 for leg in state.legs):
             return _cross_all(replace(state, flat_answers=0), inputs, plan, now_ns)
+        if inputs.verified.resting:  # the first cancel did not reach them all
+            pause_ns = now_ns + FLAT_ANSWER_PAUSE_NS
+            return replace(state, flat_answers=0, not_before_ns=pause_ns), [CancelAll()]
         state = replace(state, flat_answers=state.flat_answers + 1)
         if state.flat_answers >= FLAT_ANSWERS_NEEDED:
             failure = state.urgent
@@ -343,7 +348,7 @@ def _settle(
 
 def _ask(state: PairState) -> Step:
     state = replace(state, verify_seq=state.verify_seq + 1, is_verifying=True)
-    return state, [Verify(state.verify_seq)]
+    return state, [Verify(state.verify_seq, with_orders=state.phase is Phase.RECOVERING)]
 
 
 def _adopt(state: PairState, positions_x18: tuple[int, int]) -> PairState:

@@ -377,3 +377,31 @@ async def test_entry_discard_follows_the_measured_round_trip(venue: Venue) -> No
         assert gateway.entry_discard_ms == 500
         gateway.round_trip.record_ns(400_000_000)
         assert gateway.entry_discard_ms >= 1200
+
+
+async def test_no_key_and_no_signature_in_any_log(venue: Venue, caplog: pytest.LogCaptureFixture) -> None:
+    signatures: list[str] = []
+    sign = venue.signer.sign_order
+    key = venue.ready["accounts"][0]["private_key"][2:]
+
+    def spy(**fields: object) -> object:
+        signed = sign(**fields)  # type: ignore[arg-type]
+        signatures.append(signed.signature[2:])
+        return signed
+
+    venue.signer.sign_order = spy  # type: ignore[method-assign,assignment]
+    caplog.set_level("DEBUG")
+    async with venue.feed(rest=venue.rest) as feed, venue.gateway(reply_timeout_s=0.2) as gateway:
+        await feed.wait_synced(DEADLINE_S)
+        crossing, resting = await prices(venue)
+        await venue.faults(lose_reply=1)
+        outcomes = [
+            await gateway.place(order(resting, OrderType.POST_ONLY)),
+            await gateway.place(order(crossing, OrderType.POST_ONLY)),
+            await gateway.place(order(crossing, OrderType.IOC)),
+        ]
+        shown = repr((outcomes, gateway.stats(), feed.stats(), venue.tracker.live(), gateway, feed))
+    assert len(signatures) == 3
+    for text in (caplog.text, shown):
+        assert key not in text
+        assert not any(signature in text for signature in signatures)
