@@ -20,6 +20,7 @@ from .credentials import key_from_environment
 from .logs import EventLog, LogBridge, Output
 from .metrics import TradesCsv
 from .model import ExitCode
+from .preflight import StartError
 
 PROGRAM: Final = "bot"
 SEED_BITS: Final = 31
@@ -113,7 +114,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SettingsError as error:
         complain(str(error))
         return int(ExitCode.USAGE)
-    except application.StartError as error:
+    except StartError as error:
         complain(str(error))
         return int(ExitCode.ERROR)
     except (KeyboardInterrupt, typer.Abort):

@@ -25,6 +25,7 @@ from .metrics import OrderRecord
 from .risk import ApprovedOrder, OrderIntent, Purpose, RiskGate
 
 TAKER_SILENCE_S: Final = 0.4
+DOWN_SILENCE_S: Final = 0.1
 CANCEL_SILENCE_S: Final = 0.3
 RESOLVE_PAUSE_S: Final = 0.3
 RESOLVE_PAUSE_MAX_S: Final = 1.0
@@ -167,7 +168,7 @@ class OrderDesk:
 
     async def _watch(self, order: DeskOrder) -> None:
         """Until the order has ended. The stream normally says so; queries do when it is silent."""
-        pause_s = TAKER_SILENCE_S
+        pause_s = TAKER_SILENCE_S if self._is_stream_live() else DOWN_SILENCE_S
         while not order.is_final and order.intent.tag in self._orders:
             await asyncio.sleep(pause_s)
             rests = order.intent.purpose is Purpose.REST and not order.cancel_why

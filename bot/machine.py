@@ -29,6 +29,7 @@ from .model import (
     Phase,
     Plan,
     Send,
+    Verified,
     Verify,
 )
 from .risk import OrderIntent, Purpose
@@ -287,19 +288,22 @@ def _recovering(state: PairState, inputs: PairInputs, plan: Plan, now_ns: int) -
     if state.is_verifying:
         if inputs.verified is None or inputs.verified.seq != state.verify_seq:
             return state, []
-        state = _adopt(replace(state, is_verifying=False), inputs.verified.positions_x18)
-        if any(leg.held_x18 for leg in state.legs):
-            return _cross_all(replace(state, flat_answers=0), inputs, plan, now_ns)
-        if inputs.verified.resting:  # the first cancel did not reach them all
-            pause_ns = now_ns + FLAT_ANSWER_PAUSE_NS
-            return replace(state, flat_answers=0, not_before_ns=pause_ns), [CancelAll()]
-        state = replace(state, flat_answers=state.flat_answers + 1)
-        if state.flat_answers >= FLAT_ANSWERS_NEEDED:
-            failure = state.urgent
-            state = replace(_to(state, Phase.FLAT, now_ns), failures=state.failures + 1, urgent="")
-            return state, [CycleEnd(state.cycle, failure)]
-        return replace(state, not_before_ns=now_ns + FLAT_ANSWER_PAUSE_NS), []
+        return _recover_from(inputs.verified, replace(state, is_verifying=False), inputs, plan, now_ns)
     return _ask(state)
+
+
+def _recover_from(truth: Verified, state: PairState, inputs: PairInputs, plan: Plan, now_ns: int) -> Step:
+    """One answer of the exchange: first nothing of ours rests, then nothing is held, then twice the same."""
+    state = _adopt(state, truth.positions_x18)
+    later = replace(state, not_before_ns=now_ns + FLAT_ANSWER_PAUSE_NS)
+    if truth.resting:  # a cancel did not reach them all, or was on its way while they were counted
+        return replace(later, flat_answers=0), [CancelAll()]
+    if any(leg.held_x18 for leg in state.legs):
+        return _cross_all(replace(state, flat_answers=0), inputs, plan, now_ns)
+    if state.flat_answers + 1 < FLAT_ANSWERS_NEEDED:
+        return replace(later, flat_answers=state.flat_answers + 1), []
+    flat = replace(_to(state, Phase.FLAT, now_ns), failures=state.failures + 1, urgent="")
+    return flat, [CycleEnd(state.cycle, state.urgent)]
 
 
 def _cross_all(state: PairState, inputs: PairInputs, plan: Plan, now_ns: int) -> Step:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Final, TypeVar
 
-from picows import WSError, WSMsgType, WSTransport, ws_connect
+from picows import WSCloseCode, WSError, WSMsgType, WSTransport, ws_connect
 
 from . import wire
 from ._feed import MessageListener
@@ -382,7 +382,7 @@ class NadoConnectionManager:
         if transport is not None:
             if self._stopping and self.is_connected:
                 self._cut_reason = "stopped"
-                transport.send_close()
+                transport.send_close(WSCloseCode.OK)
                 transport.disconnect()
             else:
                 transport.disconnect(graceful=False)

@@ -7,6 +7,7 @@ import time
 
 import pytest
 from clientkit import DEADLINE_S, FAST_LINK, Venue, until
+from simproc import SimProcess
 
 from nadofast import (
     GatewayConfig,
@@ -405,3 +406,32 @@ async def test_no_key_and_no_signature_in_any_log(venue: Venue, caplog: pytest.L
     for text in (caplog.text, shown):
         assert key not in text
         assert not any(signature in text for signature in signatures)
+
+
+async def test_an_exchange_that_dies_leaves_unknown_then_denied(venue: Venue) -> None:
+    with SimProcess(seed=5) as sim:
+        network = custom("sim", sim.ready)
+        signer = Signer(
+            sim.account["private_key"],
+            chain_id=network.chain_id,
+            endpoint_address=network.endpoint_address,
+        )
+        async with Rest(network, timeout_s=0.5) as rest:
+            doomed = Venue(sim.ready, network, signer, rest, await rest.products([4, 8]))
+            async with doomed.feed(rest=rest) as feed, doomed.gateway(reply_timeout_s=0.5) as gateway:
+                await feed.wait_synced(DEADLINE_S)
+                crossing, _ = await prices(doomed)
+                started = time.monotonic()
+                placing = asyncio.ensure_future(gateway.place(order(crossing, OrderType.IOC)))
+                await until(lambda: gateway.stats()["ws_requests"] == 1, "sent")
+                sim.kill()
+                outcome = await placing
+                assert outcome.kind is OutcomeKind.UNKNOWN
+                assert outcome.sent_ns > 0
+                assert time.monotonic() - started < 5
+                assert not feed.is_live
+                assert not feed.book(ETH).is_valid
+                after = await gateway.place(order(crossing, OrderType.IOC))
+                assert after.kind is OutcomeKind.DENIED
+                resolved = await gateway.resolve(outcome.digest, ETH, 0.5)
+                assert resolved.kind is OutcomeKind.UNKNOWN

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -41,3 +42,17 @@ def test_a_lost_depth_message_costs_a_resync_and_no_more(tmp_path: Path) -> None
         fault(control, drop_depth={"product_id": 4, "count": 1})
         assert bot.finish() == 0, bot.output
     assert "2 cycles complete" in bot.output
+
+
+def test_a_stream_that_stays_down_is_traded_out_of_over_http(tmp_path: Path) -> None:
+    """Fills are seen by position and booked from the archive; entries wait until the stream is back."""
+    with BotProcess(tmp_path, "--cycles", "3", "--seed", "9") as bot:
+        control = bot.control
+        bot.wait_for("exit-rest  SOL-PERP")
+        down_until = time.monotonic() + 4
+        while time.monotonic() < down_until:
+            fault(control, cut="subscribe")
+            time.sleep(0.05)
+        assert bot.finish(timeout_s=60) == 0, bot.output + bot.stderr
+    assert "3 cycles complete" in bot.output
+    assert bot.output.count("equal to the last unit") == 3
