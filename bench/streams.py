@@ -115,7 +115,9 @@ class Stream:
         }
 
 
-def depth_messages(count: int, **options: Any) -> tuple[Stream, list[bytes], tuple[list[Level], list[Level], int]]:
+def depth_messages(
+    count: int, **options: Any
+) -> tuple[Stream, list[bytes], tuple[list[Level], list[Level], int]]:
     """The stream (at its end), its messages and the snapshot they start from."""
     stream = Stream(**options)
     snapshot = stream.snapshot()

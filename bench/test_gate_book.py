@@ -67,7 +67,9 @@ def test_depth(benchmark: Any, say: Callable[[str], None], changes: int, levels:
     )
     where = "anywhere" if anywhere else "near the top"
     benchmark.extra_info.update(ns=fast, reference_ns=slow, ratio=ratio)
-    say(f"depth {changes:>2} {where:12} {levels:>5} levels  {fast:>8,.0f} ns  reference {slow:>8,.0f} ns  {ratio:.1f}x")
+    say(
+        f"depth {changes:>2} {where:12} {levels:>5} levels  {fast:>8,.0f} ns  reference {slow:>8,.0f} ns  {ratio:.1f}x"
+    )
     assert ratio > 3
 
 

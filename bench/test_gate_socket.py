@@ -26,7 +26,9 @@ SEED = 3
 class Result:
     """Send-to-handler samples by kind, in ns, and what is needed to check the run."""
 
-    samples: dict[str, list[int]] = field(default_factory=lambda: {"best_bid_offer": [], "book_depth": [], "fill": []})
+    samples: dict[str, list[int]] = field(
+        default_factory=lambda: {"best_bid_offer": [], "book_depth": [], "fill": []}
+    )
     core: FeedCore | None = None
     first_ns: int = 0
     last_ns: int = 0
@@ -110,7 +112,12 @@ def test_socket_to_handler_p95(benchmark: Any, say: Callable[[str], None]) -> No
         check(result, count, rate)
         samples = [sample for kind in result.samples.values() for sample in kind]
         p50, p95, p99 = (percentile(samples, percent) for percent in (50, 95, 99))
-        benchmark.extra_info[f"{rate}/s"] = {"p50_ns": p50, "p95_ns": p95, "p99_ns": p99, "samples": len(samples)}
+        benchmark.extra_info[f"{rate}/s"] = {
+            "p50_ns": p50,
+            "p95_ns": p95,
+            "p99_ns": p99,
+            "samples": len(samples),
+        }
         say(
             f"socket → handler {rate:,}/s        p50 {p50:>8,} ns  p95 {p95:>8,} ns  p99 {p99:>8,} ns"
             f"  margin {LIMIT_NS / p95:,.0f}x"

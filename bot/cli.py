@@ -109,7 +109,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         result = cli(args=list(sys.argv[1:] if arguments is None else arguments), standalone_mode=False)
         return int(result or 0)
     except PARSER_ERROR as error:
-        complain(error.format_message())
+        if text := error.format_message():  # empty after the help it has just printed
+            complain(text)
         return int(ExitCode.USAGE)
     except SettingsError as error:
         complain(str(error))

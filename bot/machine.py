@@ -23,6 +23,7 @@ from .model import (
     Direction,
     End,
     ExitCode,
+    Hedged,
     Note,
     PairInputs,
     PairState,
@@ -180,7 +181,7 @@ def _cannot_hedge(state: PairState, inputs: PairInputs, plan: Plan, now_ns: int)
 
 
 def _hedge_complete(state: PairState, now_ns: int) -> Step:
-    return _to(state, Phase.HEDGED, now_ns), []
+    return _to(state, Phase.HEDGED, now_ns), [Hedged()]
 
 
 def _empty_build(state: PairState, inputs: PairInputs, plan: Plan, now_ns: int) -> Step:

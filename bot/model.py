@@ -174,6 +174,11 @@ class Verify:
 
 
 @dataclass(frozen=True, slots=True)
+class Hedged:
+    """Both legs are full, proved by the exchange."""
+
+
+@dataclass(frozen=True, slots=True)
 class Note:
     """One line for the operator."""
 
@@ -189,4 +194,4 @@ class CycleEnd:
     skipped: bool = False
 
 
-Action = Begin | Send | Cancel | CancelAll | Verify | Note | CycleEnd
+Action = Begin | Send | Cancel | CancelAll | Verify | Hedged | Note | CycleEnd

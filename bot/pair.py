@@ -37,6 +37,7 @@ from .model import (
     CycleEnd,
     End,
     ExitCode,
+    Hedged,
     Note,
     PairInputs,
     PairState,
@@ -246,6 +247,9 @@ class DNPairBot:
             self._verifying.cancel()
         self._verifying = asyncio.get_running_loop().create_task(self._read_positions(action))
 
+    def _hedged(self, action: Hedged) -> None:
+        self._p.recorder.hedged()
+
     def _note(self, action: Note) -> None:
         self._p.log.event(action.text)
 
@@ -316,6 +320,7 @@ _CARRY_OUT: Final[dict[type[Action], Callable[[DNPairBot, Any], None]]] = {
     Cancel: DNPairBot._cancel,
     CancelAll: DNPairBot._cancel_all,
     Verify: DNPairBot._verify,
+    Hedged: DNPairBot._hedged,
     Note: DNPairBot._note,
     CycleEnd: DNPairBot._cycle_end,
 }

@@ -37,7 +37,9 @@ cdef extern from *:
         return ((word + 0x7676767676767676ULL) | word) & 0x8080808080808080ULL;
     }
 
+    /* Value of eight digits. Most words are zeros: ticks are coarse against 18 decimals. */
     NADO_INLINE uint64_t nado_eight(uint64_t word) {
+        if (word == 0) return 0;
         word = word * 10 + (word >> 8);
         return ((word & 0x000000FF000000FFULL) * 0x000F424000000064ULL
                 + ((word >> 16) & 0x000000FF000000FFULL) * 0x0000271000000001ULL) >> 32;
