@@ -13,16 +13,10 @@ from typing import Any
 import pytest
 
 HERE = Path(__file__).parent
+_gated: set[str] = set()
 _lines: list[str] = []
 _ran: list[str] = []
 _skipped: list[str] = []
-
-
-def percentile(samples: list[int], percent: float) -> int:
-    """Nearest-rank percentile of raw samples; never below the true one."""
-    ordered = sorted(samples)
-    rank = max(-(-len(ordered) * percent // 100), 1)
-    return ordered[int(rank) - 1]
 
 
 @pytest.fixture
@@ -36,10 +30,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if HERE in item.path.parents and "benchmark" not in getattr(item, "fixturenames", ()):
             raise pytest.UsageError(f"{item.nodeid} does not use the benchmark fixture: it would be skipped")
+        if HERE in item.path.parents:
+            _gated.add(item.nodeid)
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    if not report.nodeid.startswith("bench/") and "bench" not in report.nodeid:
+    if report.nodeid not in _gated:
         return
     if report.skipped:
         _skipped.append(report.nodeid)
@@ -55,6 +51,8 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
+    if terminalreporter.config.option.collectonly:
+        return
     terminalreporter.section("figures")
     for line in _lines:
         terminalreporter.line(line)

@@ -65,11 +65,9 @@ def test_depth(benchmark: Any, say: Callable[[str], None], changes: int, levels:
     fast, slow, ratio = benchmark.pedantic(
         lambda: interleaved(ours, lambda: ReferenceBook(snapshot).apply, messages), rounds=1, iterations=1
     )
-    where = "anywhere" if anywhere else "near the top"
+    shape = f"depth {changes:>2} {'anywhere' if anywhere else 'near the top':12} {levels:>5} levels"
     benchmark.extra_info.update(ns=fast, reference_ns=slow, ratio=ratio)
-    say(
-        f"depth {changes:>2} {where:12} {levels:>5} levels  {fast:>8,.0f} ns  reference {slow:>8,.0f} ns  {ratio:.1f}x"
-    )
+    say(f"{shape}  {fast:>8,.0f} ns  reference {slow:>8,.0f} ns  {ratio:.1f}x")
     assert ratio > 3
 
 

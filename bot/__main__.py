@@ -14,8 +14,17 @@ def _too_early(number: int, frame: FrameType | None) -> None:
     os._exit(1)
 
 
+def _occupy_standard_descriptors() -> None:
+    """Whoever started us with stdin, stdout or stderr closed: the event loop's first socket would take the
+    number, and the loop aborts the process when such a one is closed."""
+    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(number, True)
+    os.close(number)
+
+
 def main() -> None:
     """Run the command line and leave with its exit code."""
+    _occupy_standard_descriptors()
     signal.signal(signal.SIGINT, _too_early)
     signal.signal(signal.SIGTERM, _too_early)
     # Loading takes a good part of a second; a signal meanwhile shall not end in a traceback.

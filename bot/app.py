@@ -1,6 +1,6 @@
 """The composition root: builds everything, in this order, and takes it down in the reverse order.
 
-    exchange child → REST: identity, products, account → clock → feed → gateway → gate, clients → pair
+    exchange child → REST: identity, products, account → clock → feed → gate → gateway → clients → pair
 
 Nothing trades before the exchange has proved to be the one it says it is, both books are valid, the account
 stream is live, the clock offset is known and the account is flat.
@@ -8,13 +8,11 @@ stream is live, the clock offset is known and the account is flat.
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any, Final, TypeVar
+from typing import Final
 
 from nadofast.errors import NadoError
 from nadofast.events import FillEvent
@@ -34,6 +32,7 @@ from .desk import DeskOrder, OrderDesk
 from .exchange_process import ExchangeProcess, ExchangeStartError, Ready, command_line
 from .guard import Guard
 from .ledger import Ledger
+from .lifetime import report_loop_errors, start_and_stop, start_helper, unless_stopped
 from .logs import EventLog, Output
 from .market import Market
 from .metrics import TradesCsv
@@ -48,33 +47,36 @@ from .sizing import LegQuote, NoSize, SizingRules, size_pair
 from .standing import Standing
 from .units import NS_PER_MS, NS_PER_S, show_usd
 
-T = TypeVar("T")
-CLOSE_TIMEOUT_S: Final = 3.0
 REST_TIMEOUT_S: Final = 2.0
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What one run was asked to do."""
+    """What one run was asked to do. ends_process: nothing but the last words comes after it."""
 
     settings: Settings
     seed: int
     key: Secret | None
+    ends_process: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """What speaks to the exchange, and what is kept from it."""
+    """What speaks to the exchange, what is kept from it, and the gate that orders have to pass."""
 
     products: tuple[Product, Product]
     rest: Rest
     feed: Feed
+    gate: RiskGate
     gateway: OrderGateway
     timesync: TimeSync
     market: Market
     ledger: Ledger
+    standing: Standing
     guard: Guard
     reconciler: Reconciler
+    plan: Plan
+    equity_x18: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +85,6 @@ class Session:
 
     bot: DNPairBot
     parts: PairParts
-    limits: RiskLimits
     cash_x18: int
     equity_x18: int
 
@@ -91,10 +92,10 @@ class Session:
 async def run(job: Job, output: Output, csv: TradesCsv) -> tuple[ExitCode, str]:
     """One run from start to end. Returns the exit code and, unless it is 0, the reason in one line."""
     log = EventLog(output)
-    _report_loop_errors(log)
+    report_loop_errors(log)
     wanted = job.settings.exchange
     fund = None if job.key is None else preflight.address_of(job.key)
-    with StopRequest() as stop:
+    with StopRequest(is_last_word=job.ends_process) as stop:
         async with AsyncExitStack() as stack:
             exchange = ExchangeProcess(
                 command_line(wanted, job.seed, fund),
@@ -103,7 +104,7 @@ async def run(job: Job, output: Output, csv: TradesCsv) -> tuple[ExitCode, str]:
             )
             stack.push_async_callback(exchange.stop)
             try:
-                session = await _unless_stopped(stop, exchange, _start(job, exchange, stop, stack, log, csv))
+                session = await unless_stopped(stop, exchange, _start(job, exchange, stop, stack, log, csv))
             except ExchangeStartError as error:
                 text = f"the embedded exchange did not start: {error}"
                 raise (SettingsError(text) if error.is_usage else StartError(text)) from None
@@ -130,28 +131,24 @@ async def _start(
     ready = await exchange.start()
     log.event(f"exchange  pid {exchange.pid}, seed {job.seed}, control {ready.control}")
     link = await _connect(job, ready, stack)
-    info = await link.reconciler.read()
-    await preflight.prove_flat(link.rest, info, link.products)
-    limits = _limits(job.settings, info.equity_x18)
-    standing = Standing(link.ledger, link.market)
-    gate = RiskGate(limits, standing.risk_view)
-    discard_ms = job.settings.entry.discard_ms
-    clients = tuple(
+    first, second = (
         NadoClient(
-            product, market=link.market, gateway=link.gateway, gate=gate, timesync=link.timesync,
-            discard_ms=discard_ms,
+            product, market=link.market, gateway=link.gateway, gate=link.gate, timesync=link.timesync,
+            discard_ms=job.settings.entry.discard_ms,
         )
         for product in link.products
     )  # fmt: skip
     parts = PairParts(
-        plan=_plan(job.settings, link.products), feed=link.feed, market=link.market,
-        clients=(clients[0], clients[1]), gateway=link.gateway, gate=gate, ledger=link.ledger,
-        standing=standing, reconciler=link.reconciler, guard=link.guard,
-        recorder=CycleRecorder(link.products, link.ledger, link.market, standing),
+        plan=link.plan, feed=link.feed, market=link.market,
+        clients=(first, second), gateway=link.gateway, gate=link.gate, ledger=link.ledger,
+        standing=link.standing, reconciler=link.reconciler, guard=link.guard,
+        recorder=CycleRecorder(link.products, link.ledger, link.market, link.standing),
         exchange=exchange, stop=stop, log=log, csv=csv,
     )  # fmt: skip
-    cash_x18 = (await link.reconciler.verify(link.market.marks_x18)).cash_x18
-    session = Session(DNPairBot(parts, _desk_maker(parts)), parts, limits, cash_x18, info.equity_x18)
+    seen = await link.reconciler.verify(link.market.marks_x18)
+    if any(seen.positions_x18):
+        raise StartError("the account was flat and is not any more: something else trades on it")
+    session = Session(DNPairBot(parts, _desk_maker(parts)), parts, seen.cash_x18, link.equity_x18)
     _announce(session, job, link)
     return session
 
@@ -162,26 +159,35 @@ async def _connect(job: Job, ready: Ready, stack: AsyncExitStack) -> Link:
     rest = await stack.enter_async_context(Rest(ready.network, timeout_s=REST_TIMEOUT_S, limiter=limiter))
     await preflight.prove_identity(rest)
     products = await preflight.pair_products(rest, job.settings)
+    info = await rest.subaccount_info(signer.subaccount())
+    await preflight.prove_flat(rest, info, products)
     by_id = {product.product_id: product for product in products}
     feed = Feed(
         ready.network, products=list(by_id), signer=signer, rest=rest, timesync=timesync, limiter=limiter
     )
-    gateway = OrderGateway(
-        ready.network, signer, products=by_id, timesync=timesync, rest=rest, limiter=limiter
-    )
     market, ledger = Market(feed, products), Ledger(tuple(by_id))
-    guard = Guard(feed, market, rest, timesync, limiter)
+    standing = Standing(ledger, market)
+    gate = RiskGate(_limits(job.settings, info.equity_x18), standing.risk_view)
+    gateway = OrderGateway(
+        ready.network, signer, products=by_id, timesync=timesync, rest=rest, limiter=limiter,
+        before_send=gate.admit,
+    )  # fmt: skip
+    plan = _plan(job.settings, products)
+    guard = Guard(feed, market, rest, timesync, limiter, cycle_weight=plan.cycle_weight)
     reconciler = Reconciler(
         rest, gateway, ledger, gateway.tracker, subaccount=signer.subaccount(), product_ids=tuple(by_id)
     )
     _book_fills(feed, ledger, gateway.tracker)
     await guard.measure_clock()
-    await _start_and_stop(stack, feed.start, feed.stop)
-    await _start_and_stop(stack, gateway.start, gateway.stop)
-    _start_helper(stack, guard.run())
+    await start_and_stop(stack, feed.start, feed.stop)
+    await start_and_stop(stack, gateway.start, gateway.stop)
+    start_helper(stack, guard.run(), on_failure=lambda error: gate.halt(f"internal error: {error}"))
     if reason := await guard.wait_ready(job.settings.run.ready_timeout_s):
         raise StartError(f"not ready after {job.settings.run.ready_timeout_s:g} s: {reason}")
-    return Link(products, rest, feed, gateway, timesync, market, ledger, guard, reconciler)
+    return Link(
+        products, rest, feed, gate, gateway, timesync, market, ledger, standing, guard, reconciler, plan,
+        info.equity_x18,
+    )  # fmt: skip
 
 
 def _desk_maker(parts: PairParts) -> MakeDesk:
@@ -210,6 +216,8 @@ def _limits(settings: Settings, equity_x18: int) -> RiskLimits:
         loss_x18 = to_x18(settings.risk.daily_loss_usd)
     else:
         loss_x18 = equity_x18 * int(settings.risk.daily_loss_pct * 10_000) // 1_000_000
+    if loss_x18 <= 0:
+        raise StartError(f"the account has {show_usd(equity_x18, 2)} USD of equity: nothing to trade with")
     return RiskLimits(
         max_leg_x18=to_x18(settings.max_leg_usd),
         max_gross_x18=to_x18(settings.max_gross_usd),
@@ -255,7 +263,7 @@ def _announce(session: Session, job: Job, link: Link) -> None:
     )
     log.block(
         [
-            *report.limits_lines(job.settings, session.limits, session.equity_x18),
+            *report.limits_lines(job.settings, session.parts.gate.limits, session.equity_x18),
             *report.cost_lines(parts.plan.products, size, spreads),
         ]
     )
@@ -275,64 +283,9 @@ def _finish(session: Session, end: End, log: EventLog, csv: TradesCsv) -> tuple[
         verdict = f"off by {difference_x18} x18" if difference_x18 else "equal to the ledger to the last unit"
         extras.insert(0, f"exchange balance {show_usd(change_x18, signed=True)} USD: {verdict}")
     log.context = ""
-    log.block(report.summary_lines(parts.recorder.finished, end, pnl, exposure, session.limits, extras))
+    log.block(
+        report.summary_lines(parts.recorder.finished, end, pnl, exposure, session.parts.gate.limits, extras)
+    )
     if end.code is ExitCode.DONE:
         return end.code, ""
-    return end.code, f"{end.reason}; {'flat' if exposure == 'none' else f'exposure: {exposure}'}"
-
-
-# ---------------------------------------------------------------------- helpers
-
-
-async def _unless_stopped(
-    stop: StopRequest, exchange: ExchangeProcess, work: Coroutine[Any, Any, T]
-) -> T | None:
-    """The result of `work`; None if a person asked to stop first. StartError if the exchange ended first."""
-    task = asyncio.ensure_future(work)
-    others = [asyncio.ensure_future(stop.asked.wait()), asyncio.ensure_future(exchange.gone.wait())]
-    try:
-        await asyncio.wait({task, *others}, return_when=asyncio.FIRST_COMPLETED)
-        if task.done():
-            return task.result()
-        if exchange.gone_reason is not None:
-            raise StartError(exchange.gone_reason)
-        return None
-    finally:
-        for pending in (task, *others):
-            pending.cancel()
-        await asyncio.gather(task, *others, return_exceptions=True)
-
-
-async def _start_and_stop(
-    stack: AsyncExitStack, start: Callable[[], Awaitable[object]], stop: Callable[[], Awaitable[object]]
-) -> None:
-    """Start a part and see to it that it is stopped, within a deadline, when the run ends."""
-
-    async def bounded_stop() -> None:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(CLOSE_TIMEOUT_S):
-                await stop()
-
-    stack.push_async_callback(bounded_stop)
-    await start()
-
-
-def _start_helper(stack: AsyncExitStack, work: Coroutine[Any, Any, None]) -> None:
-    task = asyncio.ensure_future(work)
-
-    async def end() -> None:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-
-    stack.push_async_callback(end)
-
-
-def _report_loop_errors(log: EventLog) -> None:
-    """What a callback of the loop raised is one line, never a traceback on the terminal."""
-
-    def handler(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        error = context.get("exception")
-        detail = f": {type(error).__name__}: {error}" if error is not None else ""
-        log.event(f"warning: {context.get('message', 'loop error')}{detail}")
-
-    asyncio.get_running_loop().set_exception_handler(handler)
+    return end.code, f"{end.reason}; {session.bot.standing_words(end)}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import secrets
 import sys
@@ -65,42 +66,55 @@ def run_command(
     seed_used = effective.settings.exchange.seed
     if seed_used is None:
         seed_used = secrets.randbits(SEED_BITS)
-    return _trade(effective, application.Job(effective.settings, seed_used, key))
+    return _trade(effective, application.Job(effective.settings, seed_used, key, ends_process=True))
 
 
 def _trade(effective: Effective, job: application.Job) -> int:
     settings = effective.settings
-    try:
-        output = Output(log_file=settings.output.log_file)
-    except OSError as error:
-        raise SettingsError(f"output.log_file: {settings.output.log_file}: {error.strerror}") from None
+    output = _open_output(settings.output.log_file)
+    bridge = LogBridge(EventLog(output))
     try:
         csv = _open_csv(settings.output.csv_path, output)
-        logging.getLogger().addHandler(LogBridge(EventLog(output)))
+        logging.getLogger().addHandler(bridge)
         for line in effective.lines():
             output.line(f"setting   {line}")
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             code, reason = runner.run(application.run(job, output, csv))
     finally:
+        logging.getLogger().removeHandler(bridge)
         output.close()
-    if reason:
-        complain(reason)
-    return int(code)
+    texts = [reason] if reason else []
+    lost = csv.failure or output.failure or (f"{output.dropped} lines dropped" if output.dropped else "")
+    if lost:
+        texts.append(f"the record of this run is not complete: {lost}")
+    if texts:
+        complain("; ".join(texts))
+    return int(code or (ExitCode.ERROR if csv.failure else ExitCode.DONE))
+
+
+def _open_output(log_file: Path | None) -> Output:
+    try:
+        return Output(log_file=log_file)
+    except (OSError, ValueError) as error:
+        raise SettingsError(f"output.log_file: {log_file}: {_reason(error)}") from None
 
 
 def _open_csv(path: Path | None, output: Output) -> TradesCsv:
     chosen = path or Path("runs") / f"trades-{datetime.now(UTC):%Y%m%d-%H%M%S-%f}.csv"
     try:
         return TradesCsv(chosen, output.submit, mode="sim")
-    except OSError as error:
-        raise SettingsError(f"output.csv_path: {chosen}: {error.strerror}") from None
-    except ValueError as error:
-        raise SettingsError(f"output.csv_path: {chosen}: {error}") from None
+    except (OSError, ValueError) as error:
+        raise SettingsError(f"output.csv_path: {chosen}: {_reason(error)}") from None
+
+
+def _reason(error: Exception) -> str:
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
 
 
 def complain(text: str) -> None:
     """One line on stderr, whatever the text holds."""
-    print(f"{PROGRAM}: {' '.join(text.split())}", file=sys.stderr)
+    with contextlib.suppress(OSError, ValueError):  # nobody reads it any more: the exit code still speaks
+        print(f"{PROGRAM}: {' '.join(text.split())}", file=sys.stderr)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

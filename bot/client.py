@@ -5,7 +5,6 @@ Both clients of the pair are views on one feed and one gateway: two products, on
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from decimal import Decimal
 from typing import Final
 
@@ -15,11 +14,9 @@ from nadofast.signing import OrderType
 from nadofast.timesync import TimeSync
 
 from .market import Market, Quote
-from .risk import ApprovedOrder, Decision, OrderIntent, Purpose, RiskGate
+from .risk import CLIENT_ID_BASE, ApprovedOrder, Decision, OrderIntent, Purpose, RiskGate
 
 IOC_TTL_S: Final = 60
-# Our orders are recognised by their client id in every event; far from small numbers others may use.
-CLIENT_ID_BASE: Final = 1 << 40
 
 
 class NadoClient:
@@ -95,10 +92,3 @@ class NadoClient:
     async def cancel(self, digest: str) -> Outcome:
         """Ask for the end of one order. Only the exchange ends it: read the outcome."""
         return await self._gateway.cancel(self.product.product_id, digest)
-
-
-async def send_together(
-    gateway: OrderGateway, clients: Sequence[NadoClient], orders: Sequence[ApprovedOrder]
-) -> list[Outcome]:
-    """Sign all, then write all in one loop turn: the legs of a pair leave back to back."""
-    return await gateway.place_many([clients[order.intent.leg].request(order) for order in orders])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import shlex
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 ENV_PREFIX: Final = "NADO_BOT_"
 ENV_DELIMITER: Final = "__"
+MAX_FILE_CHARACTERS: Final = 1 << 20
 VENUES: Final = ("sim", "testnet", "mainnet")
 
 Usd = Annotated[Decimal, Field(gt=0, le=Decimal(10_000_000), max_digits=16, decimal_places=6)]
@@ -77,19 +79,26 @@ class ExitSection(Section):
     reprice_ms: int = Field(
         default=400, ge=0, le=60_000, description="least age of an exit that moves; 0 = never"
     )
-    cap_bps: Bps = Field(default=30, description="worst taker exit price, from the mid at decision")
+    cap_bps: Annotated[int, Field(ge=5, le=1_000)] = Field(
+        default=30,
+        description="worst taker exit price, from the mid at decision; times 3 when it does not fill",
+    )
     deadline_s: PositiveSeconds = Field(default=10.0, description="taker part of an exit, before recovery")
 
 
 class RiskSection(Section):
     max_leg_usd: Usd | None = Field(default=None, description="per leg, worst price; empty = pair.size_usd")
     max_gross_usd: Usd | None = Field(default=None, description="both legs; empty = twice max_leg_usd")
-    daily_loss_pct: Decimal = Field(default=Decimal(1), gt=0, le=100, description="of the equity at start")
+    daily_loss_pct: Decimal = Field(
+        default=Decimal(1), gt=0, le=100, decimal_places=4, description="of the equity at start"
+    )
     daily_loss_usd: Usd | None = Field(default=None, description="replaces daily_loss_pct when set")
     max_net_delta_pct: Decimal = Field(
-        default=Decimal(2), gt=0, le=100, description="a settled pair beyond it unwinds"
+        default=Decimal(2), gt=0, le=100, decimal_places=2, description="a settled pair beyond it unwinds"
     )
-    max_quote_age_s: PositiveSeconds = Field(default=5.0, description="older market data blocks entries")
+    max_quote_age_s: PositiveSeconds = Field(
+        default=5.0, ge=0.001, description="older market data blocks entries"
+    )
     max_blind_s: PositiveSeconds = Field(default=5.0, description="no word from the exchange at all: stop")
 
 
@@ -207,13 +216,19 @@ def known_keys() -> list[str]:
 
 def _read_toml(file: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
+        with file.open(encoding="utf-8") as opened:
+            text = opened.read(MAX_FILE_CHARACTERS + 1)
+        if len(text) > MAX_FILE_CHARACTERS:
+            raise SettingsError(f"{file}: more than {MAX_FILE_CHARACTERS} characters: no settings file")
+        return tomllib.loads(text)
     except FileNotFoundError:
         raise SettingsError(f"{file}: no such file") from None
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"{file}: cannot be read: {_reason(error)}") from None
     except tomllib.TOMLDecodeError as error:
         raise SettingsError(f"{file}: not valid TOML: {_reason(error)}") from None
+    except RecursionError:
+        raise SettingsError(f"{file}: not valid TOML: nested too deep") from None
 
 
 def _reason(error: Exception) -> str:
@@ -239,6 +254,9 @@ def _flat_checked(document: Mapping[str, Any], where: str) -> dict[str, Any]:
             if key in sections:
                 raise SettingsError(f"{where}: {key} is a section, write [{key}]")
             raise SettingsError(f"{where}: unknown key {key!r}{_nearest(key, known)}")
+    for key, value in flat.items():
+        if isinstance(value, bool):  # would pass for 1 or 0 otherwise
+            raise SettingsError(f"{where}: {key}: {str(value).lower()} is not a value it can have")
     return flat
 
 
@@ -253,8 +271,15 @@ def _from_environ(environ: Mapping[str, str]) -> dict[str, Any]:
         if key not in known:
             nearest = _nearest(key, known, show=lambda k: ENV_PREFIX + k.upper().replace(".", ENV_DELIMITER))
             raise SettingsError(f"environment: unknown variable {name!r}{nearest}")
-        flat[key] = tuple(value.split()) if key == "exchange.command" else value
+        flat[key] = _split_command(name, value) if key == "exchange.command" else value
     return flat
+
+
+def _split_command(name: str, value: str) -> tuple[str, ...]:
+    try:
+        return tuple(shlex.split(value))
+    except ValueError as error:
+        raise SettingsError(f"environment: {name}: {error}") from None
 
 
 def _nearest(key: str, known: list[str], show: Any = str) -> str:

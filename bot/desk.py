@@ -19,10 +19,11 @@ from nadofast.gateway import OrderGateway, Outcome, OutcomeKind
 from nadofast.orders import OrderState, OrderTracker, TrackedOrder
 from nadofast.wire import Code
 
-from .client import CLIENT_ID_BASE, NadoClient, send_together
+from .client import NadoClient
 from .execution import OrderView
 from .metrics import OrderRecord
-from .risk import ApprovedOrder, OrderIntent, Purpose, RiskGate
+from .risk import CLIENT_ID_BASE, ApprovedOrder, OrderIntent, Purpose, RiskGate
+from .units import sign
 
 TAKER_SILENCE_S: Final = 0.4
 DOWN_SILENCE_S: Final = 0.1
@@ -34,7 +35,10 @@ LEAVE_TIMEOUT_S: Final = 2.0
 
 @dataclass(slots=True, eq=False)
 class DeskOrder:
-    """One order at work or ended. `digest` is known once it was signed."""
+    """One order at work or ended. `digest` is known once it was signed.
+
+    is_covered: ended, and the booked position was taken from the exchange after that.
+    """
 
     intent: OrderIntent
     arrival_mid_x18: int
@@ -44,11 +48,24 @@ class DeskOrder:
     denied: str | None = None
     cancel_why: str = ""
     is_announced: bool = False
+    is_covered: bool = False
     is_signed: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
     def is_final(self) -> bool:
         return self.denied is not None or (self.tracked is not None and self.tracked.is_terminal)
+
+    @property
+    def to_come_x18(self) -> int:
+        """What may still be added to the booked position by this order, absolute: what is unfilled while it
+        lives, and what is known to be filled but not booked yet."""
+        if self.denied is not None or self.is_covered:
+            return 0
+        size_x18 = abs(self.intent.amount_x18)
+        if self.tracked is None:
+            return size_x18
+        most_x18 = self.tracked.known_filled_x18 if self.tracked.is_terminal else size_x18
+        return max(0, most_x18 - self.tracked.filled_x18)
 
     def view(self) -> OrderView:
         tracked = self.tracked
@@ -109,6 +126,25 @@ class OrderDesk:
         approved = [decision.order for decision in decisions if decision.order is not None]
         self._spawn(self._place(orders, approved))
 
+    def unfinished_x18(self) -> dict[int, int]:
+        """By product: signed amount that ended or living orders may still add to the booked position."""
+        found: dict[int, int] = {}
+        for order in self._orders.values():
+            if left_x18 := order.to_come_x18:
+                product_id = order.intent.product_id
+                found[product_id] = found.get(product_id, 0) + sign(order.intent.amount_x18) * left_x18
+        return found
+
+    def ended_tags(self) -> frozenset[int]:
+        """Orders that have ended by now."""
+        return frozenset(tag for tag, order in self._orders.items() if order.is_final)
+
+    def cover(self, tags: frozenset[int]) -> None:
+        """The booked positions are the exchange's own, read after these orders ended: nothing is to come."""
+        for tag in tags & self._orders.keys():
+            self._orders[tag].is_covered = True
+            self._gate.release(tag)
+
     def expect(self, intent: OrderIntent, mid_x18: int) -> None:
         """Keep the record of an order that somebody else approves and sends."""
         self._orders[intent.tag] = DeskOrder(intent, mid_x18, time.time_ns())
@@ -147,12 +183,21 @@ class OrderDesk:
     # ------------------------------------------------------------------ tasks
 
     async def _place(self, orders: list[DeskOrder], approved: list[ApprovedOrder]) -> None:
+        """Sign all, then write all in one loop turn: the legs of a pair leave back to back."""
         try:
-            outcomes = await send_together(self._gateway, self._clients, approved)
-        except NadoError as error:  # denied before anything was signed (clock unknown, budget spent)
+            requests = [self._clients[order.intent.leg].request(order) for order in approved]
+        except NadoError as error:  # the clock is not known: nothing was signed
             for order in orders:
                 self._deny(order, str(error))
             return
+        try:
+            outcomes = await self._gateway.place_many(requests)
+        except BaseException:
+            # Something may have left. Whoever was signed is watched, never taken for unsent.
+            for order in orders:
+                if not order.is_final:
+                    self._spawn(self._watch(order))
+            raise
         for order, outcome in zip(orders, outcomes, strict=True):
             self._take_outcome(order, outcome)
             if not order.is_final:
@@ -230,10 +275,10 @@ class OrderDesk:
         self._changed(order)
 
     def _changed(self, order: DeskOrder) -> None:
-        if order.is_final:
+        if order.to_come_x18 == 0:
             self._gate.release(order.intent.tag)
-        elif order.tracked is not None:
-            self._gate.fills(order.intent.tag, order.tracked.filled_x18)
+        else:
+            self._gate.expect(order.intent.tag, order.to_come_x18)
         self._on_change(order)
 
 

@@ -36,21 +36,30 @@ async def flatten(
     cap_bps: int,
     deadline_s: float,
     on_intent: Callable[[OrderIntent, int], None],
+    must_leave: Callable[[], bool],
 ) -> Reconciled | None:
-    """What the exchange said when it said flat for the second time; None when the time is up.
+    """What the exchange said when it said for the second time that nothing is held and nothing rests; None
+    when the time is up or `must_leave()`.
 
     on_intent(intent, mid_x18) runs before each order leaves, for the records.
     """
     deadline = time.monotonic() + deadline_s
     tags = itertools.count(FIRST_TAG)
-    await gateway.cancel_product([client.product.product_id for client in clients])
+    product_ids = [client.product.product_id for client in clients]
+    await gateway.cancel_product(product_ids)
     flat_answers = 0
-    while time.monotonic() < deadline:
+    while time.monotonic() < deadline and not must_leave():
         try:
-            seen = await reconciler.verify(market.marks_x18)
+            seen = await reconciler.verify(market.marks_x18, with_orders=True)
         except NadoError:
             await asyncio.sleep(SETTLE_S)
             continue
+        if seen.resting:  # it could fill after the position is closed
+            flat_answers = 0
+            await gateway.cancel_product(product_ids)
+            await asyncio.sleep(SETTLE_S)
+            continue
+        gate.release_all()  # nothing of ours is on the books, by the exchange's word
         flat_answers = 0 if any(seen.positions_x18) else flat_answers + 1
         if flat_answers >= 2:
             return seen

@@ -145,8 +145,8 @@ class ExchangeProcess:
                 start_new_session=True,
                 limit=MAX_READY_BYTES,
             )
-        except OSError as error:
-            reason = error.strerror or type(error).__name__
+        except (OSError, ValueError) as error:  # ValueError: a NUL character in an argument
+            reason = getattr(error, "strerror", None) or str(error)
             raise ExchangeStartError(f"{self._command[0]} cannot be started: {reason}") from None
         self._tasks.append(asyncio.create_task(self._collect_stderr(self._process)))
         try:

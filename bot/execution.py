@@ -115,7 +115,8 @@ def absorb(leg: LegState, inputs: LegInputs, now_ns: int) -> LegState:
     intent = working.intent
     filled_x18 = min(view.filled_x18, abs(intent.amount_x18))
     leg = replace(leg, working=None, held_x18=leg.held_x18 + sign(intent.amount_x18) * filled_x18)
-    was_cancelled_by_us = intent.purpose is Purpose.REST and view.code is None and view.denied is None
+    # An exit that the exchange itself takes off the book has failed: it must not be put back without a pause.
+    was_cancelled_by_us = working.cancel_ns is not None and view.code is None and view.denied is None
     if filled_x18 or was_cancelled_by_us:
         return replace(leg, failures=0, last_refusal="")
     leg = replace(leg, failures=leg.failures + 1, last_refusal=refusal(view))
@@ -148,9 +149,9 @@ def cross(
     leg: LegState, index: int, product: Product, inputs: LegInputs, *, tag: int, purpose: Purpose,
     amount_x18: int, cap_bps: int, now_ns: int,
 ) -> tuple[LegState, OrderIntent]:  # fmt: skip
-    """An IOC for `amount_x18` inside the cap. Entries carry the discard mark: late ones die at the engine."""
+    """An IOC for `amount_x18` inside the cap. What adds exposure dies at the engine if it comes late."""
     price_x18 = entry_price_x18(product, amount_x18, inputs.mid_x18, cap_bps)
-    discard = purpose is Purpose.ENTRY
+    discard = not purpose.is_exit
     intent = OrderIntent(tag, index, product.product_id, purpose, amount_x18, price_x18, 0, discard)
     return replace(leg, working=Working(intent, now_ns), attempts=leg.attempts + 1), intent
 

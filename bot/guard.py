@@ -24,16 +24,23 @@ QUIET_MS: Final = 700
 PROBE_PAUSE_S: Final = 0.4
 CLOCK_PAUSE_S: Final = 15.0
 START_SAMPLES: Final = 5
-# Two entries, hedges, two exits moved every 0.4 s for 3 s (place and cancel), two takers.
-CYCLE_WEIGHT: Final = 40
 
 
 class Guard:
     """Readiness, blindness and the clock. `run()` is a task for the whole session."""
 
     def __init__(
-        self, feed: Feed, market: Market, rest: Rest, timesync: TimeSync, limiter: NadoRateLimiter
+        self,
+        feed: Feed,
+        market: Market,
+        rest: Rest,
+        timesync: TimeSync,
+        limiter: NadoRateLimiter,
+        *,
+        cycle_weight: int,
     ) -> None:
+        """cycle_weight: what one cycle may spend of the order budget."""
+        self._cycle_weight = cycle_weight
         self._feed = feed
         self._market = market
         self._rest = rest
@@ -71,7 +78,7 @@ class Guard:
 
     def is_pacing(self) -> bool:
         """The wallet's budget would not carry another cycle: wait, so that no leg is refused half-way."""
-        return self._limiter.left("execute") < CYCLE_WEIGHT
+        return self._limiter.left("execute") < self._cycle_weight
 
     async def wait_ready(self, timeout_s: float) -> str:
         """Wait until `not_ready` is empty and both sides have a price; else the reason after `timeout_s`."""

@@ -60,7 +60,9 @@ class Output:
         while (job := self._jobs.get()) is not None:
             try:
                 job()
-            except (OSError, ValueError) as error:
+            except OSError as error:
+                self.failure = error.strerror or type(error).__name__
+            except Exception as error:  # one bad line must not end the thread that writes all others
                 self.failure = f"{type(error).__name__}: {error}"
 
     def _write(self, text: str) -> None:
@@ -71,6 +73,8 @@ class Output:
             except (BrokenPipeError, ValueError):
                 self._stream = None
                 silence_stdout()
+            except OSError as error:  # a full disk behind a redirection: the log file may be elsewhere
+                self.failure = f"stdout: {error.strerror}"
         if self._file is not None:
             self._file.write(text)
             self._file.flush()
@@ -128,4 +132,9 @@ class LogBridge(logging.Handler):
         self._count = self._count + 1 if second == self._second else 1
         self._second = second
         if self._count <= self.PER_SECOND:
-            self._log.event(f"{record.levelname.lower()}: {record.getMessage().splitlines()[0]}")
+            try:
+                text = record.getMessage()
+            except (TypeError, ValueError):  # arguments that do not fit their format
+                text = str(record.msg)
+            first = next(iter(text.splitlines()), "")
+            self._log.event(f"{record.levelname.lower()}: {first}")

@@ -38,6 +38,7 @@ OUR_COLUMNS: Final = (
     "fee_saved_usd", "repricings", "balance_change_usd", "failure",
 )  # fmt: skip
 COLUMNS: Final = PAIR_COLUMNS + OUR_COLUMNS
+MAX_HEADER: Final = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +78,10 @@ class OrderRecord:
 
 @dataclass(slots=True)
 class TradeMetrics:
-    """One cycle. The driver fills it in; everything derived is computed from the orders' own fills."""
+    """One cycle. The driver fills it in; everything derived is computed from the orders' own fills.
+
+    is_closed: flat by the exchange's own answer. If not, an open position is in `pnl` at the last mid.
+    """
 
     iteration: int
     direction: Direction
@@ -99,6 +103,7 @@ class TradeMetrics:
     reconciliation_ms: list[float] = field(default_factory=list)
     is_stream_live: bool = True
     skipped: bool = False
+    is_closed: bool = False
     failure: str = ""
 
     def of(self, leg: int, *purposes: Purpose) -> list[OrderRecord]:
@@ -143,12 +148,7 @@ class TradeMetrics:
 
     def slippage_bps(self, *purposes: Purpose) -> Decimal | None:
         """Mean over the legs, weighted by notional."""
-        orders = [o for o in self.orders if o.purpose in purposes and o.filled_x18]
-        whole = sum(abs(o.quote_x18) for o in orders)
-        if not whole:
-            return None
-        lost = sum((o.slippage_bps * abs(o.quote_x18) for o in orders), Decimal(0))
-        return (lost / whole).quantize(Decimal("0.0001"))
+        return mean_slippage_bps([o for o in self.orders if o.purpose in purposes])
 
     def _first_entries(self) -> list[OrderRecord]:
         firsts: dict[int, OrderRecord] = {}
@@ -164,13 +164,26 @@ class TradeMetrics:
         return abs(times[1] - times[0]) / NS_PER_MS
 
 
+def mean_slippage_bps(orders: Sequence[OrderRecord]) -> Decimal | None:
+    """Weighted by notional; None if nothing filled."""
+    filled = [o for o in orders if o.filled_x18]
+    whole = sum(abs(o.quote_x18) for o in filled)
+    if not whole:
+        return None
+    lost = sum((o.slippage_bps * abs(o.quote_x18) for o in filled), Decimal(0))
+    return (lost / whole).quantize(Decimal("0.0001"))
+
+
 def _average(orders: Sequence[OrderRecord]) -> int | None:
     filled = sum(abs(o.filled_x18) for o in orders)
     return sum(abs(o.quote_x18) for o in orders) * 10**18 // filled if filled else None
 
 
 class TradesCsv:
-    """Appends cycles to one file. Writing happens where `submit` runs the job: never on the loop."""
+    """Appends cycles to one file. Writing happens where `submit` runs the job: never on the loop.
+
+    failure: why a row could not be written; what should be in the file is not all there then.
+    """
 
     def __init__(self, path: Path, submit: Callable[[Callable[[], None]], None], *, mode: str) -> None:
         """Creates the file (and its directory) at once, so that a bad path is known before trading.
@@ -179,11 +192,12 @@ class TradesCsv:
         """
         self.path = path
         self.mode = mode
+        self.failure: str | None = None
         self._submit = submit
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("a+", newline="", encoding="utf-8") as file:
             file.seek(0)
-            header = file.readline().strip()
+            header = file.readline(MAX_HEADER).strip()
             if header and header != ",".join(COLUMNS):
                 raise ValueError("the file exists and has other columns")
             if not header:
@@ -196,8 +210,11 @@ class TradesCsv:
         self._submit(lambda: self._write(text.getvalue()))
 
     def _write(self, text: str) -> None:
-        with self.path.open("a", newline="", encoding="utf-8") as file:
-            file.write(text)
+        try:
+            with self.path.open("a", newline="", encoding="utf-8") as file:
+                file.write(text)
+        except OSError as error:
+            self.failure = error.strerror or type(error).__name__
 
 
 def rows(cycle: TradeMetrics, mode: str) -> list[dict[str, str]]:

@@ -7,12 +7,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
+from typing import Final
 
 from nadofast.products import Product
 
 from .execution import LegInputs, LegState
 from .risk import OrderIntent
 from .sizing import PairSize, SizingRules
+
+# More is never asked for in advance: exits that find the budget spent cross, and those have a reserve.
+MAX_CYCLE_WEIGHT: Final = 40
 
 
 class Phase(StrEnum):
@@ -64,9 +68,16 @@ class Plan:
     max_net_delta_bps: int
     max_blind_ns: int
     order_deadline_ns: int = 5_000_000_000
+    verify_deadline_ns: int = 3_000_000_000
     recover_deadline_ns: int = 10_000_000_000
     stop_deadline_ns: int = 13_000_000_000
     max_failures: int = 3
+
+    @property
+    def cycle_weight(self) -> int:
+        """Order budget of a full cycle: entries, a hedge a leg, exits moved as often as they may, takers."""
+        moves = self.maker_timeout_ms * 1_000_000 // self.reprice_ns if self.reprice_ns else 0
+        return min(2 + 2 + 2 * 2 * (1 + moves) + 2, MAX_CYCLE_WEIGHT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,15 +138,18 @@ class PairState:
     tag: int = 0
     verify_seq: int = 0
     is_verifying: bool = False
+    asked_ns: int = 0
     flat_answers: int = 0
+    is_pacing: bool = False
     first_fill_ns: int | None = None
     urgent: str = ""
     end: End | None = None
 
     @property
     def is_exposed(self) -> bool:
-        """A position is held, or an order may still make one."""
-        return any(leg.held_x18 or leg.working is not None for leg in self.legs)
+        """A position is held, an order may still make one, or what we believed has turned out to be wrong."""
+        is_in_doubt = self.phase is Phase.RECOVERING
+        return is_in_doubt or any(leg.held_x18 or leg.working is not None for leg in self.legs)
 
 
 @dataclass(frozen=True, slots=True)

@@ -110,50 +110,67 @@ class DNPairBot:
             end = self._state.end
         except Exception as error:
             end = await self._flatten_after(error)
-        self._say_end(end)
+        end = self._say_end(end)
         await self._leave(end)
         return end
 
-    def _say_end(self, end: End) -> None:
+    def _say_end(self, end: End) -> End:
         """Said before anything is taken down: what is open, or in doubt, at this moment."""
         self.last_exposure = self.exposure
-        what = "flat" if self.last_exposure == "none" else f"exposure: {self.last_exposure}"
-        self._p.log.event(f"END  {end.reason}; {what}")
+        if self.last_exposure != "none":
+            end = End(ExitCode.EXPOSED, end.reason)
+        self._p.log.event(f"END  {end.reason}; {self.standing_words(end)}")
+        return end
+
+    def standing_words(self, end: End) -> str:
+        """How the run left the account, in words that claim no more than is known."""
+        if self.last_exposure != "none":
+            return f"exposure: {self.last_exposure}"
+        return (
+            "flat" if end.code is not ExitCode.EXPOSED else "flat by our books, not confirmed by the exchange"
+        )
 
     async def _flatten_after(self, error: Exception) -> End:
         """A defect in the core: no new risk, and out by the way that does not need the machine."""
         parts, reason = self._p, f"internal error: {type(error).__name__}: {error}"
         parts.gate.halt(reason)
         parts.log.event(f"{reason}; flattening")
-        flat = await flatten(
-            parts.clients, parts.gateway, parts.gate, parts.reconciler, parts.market,
-            cap_bps=self._plan.exit_cap_bps, deadline_s=FLATTEN_DEADLINE_S, on_intent=self._desk.expect,
-        )  # fmt: skip
+        self._cash_x18 = None
+        try:
+            flat = await flatten(
+                parts.clients, parts.gateway, parts.gate, parts.reconciler, parts.market,
+                cap_bps=self._plan.exit_cap_bps, deadline_s=FLATTEN_DEADLINE_S,
+                on_intent=self._desk.expect, must_leave=self._must_leave,
+            )  # fmt: skip
+        except Exception as second:
+            parts.log.event(f"flattening failed: {type(second).__name__}: {second}")
+            flat = None
         if flat is None:
             return End(ExitCode.EXPOSED, reason)
+        self._desk.cover(self._desk.ended_tags())
         self._cash_x18 = flat.cash_x18
         return End(ExitCode.ERROR, reason)
 
+    def _must_leave(self) -> bool:
+        return self._p.exchange.gone.is_set() or self._p.stop.leave.is_set()
+
     @property
     def cash_x18(self) -> int | None:
-        """Quote balance and the pair's v_quote, as the exchange last said."""
+        """Quote balance and the pair's v_quote as the exchange said when it last said flat; None since a
+        cycle was begun after that."""
         return self._cash_x18
 
     @property
     def exposure(self) -> str:
         """Positions and unfinished orders in words; "none" when flat. `last_exposure` is that of the end."""
-        working: dict[int, int] = {}
-        for order in self._desk.open_orders():
-            product_id = order.intent.product_id
-            done_x18 = order.tracked.known_filled_x18 if order.tracked is not None else 0
-            side = 1 if order.intent.amount_x18 > 0 else -1
-            left_x18 = side * max(0, abs(order.intent.amount_x18) - done_x18)
-            working[product_id] = working.get(product_id, 0) + left_x18
-        return self._p.standing.exposure(working)
+        return self._p.standing.exposure(self._desk.unfinished_x18())
 
     # ------------------------------------------------------------------ the loop
 
     def _step(self) -> None:
+        if self._verifying is not None and self._verifying.done():
+            task, self._verifying = self._verifying, None
+            task.result()  # a defect in there is one of the core
         now_ns = time.monotonic_ns()
         before = self._state
         self._state, actions = decide(before, self._inputs(now_ns), self._plan, now_ns)
@@ -177,10 +194,12 @@ class DNPairBot:
             parts.gate.halt(f"internal error: {type(defect).__name__}: {defect}")
         if parts.feed.failure is not None:
             parts.gate.halt(f"internal error: {parts.feed.failure}")
+        if parts.csv.failure is not None:
+            parts.gate.halt(f"trades CSV {parts.csv.path}: {parts.csv.failure}")
         legs = tuple(self._leg_inputs(i, client) for i, client in enumerate(parts.clients))
         gone = parts.exchange.gone_reason
         if parts.stop.leave.is_set():
-            gone = f"second {parts.stop.by}: left at once"
+            gone = f"second signal after {parts.stop.by}: left at once"
         return PairInputs(
             legs=(legs[0], legs[1]),
             not_ready=parts.guard.not_ready(),
@@ -207,7 +226,8 @@ class DNPairBot:
         is_pointless = is_silent or parts.exchange.gone.is_set() or parts.stop.leave.is_set()
         await self._desk.leave(cancel=not is_pointless)
         if parts.recorder.cycle is not None:  # the cycle this run ended in: its fills belong on record
-            self._close_cycle(CycleEnd(self._state.cycle, end.reason), self._desk.take_all())
+            orders, is_flat = self._desk.take_all(), self._cash_x18 is not None
+            self._close_cycle(CycleEnd(self._state.cycle, end.reason), orders, is_closed=is_flat)
 
     # ------------------------------------------------------------------ actions
 
@@ -215,6 +235,7 @@ class DNPairBot:
         log = self._p.log
         log.context = f"c{action.cycle:02d} {action.direction}"
         self._p.recorder.begin(action, time.monotonic_ns(), self._cash_x18)
+        self._cash_x18 = None
         legs = zip(self._plan.products, action.size.sizes_x18, action.direction.signs, strict=True)
         log.event("BUILD  " + ", ".join(f"{p.symbol} {show(s * d, signed=True)}" for p, s, d in legs))
 
@@ -259,18 +280,19 @@ class DNPairBot:
         else:
             self._close_cycle(action, self._desk.take_all())
 
-    def _close_cycle(self, action: CycleEnd, orders: list[DeskOrder]) -> None:
+    def _close_cycle(self, action: CycleEnd, orders: list[DeskOrder], *, is_closed: bool = True) -> None:
         parts = self._p
-        cycle = parts.recorder.end(action, orders, time.monotonic_ns(), self._cash_x18)
+        cycle = parts.recorder.end(action, orders, time.monotonic_ns(), self._cash_x18, is_closed=is_closed)
         parts.csv.append(cycle)
         symbols = (self._plan.products[0].symbol, self._plan.products[1].symbol)
         parts.log.block(report.cycle_lines(cycle, symbols))
         parts.log.context = ""
 
     async def _read_positions(self, asked: Verify) -> None:
-        """Answer a Verify, however often it takes; blindness ends the waiting, not this loop."""
+        """Answer a Verify, however often it takes; the machine decides how long it waits for that."""
         pause_s = VERIFY_PAUSE_S
         while True:
+            ended = self._desk.ended_tags()
             try:
                 seen = await self._p.reconciler.verify(
                     self._p.market.marks_x18, with_orders=asked.with_orders
@@ -281,7 +303,8 @@ class DNPairBot:
                 pause_s = min(2 * pause_s, VERIFY_PAUSE_MAX_S)
         self._p.guard.answered()
         self._p.recorder.reconciled(seen.took_ms)
-        self._cash_x18 = seen.cash_x18
+        self._desk.cover(ended)
+        self._cash_x18 = None if any(seen.positions_x18) else seen.cash_x18
         if any(seen.drifts_x18):
             drifts = ", ".join(show(drift, signed=True) for drift in seen.drifts_x18)
             self._p.log.event(f"position taken over from the exchange, drift {drifts}")

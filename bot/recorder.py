@@ -93,9 +93,18 @@ class CycleRecorder:
             self.cycle.reconciliation_ms.append(took_ms)
 
     def end(
-        self, action: CycleEnd, orders: list[DeskOrder], now_ns: int, cash_x18: int | None
+        self,
+        action: CycleEnd,
+        orders: list[DeskOrder],
+        now_ns: int,
+        cash_x18: int | None,
+        *,
+        is_closed: bool = True,
     ) -> TradeMetrics:
-        """Close the open cycle: its orders, its PnL, and what the exchange's own balance did meanwhile."""
+        """Close the open cycle: its orders, its PnL, and what the exchange's own balance did meanwhile.
+
+        is_closed: the exchange has confirmed that it is flat; `cash_x18` is its balance then, else None.
+        """
         cycle = self.cycle
         assert cycle is not None, "a cycle ends that never began"
         for order in orders:
@@ -104,6 +113,7 @@ class CycleRecorder:
                 cycle.orders.append(done)
         cycle.ended_at, cycle.ended_ns = datetime.now(UTC), now_ns
         cycle.failure, cycle.skipped = action.failure, action.skipped
+        cycle.is_closed = is_closed and not action.skipped
         cycle.pnl = self._standing.pnl() - self._pnl_before
         if cash_x18 is not None and self._cash_before_x18 is not None:
             cycle.balance_change_x18 = cash_x18 - self._cash_before_x18

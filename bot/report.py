@@ -10,25 +10,31 @@ from decimal import Decimal
 from nadofast.products import Product
 
 from .config import Settings
+from .emergency import MAX_CAP_BPS
 from .ledger import Pnl
 from .logs import table
-from .machine import STOP_REQUESTED
-from .metrics import TradeMetrics, expected_cost_x18
+from .metrics import OrderRecord, TradeMetrics, expected_cost_x18, mean_slippage_bps
 from .model import End
 from .risk import Purpose, RiskLimits
 from .sizing import PairSize
-from .units import bps_of, show, show_usd
+from .steps import STOP_REQUESTED
+from .units import NS_PER_S, bps_of, show, show_usd
+from .unwinding import MOST_EXIT_CAPS
 
 
 def limits_lines(settings: Settings, limits: RiskLimits, equity_x18: int) -> list[str]:
     """What the run may not exceed, in force from the first order."""
+    entry, exit_ = settings.entry, settings.exit
     return [
         f"limits    per leg {show_usd(limits.max_leg_x18, 2)} USD"
         f" · gross {show_usd(limits.max_gross_x18, 2)} USD"
         f" · daily loss {show_usd(limits.daily_loss_x18, 2)} USD of {show_usd(equity_x18, 2)} USD equity",
         f"          quote age {limits.max_quote_age_ms} ms · net delta {settings.risk.max_net_delta_pct} %"
-        f" · blind {settings.risk.max_blind_s:g} s · entry cap {settings.entry.cap_bps} bps"
-        f" · exit cap {settings.exit.cap_bps} bps",
+        f" · blind {settings.risk.max_blind_s:g} s",
+        f"          prices from mid: entry {entry.cap_bps} bps,"
+        f" completing a leg {entry.cap_bps * entry.hedge_attempts} bps,"
+        f" exit {exit_.cap_bps} bps, {exit_.cap_bps * MOST_EXIT_CAPS} bps if it does not fill,"
+        f" {max(MAX_CAP_BPS, exit_.cap_bps)} bps after a defect",
     ]
 
 
@@ -70,10 +76,12 @@ def cycle_lines(cycle: TradeMetrics, symbols: tuple[str, str]) -> list[str]:
         f" − fees {show_usd(pnl.fees_x18)}  ({bps_of(pnl.net_x18, pnl.volume_x18):+.2f} bps of volume)"
         f" · exchange balance {_balance(cycle)}"
     )
+    if not cycle.is_closed:
+        lines.append("  not closed by the exchange's word: what may be open counts at the last mid")
     lines.append(
         f"  time {_s(cycle.cycle_s)} · leg gap write {_ms(cycle.leg_gap_write_ms)},"
         f" fill {_ms(cycle.leg_gap_fill_ms)}"
-        f" · worst net delta {cycle.worst_net_delta_bps / 100:.2f} %"
+        f" · worst net delta while hedged {cycle.worst_net_delta_bps / 100:.2f} %"
         f" · unhedged {cycle.unhedged_ns / 1e6:.0f} ms"
         f" · repriced {cycle.repricing_count}×"
     )
@@ -95,18 +103,19 @@ def summary_lines(
         f"{name} {sum(1 for c in complete if c.direction == name)}" for name in ("BUY_FIRST", "SELL_FIRST")
     )
     builds = [c for c in cycles if not c.skipped]
+    worst_bps = max((c.worst_net_delta_bps for c in cycles), default=Decimal(0))
     lines = [
         f"summary   {len(complete)} cycles complete ({by_direction}), {others['failed']} failed,"
         f" {others['cut short']} cut short, {others['skipped']} skipped"
         f" · {end.reason}",
         f"  build filled {_share(sum(1 for c in builds if c.hedged_at), len(builds))}"
-        f" · close complete {_share(sum(1 for c in builds if c.ended_at), len(builds))}"
+        f" · close complete {_share(sum(1 for c in builds if c.is_closed), len(builds))}"
         f" · exits as maker {_mean_pct([c.maker_share for c in complete])}",
-        f"  cycle time {_spread([c.cycle_s for c in complete], 's', 2)}",
+        f"  cycle time {_spread([c.cycle_s for c in complete], 's', 2)}{_in_all(cycles)}",
         f"  leg gap write {_spread([c.leg_gap_write_ms for c in complete], 'ms', 3)}"
         f" · fill {_spread([c.leg_gap_fill_ms for c in complete], 'ms', 2)}",
         f"  taker sent to fill seen {_spread(_taker_latencies(complete), 'ms', 1)}, exchange delay included",
-        f"  worst net delta {max((c.worst_net_delta_bps for c in cycles), default=Decimal(0)) / 100:.2f} %"
+        f"  worst net delta while hedged {worst_bps / 100:.2f} %"
         f" · unhedged {_spread([c.unhedged_ns / 1e6 for c in complete], 'ms', 0)}",
         f"  fees {show_usd(pnl.fees_x18)} USD · fee saved by resting"
         f" {show_usd(sum(c.fee_saved_x18 for c in cycles))} USD · volume {show_usd(pnl.volume_x18, 2)} USD",
@@ -143,16 +152,16 @@ def _leg_row(cycle: TradeMetrics, leg: int, symbol: str) -> list[str]:
         _price(cycle.entry_price_x18(leg)),
         _price(cycle.exit_price_x18(leg)),
         how,
-        f"{_mean_slip(entries)}",
-        f"{_mean_slip(exits)}",
+        _slip(entries),
+        _slip(exits),
         show_usd(sum(o.fee_x18 for o in both), 5),
         show_usd(gross, 4, signed=True) if whole == abs(size) else "open",
     ]
 
 
-def _mean_slip(orders: Sequence[object]) -> str:
-    values = [o.slippage_bps for o in orders]  # type: ignore[attr-defined]
-    return f"{sum(values) / len(values):.2f} bps" if values else "–"
+def _slip(orders: Sequence[OrderRecord]) -> str:
+    mean = mean_slippage_bps(orders)
+    return "–" if mean is None else f"{mean:.2f} bps"
 
 
 def _price(value_x18: int | None) -> str:
@@ -180,6 +189,13 @@ def _spread(values: Sequence[float | None], unit: str, places: int) -> str:
         return "not measured"
     mean, worst = statistics.fmean(known), known[-1]
     return f"{mean:.{places}f} {unit} mean, {worst:.{places}f} {unit} worst ({len(known)})"
+
+
+def _in_all(cycles: Sequence[TradeMetrics]) -> str:
+    """From the first cycle's start to the last one's end, pauses between cycles included."""
+    if not cycles or cycles[-1].ended_ns is None:
+        return ""
+    return f" · {(cycles[-1].ended_ns - cycles[0].started_ns) / NS_PER_S:.2f} s in all"
 
 
 def _share(part: int, whole: int) -> str:

@@ -1,8 +1,10 @@
 """The one gate every order passes. An order that did not pass cannot be expressed.
 
 `RiskGate.check` turns an `OrderIntent` into a `Decision`; only a passing decision holds an
-`ApprovedOrder`, only this module makes those, and `NadoClient` sends nothing else. Entry limits never
-block an exit; an exit is proved by arithmetic, not by its label.
+`ApprovedOrder`, only this module makes those, and `NadoClient` sends nothing else. `RiskGate.admit` stands
+at the door itself: the gateway asks it about every signed order before the first byte leaves, so an altered,
+repeated or unapproved order goes nowhere. Entry limits never block an exit; an exit is proved by arithmetic,
+not by its label.
 """
 
 from __future__ import annotations
@@ -12,9 +14,13 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
+from nadofast.orders import TrackedOrder
 from nadofast.products import mul_x18
 
 from .units import sign
+
+# Our orders are recognised by their client id in every event; far from small numbers others may use.
+CLIENT_ID_BASE: Final = 1 << 40
 
 
 class Purpose(StrEnum):
@@ -91,13 +97,22 @@ class Decision:
         return self.order is not None
 
 
+@dataclass(slots=True)
+class _InFlight:
+    """An approved order. open_x18: what it may still add to the booked position, absolute."""
+
+    intent: OrderIntent
+    open_x18: int
+    has_left: bool = False
+
+
 class RiskGate:
     """Limits, the latch, and what approved orders may still add until they end."""
 
     def __init__(self, limits: RiskLimits, view: Callable[[], RiskView]) -> None:
         self.limits = limits
         self._view = view
-        self._in_flight: dict[int, tuple[OrderIntent, int]] = {}  # tag → intent, amount it may still fill
+        self._in_flight: dict[int, _InFlight] = {}  # by tag
         self.halt_reason: str | None = None
         self.approved = 0
         self.refused = 0
@@ -128,18 +143,39 @@ class RiskGate:
             self.refused += 1
             return Decision(None, tuple(reasons))
         self.approved += 1
-        self._in_flight[intent.tag] = (intent, abs(intent.amount_x18))
+        self._in_flight[intent.tag] = _InFlight(intent, abs(intent.amount_x18))
         return Decision(ApprovedOrder(intent, _APPROVAL))
 
-    def fills(self, tag: int, filled_x18: int) -> None:
-        """What of this order is in the position now, so that it is not counted twice."""
+    def admit(self, order: TrackedOrder) -> None:
+        """The last word before bytes leave: this is an approved order, unchanged, for the first time.
+
+        Raises PermissionError otherwise, and for an approved entry when the latch fell in between.
+        """
+        flight = self._in_flight.get((order.client_id or 0) - CLIENT_ID_BASE)
+        if flight is None:
+            raise PermissionError("an order that the gate has not approved")
+        intent = flight.intent
+        approved = (intent.product_id, intent.amount_x18, intent.price_x18)
+        if (order.product_id, order.amount_x18, order.price_x18) != approved:
+            raise PermissionError(f"order {intent.tag} is not the one that was approved")
+        if flight.has_left:
+            raise PermissionError(f"order {intent.tag} has left before")
+        if self.halt_reason is not None and not intent.purpose.is_exit:
+            raise PermissionError(f"halted: {self.halt_reason}")
+        flight.has_left = True
+
+    def expect(self, tag: int, open_x18: int) -> None:
+        """What this order may still add to the booked position: unfilled, or filled and not booked yet."""
         if tag in self._in_flight:
-            intent, _ = self._in_flight[tag]
-            self._in_flight[tag] = (intent, max(0, abs(intent.amount_x18) - filled_x18))
+            self._in_flight[tag].open_x18 = max(0, open_x18)
 
     def release(self, tag: int) -> None:
         """The order has ended: nothing more can come from it."""
         self._in_flight.pop(tag, None)
+
+    def release_all(self) -> None:
+        """The exchange has nothing of ours on its books: whatever was in flight has ended."""
+        self._in_flight.clear()
 
     def _malformed(self, intent: OrderIntent) -> list[str]:
         if intent.amount_x18 == 0 or intent.price_x18 <= 0:
@@ -174,9 +210,10 @@ class RiskGate:
         if sign(intent.amount_x18) != -sign(position_x18):
             return [f"not_an_exit: amount {intent.amount_x18} against position {position_x18}"]
         others_x18 = sum(
-            open_x18
-            for other, open_x18 in self._in_flight.values()
-            if other.product_id == intent.product_id and sign(other.amount_x18) == sign(intent.amount_x18)
+            other.open_x18
+            for other in self._in_flight.values()
+            if other.intent.product_id == intent.product_id
+            and sign(other.intent.amount_x18) == sign(intent.amount_x18)
         )
         if abs(intent.amount_x18) + others_x18 > abs(position_x18):
             return [
@@ -189,7 +226,11 @@ class RiskGate:
         their price and the mark (a sell may fill above its limit)."""
         mark_x18 = view.marks_x18.get(product_id, 0)
         position_x18 = view.positions_x18.get(product_id, 0)
-        adding = [(i, open_x18) for i, open_x18 in self._in_flight.values() if i.product_id == product_id]
+        adding = [
+            (other.intent, other.open_x18)
+            for other in self._in_flight.values()
+            if other.intent.product_id == product_id
+        ]
         if extra is not None:
             adding.append((extra, abs(extra.amount_x18)))
         long_x18 = short_x18 = 0

@@ -19,7 +19,11 @@ SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 class StopRequest:
     """What a person asked for. `level`: 0 nothing, 1 flatten and leave, 2 leave now."""
 
-    def __init__(self, *, clock_ns: Callable[[], int] = time.monotonic_ns) -> None:
+    def __init__(
+        self, *, clock_ns: Callable[[], int] = time.monotonic_ns, is_last_word: bool = False
+    ) -> None:
+        """is_last_word: the process ends after this block, so signals are ignored from its end on."""
+        self._is_last_word = is_last_word
         self._clock_ns = clock_ns
         self._listeners: list[Callable[[], None]] = []
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -63,4 +67,6 @@ class StopRequest:
     ) -> None:
         assert self._loop is not None
         for number in SIGNALS:
-            self._loop.remove_signal_handler(number)
+            # What is left then is to say how the run ended. That is bounded, and no signal may cut it off.
+            if self._loop.remove_signal_handler(number) and self._is_last_word:
+                signal.signal(number, signal.SIG_IGN)

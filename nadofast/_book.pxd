@@ -7,7 +7,7 @@
 
 from libc.stdint cimport int64_t
 
-from ._parse cimport Level, Levels, Message
+from ._scan cimport Level, Levels, Message
 from ._x18 cimport int128
 
 

@@ -76,7 +76,7 @@ class OrderBook:
         qty_x18 is not positive.
         """
     def slippage_bps(self, side: Side, qty_x18: int) -> float:
-        """What vwap_x18 loses against the best price of that side, in basis points (0.0 = all at the touch)."""
+        """What vwap_x18 loses against the best price of that side, in basis points; 0.0 at the touch."""
     def liquidity_x18(self, side: Side, levels: int) -> int:
         """Quantity on the best `levels` levels, never counting beyond the horizon. BookInvalid."""
     def clear(self) -> None:

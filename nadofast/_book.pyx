@@ -11,21 +11,8 @@ from libc.stdint cimport int64_t, uint64_t
 from libc.stdlib cimport free, qsort, realloc
 from libc.string cimport memcpy, memmove, memset
 
-from ._parse cimport (
-    KIND_DEPTH,
-    Level,
-    Levels,
-    Message,
-    View,
-    acquire_view,
-    build_error,
-    kind_name,
-    message_init,
-    release_view,
-    scan,
-    unknown_kind,
-    KIND_UNKNOWN,
-)
+from ._parse cimport View, acquire_view, build_error, kind_name, release_view, unknown_kind
+from ._scan cimport KIND_DEPTH, KIND_UNKNOWN, Level, Levels, Message, message_init, scan
 from ._x18 cimport (
     INT128_MAX,
     int128,
@@ -53,7 +40,7 @@ cdef Message _scratch
 message_init(&_scratch)
 
 
-# --- one side --------------------------------------------------------------------------------------------
+# --- one side ---------------------------------------------------------------------------------------------
 
 cdef inline int128 _key(const BookSide* side, int128 price) noexcept nogil:
     return price if side.sign > 0 else -price
@@ -159,7 +146,7 @@ cdef int _compare(const void* left, const void* right) noexcept nogil:
     return (a > b) - (a < b)
 
 
-# --- snapshots from Python ---------------------------------------------------------------------------------
+# --- snapshots from Python --------------------------------------------------------------------------------
 
 cdef int _amount(object value, int128* out) except -1:
     """A price or quantity: int, or decimal str as queries return it."""
@@ -193,7 +180,8 @@ cdef int _load(BookSide* side, object levels, Py_ssize_t depth) except -1:
         side.items[side.count].key = _key(side, price)
         side.items[side.count].qty = qty
         side.count += 1
-    qsort(side.items, <size_t>side.count, sizeof(Entry), _compare)
+    if side.count > 1:
+        qsort(side.items, <size_t>side.count, sizeof(Entry), _compare)
     for i in range(1, side.count):
         if side.items[i].key == side.items[i - 1].key:
             raise ValueError("a snapshot with the same price twice")
@@ -205,7 +193,7 @@ cdef int _load(BookSide* side, object levels, Py_ssize_t depth) except -1:
     return 0
 
 
-# --- 256-bit arithmetic of averages: price × quantity exceeds 128 bits ----------------------------------------
+# --- 256-bit arithmetic of averages: price × quantity exceeds 128 bits ------------------------------------
 
 cdef struct Wide:
     uint128 high
@@ -294,9 +282,9 @@ cdef class OrderBook:
         if strict:
             if m.max_ns <= self.snapshot_ns:                              # S3
                 return BOOK_IGNORED
-            if self.joined:
-                return BOOK_SAME if m.last_max_ns == self.timestamp_ns else BOOK_GAP   # S5
-            return BOOK_SAME if m.last_max_ns <= self.timestamp_ns else BOOK_GAP       # S4
+            if self.joined and (m.last_max_ns != self.timestamp_ns or m.max_ns < m.last_max_ns):
+                return BOOK_GAP                                           # S5; time never runs back
+            return BOOK_SAME if m.last_max_ns <= self.timestamp_ns else BOOK_GAP          # S4
         # Redundant links: what overlaps is applied, totals being absolute; what is known is a duplicate.
         if m.max_ns <= self.timestamp_ns:
             return BOOK_IGNORED

@@ -4,7 +4,7 @@ from libc.stdint cimport int32_t, int64_t, uint64_t
 
 from ._book cimport OrderBook
 from ._latency cimport Histo
-from ._parse cimport Message
+from ._scan cimport Message
 from ._pending cimport PendingDeltas
 from ._x18 cimport int128
 

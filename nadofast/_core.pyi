@@ -77,7 +77,7 @@ class FeedCore:
     @property
     def product_ids(self) -> tuple[int, ...]: ...
     def receive(self, data: Readable, now_ns: int, link: int = 0) -> int:
-        """One whole uncompressed message; now_ns is its arrival (monotonic). Bad data is counted, not raised."""
+        """One whole uncompressed message; now_ns: its arrival (monotonic). Bad data is counted."""
     def book(self, product_id: int) -> OrderBook:
         """The live book. KeyError if the product is not one of this feed's."""
     def bbo(self, product_id: int) -> Bbo: ...
@@ -111,7 +111,10 @@ class FeedCore:
         now_ns: int | None = None,
         source: str = "rest",
     ) -> bool:
-        """Set a BBO from a query. A stream value of a later engine time replaces it. False: older than known."""
+        """Set a BBO from a query; a stream value of a later engine time replaces it.
+
+        now_ns: when the query was sent. False: the stream has told something newer since.
+        """
     def needs_snapshot(self, product_id: int) -> bool:
         """True while the product waits for a snapshot (first one, after a break, or for a refresh)."""
     def stats(self) -> dict[str, Any]: ...

@@ -19,6 +19,16 @@ from ._book cimport (
 )
 from ._latency cimport Histo, Histogram, histo_record
 from ._parse cimport (
+    View,
+    acquire_view,
+    build_error,
+    build_event,
+    kind_name,
+    release_view,
+    unknown_field,
+    unknown_kind,
+)
+from ._scan cimport (
     KIND_BBO,
     KIND_DEPTH,
     KIND_FILL,
@@ -28,17 +38,9 @@ from ._parse cimport (
     KIND_UNKNOWN,
     Level,
     Message,
-    View,
-    acquire_view,
-    build_error,
-    build_event,
-    kind_name,
     message_free,
     message_init,
-    release_view,
     scan,
-    unknown_field,
-    unknown_kind,
 )
 from ._pending cimport ALREADY_KEPT, KEPT_AFTER_BREAK, PendingDeltas
 from ._x18 cimport INT128_MAX, int128, int128_from_py, int128_to_py

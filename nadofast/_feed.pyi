@@ -25,7 +25,10 @@ def parse_deflate_answer(header: str | None, max_window_bits: int = 15) -> tuple
     """
 
 class MessageListener(WSListener):
-    """Frames of one socket to whole messages: inflate, assemble, latch on the first failure."""
+    """Frames of one socket to whole messages: inflate, assemble, answer pings, latch on the first failure.
+
+    Connect with `enable_auto_pong=False`: pings are answered here.
+    """
 
     def on_ws_connected(self, transport: WSTransport) -> None: ...
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None: ...

@@ -5,6 +5,8 @@ still arrive, on a broken deflate stream; so the first failure latches: the reas
 frame is dropped, the socket is aborted and its owner opens a new one.
 
 t0 of a message is the arrival of the first frame of its read burst, so that queueing inside it counts.
+A burst ends with the frame marked as its last, so the listener must see every frame: connect with
+`enable_auto_pong=False`; pings are answered here.
 """
 
 from cpython.bytes cimport PyBytes_FromStringAndSize

@@ -1,3 +1,5 @@
+ORDER_TYPE_HASH: bytes
+
 def keccak256(data: bytes) -> bytes:
     """Keccak-256 (the original padding, as Ethereum uses it) of any bytes."""
 

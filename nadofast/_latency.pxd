@@ -19,7 +19,7 @@ cdef enum:
 
 cdef struct Histo:
     uint64_t count
-    uint64_t total
+    double total
     int64_t max
     uint64_t[1920] buckets
 
@@ -36,7 +36,7 @@ cdef inline void histo_record(Histo* h, int64_t value) noexcept nogil:
     h.buckets[bucket_of(value)] += 1
     h.count += 1
     if value > 0:
-        h.total += <uint64_t>value
+        h.total += <double>value
         if value > h.max:
             h.max = value
 

@@ -64,4 +64,4 @@ cdef class Histogram:
 
     @property
     def mean_ns(self):
-        return <double>self.data.total / <double>self.data.count if self.data.count else 0.0
+        return self.data.total / <double>self.data.count if self.data.count else 0.0

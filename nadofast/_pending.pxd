@@ -2,7 +2,7 @@
 
 from libc.stdint cimport int64_t, uint64_t
 
-from ._parse cimport Message
+from ._scan cimport Message
 
 
 cdef enum:  # result of keep()

@@ -25,8 +25,8 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class BackfillConfig:
-    """looks_s: pauses before each look at the archive. page: matches per request. max_pages: per look.
-    max_seen: fills remembered."""
+    """looks_s: pauses before each look at the archive. page: matches per request. max_pages: per look; the
+    next one goes on where it ended. max_seen: fills remembered."""
 
     looks_s: tuple[float, ...] = (0.1, 0.5, 1.0, 2.0, 3.0)
     page: int = 50
@@ -35,7 +35,11 @@ class BackfillConfig:
 
 
 class FillBackfill:
-    """Reads matches above the last known submission index and publishes those that are new."""
+    """Reads matches above the last known submission index and publishes those that are new.
+
+    exchange_now_s: the exchange's clock, 0 while unknown. Fills from before the first `request` are history,
+    not news, whenever the archive comes to show them.
+    """
 
     def __init__(
         self,
@@ -44,96 +48,123 @@ class FillBackfill:
         product_ids: Sequence[int],
         publish: Callable[[FillEvent], None],
         config: BackfillConfig | None = None,
+        *,
+        exchange_now_s: Callable[[], int],
     ) -> None:
         self._rest = rest
         self._subaccount = subaccount
         self._products = tuple(product_ids)
         self._publish = publish
         self._config = config or BackfillConfig()
+        self._exchange_now_s = exchange_now_s
+        self._started_s: int | None = None
+        self._had_loss = False
         self._mark: int | None = None
+        self._deeper: int | None = None
         self._seen: dict[tuple[str, int], None] = {}
+        self._newest_seen = -1
         self._wanted = asyncio.Event()
-        self._is_busy = False
+        self._is_serving = False
         self.recovered = 0
+
+    @property
+    def is_busy(self) -> bool:
+        """Looks are going on, or wanted."""
+        return self._is_serving or self._wanted.is_set()
+
+    @property
+    def knows_history(self) -> bool:
+        """The archive has been read once: what it shows from here on is news."""
+        return self._mark is not None
 
     def note(self, fill: FillEvent) -> bool:
         """A fill of the stream; False if it was published before."""
         if fill.key in self._seen:
             return False
         self._seen[fill.key] = None
+        self._newest_seen = max(self._newest_seen, fill.submission_idx)
         if len(self._seen) > self._config.max_seen:
             del self._seen[next(iter(self._seen))]
         return True
 
     def checkpoint(self) -> None:
         """The link is about to be lost and had delivered everything so far: look only above that."""
-        if self._mark is not None and not self._is_busy and not self._wanted.is_set():
-            self._advance(max((index for _, index in self._seen), default=self._mark))
+        self._had_loss = True
+        if self._mark is not None and not self.is_busy:
+            self._mark = max(self._mark, self._newest_seen)
 
     def request(self) -> None:
-        """Something may have been missed: look."""
+        """Something may have been missed: look. The first request is the beginning of the session."""
+        if self._started_s is None:
+            self._started_s = self._exchange_now_s()
         self._wanted.set()
 
     async def run(self) -> None:
-        """Serve requests, for ever. The first one only finds out where the history ends."""
+        """Serve requests, for ever."""
         while True:
             await self._wanted.wait()
             self._wanted.clear()
-            self._is_busy = True
+            self._is_serving = True
             try:
                 await self._serve()
             finally:
-                self._is_busy = False
+                self._is_serving = False
 
     async def _serve(self) -> None:
-        newest = -1 if self._mark is None else self._mark
+        mark: int | None = None
         for pause_s in self._config.looks_s:
             await asyncio.sleep(pause_s)
             try:
-                if self._mark is None:
-                    self._mark = await self._end_of_history()
-                    return
-                newest = max(newest, await self._look(self._mark))
+                newest = await self._look()
             except NadoError as error:
                 _log.info("backfill: %s", error)
-        if self._mark is not None and not self._wanted.is_set():
-            self._advance(newest)
+            else:
+                mark = newest if newest is not None else mark
+        if self._deeper is not None:
+            _log.warning("backfill: more fills than one reading takes; going on")
+            self._wanted.set()
+        elif mark is not None and not self._wanted.is_set():
+            self._mark = mark
 
-    async def _end_of_history(self) -> int:
-        """The newest index before this session: what is older is not news. Fills seen meanwhile are."""
-        matches = await self._rest.archive_matches(self._subaccount, self._products, limit=1)
-        newest = max((match.submission_idx for match in matches), default=-1)
-        first_seen = min((index for _, index in self._seen), default=newest + 1)
-        return min(newest, first_seen - 1)
-
-    async def _look(self, mark: int) -> int:
-        """Publish what is above the mark, oldest first; the newest index found."""
-        matches: list[ArchivedMatch] = []
-        top: int | None = None
+    async def _look(self) -> int | None:
+        """Publish what is above the mark; the newest index known then, None if the look ended half-way."""
+        top, self._deeper = self._deeper, None
+        mark = newest = -1 if self._mark is None else self._mark
+        found: list[ArchivedMatch] = []
+        has_end = False
         for _ in range(self._config.max_pages):
             page = await self._rest.archive_matches(
                 self._subaccount, self._products, limit=self._config.page, max_submission_idx=top
             )
-            matches.extend(match for match in page if match.submission_idx > mark)
-            if len(page) < self._config.page or page[-1].submission_idx <= mark:
+            found.extend(match for match in page if match.submission_idx > mark)
+            has_end = len(page) < self._config.page or page[-1].submission_idx <= mark
+            if has_end or self._is_history(page[-1]):
+                has_end = True
                 break
-            top = page[-1].submission_idx - 1
-        matches.sort(key=lambda match: match.submission_idx)
-        for match in matches:
+            # The last index again: one match may have two entries, on two pages.
+            last = page[-1].submission_idx
+            top = last if last < page[0].submission_idx else last - 1
+        self._tell(found)
+        if not has_end:
+            self._deeper = top
+            return None
+        return max([newest, *(match.submission_idx for match in found)])
+
+    def _tell(self, found: list[ArchivedMatch]) -> None:
+        for match in sorted(found, key=lambda match: match.submission_idx):
             fill = to_fill(match)
-            if self.note(fill):
+            if not self._is_history(match) and self.note(fill):
                 self.recovered += 1
                 self._publish(fill)
-        return matches[-1].submission_idx if matches else mark
 
-    def _advance(self, newest: int) -> None:
-        """Everything up to `newest` is known: forget its keys, except the last of them.
-
-        The archive is ordered by submission index, so nothing older can still turn up there.
-        """
-        self._mark = max(newest, -1 if self._mark is None else self._mark)
-        for key in [key for key in self._seen if key[1] <= newest]:
-            del self._seen[key]
+    def _is_history(self, match: ArchivedMatch) -> bool:
+        """The archive tells whole seconds. Within the first one, or without a clock, what the very first
+        reading shows is history, unless the link has been lost before: then it may have been missed."""
+        started_s = self._started_s or 0
+        if match.timestamp_s and match.timestamp_s < started_s:
+            return True
+        is_first_reading = self._mark is None and not self._had_loss
+        return is_first_reading and (match.timestamp_s == started_s or started_s == 0)
 
 
 def to_fill(match: ArchivedMatch) -> FillEvent:

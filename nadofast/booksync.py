@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -31,13 +32,15 @@ _log = logging.getLogger(__name__)
 class CheckConfig:
     """disagree_s: BBO and book may differ for so long. depth_lag_ms: depth may trail the BBO's engine time by
     so much. product_quiet_s: a product silent for so long is compared with a snapshot. settle_s: a stream
-    that differs from a snapshot gets this long to catch up. max_disagreements: then the link is replaced."""
+    that differs from a snapshot gets this long to catch up. max_disagreements: more of them within
+    disagree_window_s, and the link is replaced."""
 
     disagree_s: float = 0.3
     depth_lag_ms: int = 1_000
     product_quiet_s: float = 5.0
     settle_s: float = 0.25
     max_disagreements: int = 3
+    disagree_window_s: float = 60.0
     planner: SyncConfig = field(default_factory=SyncConfig)
 
 
@@ -75,8 +78,8 @@ class BookSync:
         self._wake = asyncio.Event()
         self._fetching: set[asyncio.Task[None]] = set()
         self._differs_since_ns: dict[int, int] = {}
-        self._recent_disagreements = 0
-        self._verified_ns: dict[int, int] = {}
+        self._disagreed_ns: deque[int] = deque()
+        self._looked_ns: dict[int, int] = {}
         self._verifying: set[int] = set()
 
     # ------------------------------------------------------------------ boundaries, inline
@@ -85,7 +88,7 @@ class BookSync:
         """A new connection (S1, S7): clear everything and buffer deltas. Before the first subscription."""
         self._generation += 1
         self._differs_since_ns.clear()
-        self._recent_disagreements = 0
+        self._disagreed_ns.clear()
         if self.with_books:
             for product_id in self.products:
                 self._core.begin(product_id)
@@ -94,21 +97,20 @@ class BookSync:
         """Every subscription stands: ask for a snapshot of every product (S2)."""
         now = time.monotonic_ns()
         for product_id in self.products:
-            self._verified_ns[product_id] = now
+            self._looked_ns[product_id] = now
             self.planner.need(product_id, reason, now)
         self._wake.set()
 
-    def abandon(self, reason: str) -> None:
-        """The connection is gone: no book is valid, nothing is worth asking for."""
+    def abandon(self) -> list[int]:
+        """The connection is gone: no book is valid, nothing is worth asking for. Products that had one."""
         self._generation += 1
         self.planner.reset()
         if not self.with_books:
-            return
+            return []
+        invalidated = [product for product in self.products if self._core.book(product).is_valid]
         for product_id in self.products:
-            was_valid = self._core.book(product_id).is_valid
             self._core.begin(product_id)
-            if was_valid:
-                self._on_invalid(product_id, reason)
+        return invalidated
 
     def on_gap(self, product_id: int, reason: str) -> None:
         """The core found a break (S6): the book is invalid and deltas are buffered already."""
@@ -194,13 +196,16 @@ class BookSync:
             book, bbo = self._core.book(product_id), self._core.bbo(product_id)
             if self.with_books:
                 self._check_touch(product_id, book, bbo, now_ns)
-            last_ns = max(bbo.received_ns, self._verified_ns.get(product_id, now_ns))
+            last_ns = max(bbo.received_ns, self._looked_ns.get(product_id, now_ns))
             if now_ns - last_ns > self._config.product_quiet_s * _NS and product_id not in self._verifying:
                 silent.append(product_id)
         return silent
 
     async def verify(self, product_id: int) -> bool:
-        """Whether what we hold of a silent product is still what the exchange has. Raises NadoError."""
+        """Whether what we hold of a silent product is still what the exchange has. Raises NadoError.
+
+        Whatever comes of it, `check` is content for another `product_quiet_s`.
+        """
         self._verifying.add(product_id)
         try:
             snapshot = await self._fetch(product_id)
@@ -209,9 +214,9 @@ class BookSync:
                 await asyncio.sleep(self._config.settle_s)
                 if not self._matches(snapshot) and not self._is_ahead_of(snapshot):
                     return False
-            self._verified_ns[product_id] = time.monotonic_ns()
             return True
         finally:
+            self._looked_ns[product_id] = time.monotonic_ns()
             self._verifying.discard(product_id)
 
     def _check_touch(self, product_id: int, book: OrderBook, bbo: Bbo, now_ns: int) -> None:
@@ -223,8 +228,10 @@ class BookSync:
             return
         del self._differs_since_ns[product_id]
         self.disagreements += 1
-        self._recent_disagreements += 1
-        if self._recent_disagreements > self._config.max_disagreements:
+        self._disagreed_ns.append(now_ns)
+        while self._disagreed_ns[0] < now_ns - self._config.disagree_window_s * _NS:
+            self._disagreed_ns.popleft()
+        if len(self._disagreed_ns) > self._config.max_disagreements:
             self._on_bad_link(f"book and BBO of product {product_id} keep disagreeing")
             return
         self._core.begin(product_id)

@@ -176,6 +176,7 @@ class NadoConnectionManager:
         return (
             transport is not None
             and self.state in _CONNECTED
+            and not self._cut_reason
             and not transport.is_disconnected
             and not transport.is_close_frame_sent
         )
@@ -299,6 +300,7 @@ class NadoConnectionManager:
                 self.url,
                 websocket_handshake_timeout=self.config.handshake_timeout_s,
                 enable_auto_ping=False,  # its strategies either never ping a busy stream or hide the pongs
+                enable_auto_pong=False,  # the listener answers: it must see every frame of a read
                 max_frame_size=self.config.max_frame_size,
                 max_redirects=0,
                 extra_headers={"Sec-WebSocket-Extensions": wire.DEFLATE_OFFER},
@@ -367,9 +369,10 @@ class NadoConnectionManager:
         gone = asyncio.ensure_future(self._gone.wait())
         try:
             await asyncio.wait({task, gone}, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
-            if task.done():
+            if task.done() and (task.exception() is not None or not self._gone.is_set()):
                 return task.result()
-            if gone.done():
+            if self._gone.is_set():
+                # Even if the work is done: what it was done for is gone.
                 raise ConnectionLost(f"{self.name}: {self._reason('the socket went')} during {what}")
             raise RequestTimeout(f"{self.name}: {what} took longer than {timeout_s} s")
         finally:
@@ -417,9 +420,10 @@ class NadoConnectionManager:
         self._live.clear()
         self.live_since_ns = None
         self.losses += 1
+        self.last_error = self._reason("the peer closed the socket")
         self._enter(LinkState.CLOSED)
         if self._on_lost is not None:
-            self._on_lost(self._reason("the peer closed the socket"))
+            self._on_lost(self.last_error)
 
     def _reason(self, default: str) -> str:
         listener = self._listener

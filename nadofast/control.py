@@ -11,6 +11,7 @@ from typing import Any
 from . import wire
 from .errors import BadResponse, ConnectionLost, ExchangeError, RequestTimeout
 from .events import ControlReply
+from .secret import excerpt
 from .timesync import TimeSample, TimeSync
 
 
@@ -36,12 +37,14 @@ class ControlChannel:
             await asyncio.wait([reply], timeout=self._timeout_s)
         finally:
             del self._waiting[request_id]
+            if reply.done():
+                reply.exception()  # seen, though whoever asked may have been cancelled
         if not reply.done():
             detail = f"; last unmatched answer: {self.last_orphan}" if self.last_orphan else ""
             raise RequestTimeout(f"{what}: not acknowledged in {self._timeout_s} s{detail}")
         answer = reply.result()
         if answer.is_error:
-            raise ExchangeError(answer.error_code, answer.error or "", what)
+            raise ExchangeError(answer.error_code, excerpt(answer.error or ""), what)
         return answer.result
 
     async def sync_time(self, timesync: TimeSync, samples: int) -> None:
@@ -51,9 +54,9 @@ class ControlChannel:
             result = await self.request(wire.server_time, "time")
             received_ns = time.monotonic_ns()
             try:
-                server_ms = wire.integer(result["server_time"])
+                server_ms = wire.clock_ms(result["server_time"])
             except (KeyError, TypeError, ValueError):
-                raise BadResponse(f"time: {str(result)[:80]}") from None
+                raise BadResponse(f"time: {excerpt(str(result))}") from None
             timesync.update(TimeSample(sent_ns, received_ns, server_ms))
 
     def on_reply(self, reply: ControlReply) -> None:
@@ -61,7 +64,9 @@ class ControlChannel:
         waiting = None if reply.id is None else self._waiting.get(reply.id)
         if waiting is None or waiting.done():
             self.orphans += 1
-            self.last_orphan = f"{reply.error_code} {reply.error}" if reply.is_error else "late"
+            self.last_orphan = (
+                f"{reply.error_code} {excerpt(reply.error or '')}" if reply.is_error else "late"
+            )
         else:
             waiting.set_result(reply)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -90,13 +91,15 @@ class RestPoller:
         self._exchange_now_ns = exchange_now_ns
         self._config = config
         self._positions: dict[int, int] = {}
+        self._told_ns: dict[int, int] = {}
         self.polls = 0
         self.failures = 0
 
     def on_stream_position(self, event: PositionChangeEvent) -> None:
-        """Remember what the stream said last, so that only news is reported."""
+        """Remember what the stream said last, and when, so that only news is reported."""
         if not event.isolated:
             self._positions[event.product_id] = event.amount_x18
+            self._told_ns[event.product_id] = time.monotonic_ns()
 
     async def poll(self) -> None:
         """One round. A failure is counted; the next round tries again."""
@@ -125,15 +128,16 @@ class RestPoller:
         )
 
     async def _poll_positions(self, subaccount: str) -> None:
+        asked_ns, timestamp_ns = time.monotonic_ns(), self._exchange_now_ns()
         info = await self._rest.subaccount_info(subaccount)
-        timestamp_ns = self._exchange_now_ns()
         for product_id in self._products:
             balance = info.perp.get(product_id)
-            if balance is None:
+            # What the stream has said since the question is newer than the answer.
+            if balance is None or self._told_ns.get(product_id, 0) >= asked_ns:
                 continue
-            known = self._positions.get(product_id)
+            known = self._positions.get(product_id, 0)
             self._positions[product_id] = balance.amount_x18
-            if known is not None and known != balance.amount_x18:
+            if known != balance.amount_x18:
                 self._on_position(
                     PositionChangeEvent(
                         product_id=product_id,

@@ -21,19 +21,21 @@ from . import dispatch, wire
 from ._book import OrderBook
 from ._core import Bbo, FeedCore
 from ._feed import FeedListener
-from .backfill import BackfillConfig, FillBackfill
+from .backfill import BackfillConfig
 from .booksync import BookSync, CheckConfig
 from .connection import LinkConfig, LinkState, NadoConnectionManager
 from .control import ControlChannel
 from .dispatch import EventHub, EventStream
 from .errors import BadResponse, ConfigError, ExchangeError, NadoError, RequestTimeout
-from .events import BBOEvent, BoundaryEvent, ControlReply, FillEvent, PositionChangeEvent
-from .fallback import FallbackConfig, ModeSwitch, NadoConnectionMode, RestPoller
+from .events import BoundaryEvent, ControlReply, FillEvent, PositionChangeEvent
+from .fallback import FallbackConfig, NadoConnectionMode
+from .fanout import MarketFanOut
 from .models import Snapshot
 from .network import Network, resolve
 from .queries import GatewayQueries
 from .ratelimit import NadoRateLimiter
 from .signing import NadoWebSocketAuth, Signer
+from .standby import RestStandby
 from .timesync import TimeSync
 from .waiting import wait_event
 
@@ -144,8 +146,8 @@ class Feed:
             on_bad_link=self.link.cut,
             config=self._config.checks,
         )
-        self._switch = ModeSwitch(self._config.fallback)
-        self._poller, self._backfill = self._fallback_parts()
+        self._fan_out = MarketFanOut(self._core, self._hub)
+        self._standby = None if rest is None else self._make_standby(rest)
 
     # ------------------------------------------------------------------ life
 
@@ -159,10 +161,11 @@ class Feed:
             self._spawn(self._sync.run(), "book sync")
         self._spawn(self._monitor(), "monitor")
         self._spawn(self._keep_time(), "clock")
-        if self._poller is not None:
-            self._spawn(self._poll_while_down(self._poller), "fallback")
-        if self._backfill is not None:
-            self._spawn(self._backfill.run(), "backfill")
+        standby = self._standby
+        if standby is not None:
+            self._spawn(standby.poll_while_down(), "fallback")
+            if standby.backfill is not None:
+                self._spawn(standby.backfill.run(), "backfill")
 
     async def stop(self) -> None:
         """Close the sockets and end every iterator."""
@@ -226,7 +229,8 @@ class Feed:
 
     @property
     def mode(self) -> NadoConnectionMode:
-        return self._switch.mode
+        """Where market data comes from; always WEBSOCKET without a `rest`."""
+        return NadoConnectionMode.WEBSOCKET if self._standby is None else self._standby.switch.mode
 
     def last_data_age_ms(self, product_id: int | None = None) -> float:
         """Age of the newest market data: of one product's BBO, or of anything. Infinite before the first."""
@@ -244,11 +248,11 @@ class Feed:
         their event. Keep it short: above 200 µs it is counted as slow. ValueError on an unknown kind.
         """
         end = self._hub.on(kind, callback)
-        self._wire_market_callbacks()
+        self._fan_out.rewire()
 
         def off() -> None:
             end()
-            self._wire_market_callbacks()
+            self._fan_out.rewire()
 
         return off
 
@@ -259,16 +263,18 @@ class Feed:
         not read. Of best_bid_offer (BBOEvent) and book_depth (the live OrderBook) only the newest waits.
         """
         stream = self._hub.events(kinds, max_waiting)
-        self._wire_market_callbacks()
+        self._fan_out.rewire()
         return stream
 
     def stats(self) -> dict[str, Any]:
         """Counters and latencies; `core` is the compiled part's own."""
+        standby = self._standby
+        backfill = None if standby is None else standby.backfill
         return {
             "core": self._core.stats(),
             "state": self.link.state.value,
             "mode": self.mode.value,
-            "mode_switches": self._switch.switches,
+            "mode_switches": 0 if standby is None else standby.switch.switches,
             "connects": self.link.connects,
             "losses": self.link.losses,
             "last_error": self.link.last_error,
@@ -277,8 +283,8 @@ class Feed:
             "resyncs": self._sync.resyncs,
             "resyncs_coalesced": self._sync.planner.coalesced,
             "disagreements": self._sync.disagreements,
-            "fallback_polls": 0 if self._poller is None else self._poller.polls,
-            "fills_recovered": 0 if self._backfill is None else self._backfill.recovered,
+            "fallback_polls": 0 if standby is None else standby.poller.polls,
+            "fills_recovered": 0 if backfill is None else backfill.recovered,
             "callback_errors": self._hub.callback_errors,
             "slow_callbacks": self._hub.slow_callbacks,
             "orphan_replies": self._control.orphans,
@@ -323,17 +329,20 @@ class Feed:
     def _on_live(self) -> None:
         self._was_live = True
         self._publish_boundary("link_up", f"connection {self.link.connects}")
-        if self._backfill is not None:
-            self._backfill.request()
+        if self._standby is not None:
+            self._standby.on_live()
 
     def _on_lost(self, reason: str) -> None:
         self._control.fail_all(reason)
-        if self._backfill is not None:
-            self._backfill.checkpoint()
+        if self._standby is not None:
+            self._standby.on_lost()
+        # First make it true, then tell: nobody may find a valid book behind the news (S9).
+        invalidated = self._sync.abandon()
         if self._was_live:
             self._was_live = False
             self._publish_boundary("link_lost", reason)
-        self._sync.abandon("link lost")
+        for product_id in invalidated:
+            self._on_book_invalid(product_id, "link lost")
 
     def _on_book_valid(self, product_id: int) -> None:
         if self._core.book(product_id).is_valid:
@@ -351,11 +360,12 @@ class Feed:
     # ------------------------------------------------------------------ core callbacks, inline
 
     def _on_event(self, event: Any) -> None:
-        if isinstance(event, FillEvent):
-            if self._backfill is not None and not self._backfill.note(event):
+        standby = self._standby
+        if standby is not None:
+            if isinstance(event, FillEvent) and not standby.is_new_fill(event):
                 return
-        elif isinstance(event, PositionChangeEvent) and self._poller is not None:
-            self._poller.on_stream_position(event)
+            if isinstance(event, PositionChangeEvent):
+                standby.poller.on_stream_position(event)
         self._hub.publish(event)
 
     def _on_reply(self, reply: ControlReply) -> None:
@@ -370,39 +380,6 @@ class Feed:
     def _on_callback_error(self, error: Exception) -> None:
         self._hub.callback_errors += 1
         _log.error("a market-data callback failed", exc_info=error)
-
-    def _on_rest_position(self, event: PositionChangeEvent) -> None:
-        self._hub.publish(event)
-        if self._backfill is not None:
-            self._backfill.request()
-
-    def _wire_market_callbacks(self) -> None:
-        """Nothing in Python runs per market message unless somebody asked for it."""
-        for kind, fan_out in (
-            (wire.BEST_BID_OFFER, self._fan_out_bbo),
-            (wire.BOOK_DEPTH, self._fan_out_book),
-        ):
-            callbacks = self._hub.callbacks(kind)
-            if self._hub.has_readers(kind) or len(callbacks) > 1:
-                self._core.set_callback(kind, None, fan_out)
-            else:
-                self._core.set_callback(kind, None, callbacks[0] if callbacks else None)
-
-    def _fan_out_bbo(self, bbo: Bbo) -> None:
-        self._hub.run_callbacks(wire.BEST_BID_OFFER, bbo)
-        if self._hub.has_readers(wire.BEST_BID_OFFER):
-            event = BBOEvent(
-                bbo.product_id,
-                bbo.timestamp_ns,
-                bbo.bid_price_x18,
-                bbo.bid_qty_x18,
-                bbo.ask_price_x18,
-                bbo.ask_qty_x18,
-            )
-            self._hub.queue(wire.BEST_BID_OFFER, event)
-
-    def _fan_out_book(self, book: OrderBook) -> None:
-        self._hub.publish_as(wire.BOOK_DEPTH, book)
 
     # ------------------------------------------------------------------ tasks
 
@@ -422,7 +399,7 @@ class Feed:
         while True:
             await asyncio.sleep(self._config.monitor_s)
             now = time.monotonic_ns()
-            if self._rest is not None and self._switch.update(self.is_live, now):
+            if self._standby is not None and self._standby.update_mode(self.is_live, now):
                 reason = self.link.last_error if self.mode is NadoConnectionMode.REST else "stream is back"
                 self._publish_boundary("mode", f"{self.mode.value}: {reason}")
             if self.link.is_live:
@@ -449,12 +426,6 @@ class Feed:
             except NadoError as error:
                 _log.info("clock: %s", error)
 
-    async def _poll_while_down(self, poller: RestPoller) -> None:
-        while True:
-            await asyncio.sleep(self._config.fallback.poll_s)
-            if self.mode is NadoConnectionMode.REST:
-                await poller.poll()
-
     # ------------------------------------------------------------------ parts
 
     @property
@@ -467,24 +438,17 @@ class Feed:
         except ValueError as error:
             raise ConfigError(str(error)) from None
 
-    def _fallback_parts(self) -> tuple[RestPoller | None, FillBackfill | None]:
-        if self._rest is None:
-            return None, None
-        poller = RestPoller(
+    def _make_standby(self, rest: Rest) -> RestStandby:
+        return RestStandby(
             self._core,
-            self._rest,
+            rest,
             self.products,
             self.subaccount,
-            on_position=self._on_rest_position,
-            exchange_now_ns=lambda: self.timesync.exchange_now_ms() * _MS if self.timesync.is_known else 0,
-            config=self._config.fallback,
+            publish=self._hub.publish,
+            timesync=self.timesync,
+            fallback=self._config.fallback,
+            backfill=self._config.backfill,
         )
-        if self.subaccount is None:
-            return poller, None
-        backfill = FillBackfill(
-            self._rest, self.subaccount, self.products, self._hub.publish, self._config.backfill
-        )
-        return poller, backfill
 
     def _make_listener(self, on_disconnected: Callable[[object], None]) -> FeedListener:
         return FeedListener(self._core, on_disconnected=on_disconnected)

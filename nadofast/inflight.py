@@ -1,29 +1,50 @@
 """Requests on the concurrent gateway socket that wait for their answer. Sans-I/O.
 
-Answers come in any order. They are matched by id, then by signature, then by digest (transport section of
-the API): an id may be missing on failures, and a caller's own ids may repeat.
+Answers come in any order. The signature names a request beyond doubt; an id may be missing on failures and
+need not be unique, so it counts only where nothing contradicts it (transport section of the API).
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 MAX_LATE: Final = 256
 
 
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A signed request, ready to leave.
+
+    digest: the order it is about. weight: what it costs. final_codes: refusals that settle the matter even
+    for a second copy. replaces: digest of the order it takes off the book when it succeeds;
+    replaces_left_x18: what is then unfilled of that one, None if not known.
+    """
+
+    request_id: int
+    message: bytes = field(repr=False)
+    signature: str = field(repr=False)
+    digest: str
+    product_id: int
+    is_order: bool
+    weight: int = 1
+    final_codes: frozenset[int] = frozenset()
+    replaces: str = ""
+    replaces_left_x18: int | None = None
+
+
 @dataclass(slots=True, eq=False)
 class Flight:
     """One request under way. answer: the decoded envelope; ConnectionLost if the socket went first."""
 
-    request_id: int
-    signature: str = field(repr=False)
-    digest: str
+    request: Prepared
     sent_ns: int
     answer: asyncio.Future[Mapping[str, Any]]
+    is_withdrawn: bool = False
+    """A cancel of the order has left since: a second copy must not bring it back."""
 
     @property
     def is_answered(self) -> bool:
@@ -40,7 +61,7 @@ class Flight:
 
 
 class InFlight:
-    """Open requests by every key an answer may carry, and the last ones that timed out."""
+    """Open requests by their signatures, and the last ones that got no answer in time."""
 
     def __init__(self) -> None:
         self._open: dict[str, Flight] = {}
@@ -52,21 +73,31 @@ class InFlight:
         return len(self._open)
 
     def add(self, flight: Flight) -> None:
-        self._open[flight.signature] = flight
+        self._open[flight.request.signature] = flight
 
     def is_open(self, flight: Flight) -> bool:
         """Its caller still waits for an answer."""
-        return self._open.get(flight.signature) is flight and not flight.answer.done()
+        return self._open.get(flight.request.signature) is flight and not flight.answer.done()
 
     def remove(self, flight: Flight) -> None:
         """The caller stopped waiting. A request without an answer is remembered: it may still come."""
-        self._open.pop(flight.signature, None)
+        self._open.pop(flight.request.signature, None)
         if not flight.is_answered:
             self._remember(flight)
 
+    def withdraw(self, digest: str) -> None:
+        """A cancel of this order leaves."""
+        for flight in self._open.values():
+            flight.is_withdrawn |= flight.request.digest == digest
+
+    def withdraw_products(self, product_ids: Collection[int]) -> None:
+        """A cancel of everything on these products leaves; none named means on all."""
+        for flight in self._open.values():
+            flight.is_withdrawn |= not product_ids or flight.request.product_id in product_ids
+
     def match(self, envelope: Mapping[str, Any]) -> Flight | None:
         """The request this answer belongs to; None, and counted, if there is none."""
-        flight = self._find(self._open, envelope) or self._find(self._late, envelope)
+        flight = self._by_signature(envelope) or self._by_id(envelope) or self._by_digest(envelope)
         if flight is None:
             self.orphans += 1
         return flight
@@ -80,23 +111,36 @@ class InFlight:
         return flights
 
     def _remember(self, flight: Flight) -> None:
-        self._late[flight.signature] = flight
+        self._late[flight.request.signature] = flight
         while len(self._late) > MAX_LATE:
             self._late.popitem(last=False)
 
-    @staticmethod
-    def _find(flights: Mapping[str, Flight], envelope: Mapping[str, Any]) -> Flight | None:
-        signature = envelope.get("signature")
-        signature = signature.lower() if isinstance(signature, str) else None
+    def _all(self) -> list[Flight]:
+        return [*self._open.values(), *self._late.values()]
+
+    def _by_signature(self, envelope: Mapping[str, Any]) -> Flight | None:
+        signature = _text(envelope, "signature")
+        return self._open.get(signature) or self._late.get(signature)
+
+    def _by_id(self, envelope: Mapping[str, Any]) -> Flight | None:
         request_id = envelope.get("id")
-        if request_id is not None:
-            same_id = [flight for flight in flights.values() if flight.request_id == request_id]
-            if len(same_id) == 1 and signature in (None, same_id[0].signature):
-                return same_id[0]
-        if signature is not None and signature in flights:
-            return flights[signature]
-        data = envelope.get("data")
-        digest = data.get("digest") if isinstance(data, Mapping) else None
-        if not isinstance(digest, str):
+        if type(request_id) is not int or _text(envelope, "signature"):
             return None
-        return next((flight for flight in flights.values() if flight.digest == digest.lower()), None)
+        same = [flight for flight in self._all() if flight.request.request_id == request_id]
+        if len(same) != 1 or _digest(envelope) not in ("", same[0].request.digest):
+            return None
+        return same[0]
+
+    def _by_digest(self, envelope: Mapping[str, Any]) -> Flight | None:
+        digest = _digest(envelope)
+        return next((flight for flight in self._all() if flight.request.digest == digest), None)
+
+
+def _text(envelope: Mapping[str, Any], name: str) -> str:
+    value = envelope.get(name)
+    return value.lower() if isinstance(value, str) else ""
+
+
+def _digest(envelope: Mapping[str, Any]) -> str:
+    data = envelope.get("data")
+    return _text(data, "digest") if isinstance(data, Mapping) else ""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from .errors import BadResponse
 from .events import NO_ASK_X18, NO_BID_X18
@@ -17,6 +17,7 @@ from .wire import integer
 
 T = TypeVar("T")
 Level = tuple[int, int]
+MAX_TIMESTAMP_NS: Final = (1 << 63) - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,7 +222,10 @@ def snapshot(data: Any, product_id: int) -> Snapshot:
     answered = integer(data.get("product_id", product_id))
     if answered != product_id:
         raise ValueError(f"asked for product {product_id}, got {answered}")
-    return Snapshot(product_id, _levels(data["bids"]), _levels(data["asks"]), integer(data["timestamp"]))
+    timestamp_ns = integer(data["timestamp"])
+    if not 0 <= timestamp_ns <= MAX_TIMESTAMP_NS:
+        raise ValueError(f"timestamp {str(timestamp_ns)[:40]}")
+    return Snapshot(product_id, _levels(data["bids"]), _levels(data["asks"]), timestamp_ns)
 
 
 def perp_products(data: Any) -> dict[int, PerpProduct]:
@@ -345,7 +349,13 @@ def _archived_match(row: Any, transactions: Mapping[int, Any]) -> ArchivedMatch:
 
 
 def _levels(rows: Any) -> tuple[Level, ...]:
-    return tuple((integer(price), integer(quantity)) for price, quantity in rows)
+    """Prices positive and once each, sizes not negative, both below the sentinel of an empty side."""
+    levels = tuple((integer(price), integer(quantity)) for price, quantity in rows)
+    if not all(0 < price < NO_ASK_X18 and 0 <= quantity < NO_ASK_X18 for price, quantity in levels):
+        raise ValueError("a level is out of range")
+    if len({price for price, _ in levels}) != len(levels):
+        raise ValueError("a price is given twice")
+    return levels
 
 
 def _perp_balance(row: Any) -> PerpBalance:

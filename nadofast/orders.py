@@ -7,6 +7,7 @@ gives the same result.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -17,6 +18,8 @@ from . import wire
 from .events import FillEvent, OrderUpdateEvent
 from .products import div_x18, mul_x18
 from .signing import SignedOrder
+
+_log = logging.getLogger(__name__)
 
 __all__ = ["OrderState", "OrderTracker", "OutcomeFacts", "TrackedOrder"]
 
@@ -155,6 +158,7 @@ class OrderTracker:
         self._listeners: list[Callable[[TrackedOrder], None]] = []
         self.foreign_events = 0
         """Events of digests that were never registered here."""
+        self.listener_errors = 0
 
     def get(self, digest: str) -> TrackedOrder | None:
         return self._orders.get(digest.lower())
@@ -167,9 +171,12 @@ class OrderTracker:
         return [order for order in self._orders.values() if not order.is_terminal]
 
     def on_change(self, listener: Callable[[TrackedOrder], None]) -> Callable[[], None]:
-        """Call `listener` after every new fact of any order. Returns a function that stops it."""
+        """Call `listener` after every new fact of any order. Returns a function that stops it.
+
+        An exception of a listener is logged and counted; it reaches nobody else.
+        """
         self._listeners.append(listener)
-        return lambda: self._listeners.remove(listener)
+        return lambda: self._listeners.remove(listener) if listener in self._listeners else None
 
     def register(self, signed: SignedOrder) -> TrackedOrder:
         """Must precede the bytes: the first event of an order can overtake its reply. Idempotent."""
@@ -286,7 +293,12 @@ class OrderTracker:
                 oldest = next(iter(self._finished))
                 del self._finished[oldest], self._orders[oldest]
         for listener in tuple(self._listeners):
-            listener(order)
+            try:
+                listener(order)
+            except Exception:
+                # Facts come from the receive path and from between two sends: neither may be torn apart.
+                self.listener_errors += 1
+                _log.exception("a listener failed on order %s", order.digest)
 
 
 def _at_most_left(order: TrackedOrder, left_x18: int) -> None:

@@ -9,6 +9,8 @@ from typing import Any, Final
 
 from . import models, wire
 from .appendix import OrderType
+from .envelope import error_code
+from .secret import excerpt
 
 
 class OutcomeKind(Enum):
@@ -101,17 +103,13 @@ def judge(
 ) -> Verdict:
     """Classify an execute's answer.
 
-    is_resend: the same bytes may have arrived before. Then only an acceptance, "digest exists" or one of
-    final_codes settles the matter: any other refusal speaks about the second copy.
+    is_resend: the same bytes may have arrived before. Then only an acceptance or one of final_codes settles
+    the matter: any other refusal speaks about the second copy.
     """
     if envelope.get("status") == wire.STATUS_SUCCESS:
         return Verdict(OutcomeKind.CONFIRMED, cancelled=_cancelled(envelope.get("data")))
-    try:
-        code: int | None = wire.integer(envelope.get("error_code"))
-    except ValueError:
-        code = None
-    text = str(envelope.get("error", ""))
-    return judge_refusal(code, text, is_resend=is_resend, final_codes=final_codes)
+    text = excerpt(str(envelope.get("error", "")))
+    return judge_refusal(error_code(envelope), text, is_resend=is_resend, final_codes=final_codes)
 
 
 def judge_refusal(
@@ -119,7 +117,8 @@ def judge_refusal(
 ) -> Verdict:
     """As `judge`, for a failure's code and text."""
     if code == wire.Code.DUPLICATE_DIGEST:
-        return Verdict(OutcomeKind.CONFIRMED, code, "the exchange already has it")
+        # A copy arrived. Whether it was taken or refused, and lives or is over, is not said: look.
+        return Verdict(OutcomeKind.UNKNOWN, code, "the exchange has seen this digest before")
     if code in final_codes:
         return Verdict(OutcomeKind.REJECTED, code, text)
     if is_resend or code is None or code in wire.Code.INTERNAL:

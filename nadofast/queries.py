@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import nullcontext
 from typing import Any
 
 import orjson
 
-from . import models, wire
+from . import envelope, models, wire
 from ._feed import TextListener
 from .connection import LinkConfig, NadoConnectionManager
-from .errors import BadResponse, ConnectionLost, ExchangeError, OrderDenied, RequestTimeout
+from .errors import BadResponse, ConnectionLost, OrderDenied, RequestTimeout
 from .network import Network
 from .ratelimit import NadoRateLimiter
+from .secret import excerpt
 
 
 class GatewayQueries:
@@ -70,7 +72,8 @@ class GatewayQueries:
             answer = await self._exchange(request, kind, (deadline_ns - time.monotonic_ns()) / 1e9)
         finally:
             self._lock.release()
-        return _unwrap(answer, kind)
+        with nullcontext() if self._limiter is None else self._limiter.watch("query"):
+            return _unwrap(answer, kind)
 
     async def market_liquidity(
         self, product_id: int, depth: int = wire.MAX_SNAPSHOT_LEVELS
@@ -87,7 +90,9 @@ class GatewayQueries:
             await asyncio.wait([answer], timeout=max(timeout_s, 0.0))
         finally:
             self._answer = None
-            if not answer.done():
+            if answer.done():
+                answer.exception()  # seen, though whoever asked may have been cancelled
+            else:
                 # A late answer would be taken for the next question's: this socket is of no use any more.
                 self.link.cut(f"no answer to {kind}")
         if not answer.done():
@@ -108,24 +113,11 @@ class GatewayQueries:
 
 def _unwrap(answer: bytes, kind: str) -> Any:
     try:
-        envelope = orjson.loads(answer)
+        decoded = orjson.loads(answer)
     except orjson.JSONDecodeError:
-        raise BadResponse(f"{kind}: not JSON: {answer[:120]!r}") from None
-    status = envelope.get("status") if isinstance(envelope, dict) else None
-    if status == wire.STATUS_FAILURE:
-        raise refusal(envelope, kind)
-    if status != wire.STATUS_SUCCESS:
-        raise BadResponse(f"{kind}: answer has no status: {answer[:120]!r}")
-    asked, answered = f"query_{kind}", envelope.get("request_type", f"query_{kind}")
+        raise BadResponse(f"{kind}: not JSON: {excerpt(answer)!r}") from None
+    data = envelope.unwrap(decoded, kind)
+    asked, answered = f"query_{kind}", decoded.get("request_type", f"query_{kind}")
     if answered != asked:
-        raise BadResponse(f"asked {asked}, got {answered}")
-    return envelope.get("data")
-
-
-def refusal(envelope: dict[str, Any], kind: str) -> ExchangeError:
-    """The ExchangeError of a failure envelope; a missing or odd code becomes None."""
-    try:
-        code = wire.integer(envelope["error_code"])
-    except (KeyError, ValueError):
-        code = None
-    return ExchangeError(code, str(envelope.get("error", "")), str(envelope.get("request_type") or kind))
+        raise BadResponse(f"asked {asked}, got {excerpt(str(answered))}")
+    return data

@@ -10,9 +10,13 @@ import asyncio
 import random
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final, Literal
+
+from .errors import ExchangeError
+from .wire import CANCEL_ALL_WEIGHT, Code
 
 Scope = Literal["execute", "query", "archive"]
 _NS: Final = 1_000_000_000
@@ -29,7 +33,9 @@ class Window:
 
 def _default_limits() -> dict[Scope, tuple[Window, ...]]:
     ip = (Window(2400, 60.0, 240), Window(400, 10.0, 40))
-    return {"execute": (Window(600, 60.0, 120), Window(100, 10.0, 20)), "query": ip, "archive": ip}
+    # The dearest urgent request, a cancel of everything, must fit into what the others leave.
+    execute = (Window(600, 60.0, 120), Window(100, 10.0, CANCEL_ALL_WEIGHT))
+    return {"execute": execute, "query": ip, "archive": ip}
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +70,10 @@ class NadoRateLimiter:
             return False
         self._spent[scope].append((self._clock_ns(), weight))
         return True
+
+    def note_spent(self, scope: Scope, weight: int) -> None:
+        """Count what leaves whatever the budget says: the second copy of a request that got no answer."""
+        self._spent[scope].append((self._clock_ns(), weight))
 
     async def acquire(self, scope: Scope, weight: int, *, urgent: bool = False, timeout_s: float) -> bool:
         """Wait until the weight can be spent, at most `timeout_s`. False: it could not."""
@@ -114,6 +124,17 @@ class NadoRateLimiter:
         """A request of the scope was accepted: the next penalty starts small again."""
         self._penalties[scope] = 0
 
+    @contextmanager
+    def watch(self, scope: Scope) -> Iterator[None]:
+        """Around one request: learn whether the exchange found us too fast. Exceptions pass through."""
+        try:
+            yield
+        except ExchangeError as error:
+            if error.error_code in Code.TOO_FAST:
+                self.on_rate_error(scope)
+            raise
+        self.on_success(scope)
+
     def _length_ns(self, window: Window) -> int:
         return int(window.seconds * (1 + self._config.margin) * _NS)
 
@@ -136,7 +157,8 @@ class NadoRateLimiter:
         return float("inf")
 
     def _forget(self, scope: Scope, now: int) -> None:
-        # Bounded: each entry has weight >= 1, and a window never holds more than its limit.
+        # Bounded: each entry has weight >= 1, a window never holds more than its limit, and second copies
+        # are at most as many as first ones.
         longest = max(self._length_ns(window) for window in self._config.limits[scope])
         spent = self._spent[scope]
         while spent and spent[0][0] <= now - longest:

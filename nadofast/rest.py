@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import orjson
 
-from . import models, wire
+from . import envelope, models, wire
 from ._version import __version__
 from .errors import (
     BadResponse,
@@ -26,7 +27,8 @@ from .errors import (
 )
 from .network import Network, resolve
 from .products import Product, parse_symbols
-from .ratelimit import NadoRateLimiter
+from .ratelimit import NadoRateLimiter, Scope
+from .secret import excerpt
 from .timesync import TimeSample, TimeSync
 
 if TYPE_CHECKING:
@@ -35,7 +37,6 @@ if TYPE_CHECKING:
 _HTTP_FORBIDDEN: Final = 403
 _HTTP_UNPROCESSABLE: Final = 422
 _HTTP_TOO_MANY: Final = 429
-_EXCERPT: Final = 120
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,7 @@ class Rest:
     """Async HTTP client of one exchange; use it as a context manager, or `start` and `stop`.
 
     Every method raises ExchangeError (the exchange refused), RequestTimeout, ConnectionLost (NotConnected if
-    nothing was sent) or BadResponse (not the exchange's protocol).
+    nothing was sent), BadResponse (not the exchange's protocol) or, with a limiter, OrderDenied (no weight).
     """
 
     def __init__(
@@ -129,7 +130,7 @@ class Rest:
         data = await self._request("GET", self.network.gateway_rest + wire.TIME_PATH, None, "time")
         if isinstance(data, dict):
             data = data.get("server_time")
-        return models.decode("time", wire.integer, data)
+        return models.decode("time", wire.clock_ms, data)
 
     async def sync_time(self, timesync: TimeSync, samples: int = 3) -> None:
         """Measure the clock offset with `samples` requests, one after another."""
@@ -228,36 +229,35 @@ class Rest:
         kind = str(request.get("type", "query"))
         await self._spend("query", wire.query_weight(request))
         url = self.network.gateway_rest + wire.QUERY_PATH
-        envelope = await self._request("POST", url, orjson.dumps(request), kind)
-        return self._unwrap(envelope, kind)
+        with self._watched("query"):
+            return envelope.unwrap(await self._request("POST", url, orjson.dumps(request), kind), kind)
 
     async def execute(self, request: dict[str, Any] | bytes) -> dict[str, Any]:
-        """Send a signed execute as it is; the whole envelope of a success. The caller keeps its weight."""
+        """Send a signed execute as it is; the whole envelope of a success.
+
+        The caller keeps its weight, and tells the limiter of rate errors.
+        """
         body = request if isinstance(request, bytes) else orjson.dumps(request)
         url = self.network.gateway_rest + wire.EXECUTE_PATH
-        envelope = await self._request("POST", url, body, "execute")
-        self._unwrap(envelope, "execute")
-        assert isinstance(envelope, dict)
-        return envelope
+        answer = await self._request("POST", url, body, "execute")
+        envelope.unwrap(answer, "execute")
+        assert isinstance(answer, dict)
+        return answer
 
     async def archive(self, request: dict[str, Any]) -> Any:
         """The answer to any archive request."""
         kind = "archive " + next(iter(request), "")
         await self._spend("archive", wire.archive_weight(request))
-        answer = await self._request("POST", self.network.archive, orjson.dumps(request), kind)
-        if isinstance(answer, dict) and ("error" in answer or "error_code" in answer):
-            raise _refusal(answer, kind)
-        return answer
+        with self._watched("archive"):
+            answer = await self._request("POST", self.network.archive, orjson.dumps(request), kind)
+            if isinstance(answer, dict) and ("error" in answer or "error_code" in answer):
+                raise envelope.refusal(answer, kind)
+            return answer
 
-    def _unwrap(self, envelope: Any, kind: str) -> Any:
-        status = envelope.get("status") if isinstance(envelope, dict) else None
-        if status == wire.STATUS_SUCCESS:
-            return envelope.get("data")
-        if status == wire.STATUS_FAILURE:
-            raise _refusal(envelope, kind)
-        raise BadResponse(f"{kind}: answer has no status: {orjson.dumps(envelope)[:_EXCERPT]!r}")
+    def _watched(self, scope: Scope) -> AbstractContextManager[None]:
+        return nullcontext() if self.limiter is None else self.limiter.watch(scope)
 
-    async def _spend(self, scope: Any, weight: int) -> None:
+    async def _spend(self, scope: Scope, weight: int) -> None:
         if self.limiter is None:
             return
         if not await self.limiter.acquire(scope, weight, timeout_s=self._config.limiter_wait_s):
@@ -265,11 +265,13 @@ class Rest:
 
     async def _request(self, method: str, url: str, body: bytes | None, kind: str) -> Any:
         if self._session is None:
-            raise ConnectionLost(f"{kind}: Rest is not started")
+            raise NotConnected(f"{kind}: Rest is not started")
         aiohttp = self._aiohttp
         try:
             async with self._session.request(method, url, data=body, allow_redirects=False) as response:
                 return self._read_status(response.status, await self._read_body(response), kind)
+        except aiohttp.ConnectionTimeoutError:
+            raise NotConnected(f"{kind}: no connection within {self._config.connect_timeout_s} s") from None
         except TimeoutError:
             raise RequestTimeout(f"{kind}: no answer within {self._config.timeout_s} s") from None
         except aiohttp.ClientConnectorError as error:
@@ -293,29 +295,17 @@ class Rest:
 
     def _read_status(self, status: int, body: bytes, kind: str) -> Any:
         """Decoded JSON of a 200; everything else is a refusal by the edge or not the protocol."""
-        excerpt = body[:_EXCERPT].decode("utf-8", "replace")
+        shown = excerpt(body)
         if status == _HTTP_TOO_MANY:
-            if self.limiter is not None:
-                self.limiter.on_rate_error("execute" if kind == "execute" else "query")
-            raise ExchangeError(wire.Code.TOO_MANY_REQUESTS, f"HTTP 429 {excerpt}", kind)
+            raise ExchangeError(wire.Code.TOO_MANY_REQUESTS, f"HTTP 429 {shown}", kind)
         if status == _HTTP_FORBIDDEN:
-            raise ExchangeError(wire.Code.LOCATION_BLOCKED, f"HTTP 403 {excerpt}", kind)
+            raise ExchangeError(wire.Code.LOCATION_BLOCKED, f"HTTP 403 {shown}", kind)
         if status == _HTTP_UNPROCESSABLE:
-            raise ExchangeError(wire.Code.INVALID_MESSAGE, f"HTTP 422 {excerpt}", kind)
+            raise ExchangeError(wire.Code.INVALID_MESSAGE, f"HTTP 422 {shown}", kind)
         try:
             answer = orjson.loads(body)
         except orjson.JSONDecodeError:
-            raise BadResponse(f"{kind}: HTTP {status}, not JSON: {excerpt!r}") from None
+            raise BadResponse(f"{kind}: HTTP {status}, not JSON: {shown!r}") from None
         if status >= 400 and not (isinstance(answer, dict) and "error_code" in answer):
-            raise BadResponse(f"{kind}: HTTP {status}: {excerpt!r}")
+            raise BadResponse(f"{kind}: HTTP {status}: {shown!r}")
         return answer
-
-
-def _refusal(envelope: dict[str, Any], kind: str) -> ExchangeError:
-    code = envelope.get("error_code")
-    request_type = str(envelope.get("request_type") or kind)
-    try:
-        number = None if code is None else int(code)
-    except (TypeError, ValueError):
-        number = None
-    return ExchangeError(number, str(envelope.get("error", "")), request_type)

@@ -1,8 +1,9 @@
-"""A value that cannot print itself, and the one place where a private key is read."""
+"""A value that cannot print itself, the one place where a private key is read, and safe excerpts."""
 
 from __future__ import annotations
 
 import hmac
+import re
 from typing import Final, NoReturn
 
 from .errors import InvalidKey
@@ -12,6 +13,13 @@ KEY_HEX_DIGITS: Final = 64
 ADDRESS_HEX_DIGITS: Final = 40
 # Order of the secp256k1 group: a private key is a number in [1, n).
 SECP256K1_ORDER: Final = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
+
+
+EXCERPT_CHARACTERS: Final = 120
+# Longer than any address, digest or subaccount: a signature, whole or cut off.
+_SIGNATURE_DIGITS: Final = re.compile(r"(?:0x)?[0-9a-fA-F]{80,}")
+# Read at most this much of a foreign text; what is shown of it is far shorter.
+_EXCERPT_SOURCE: Final = 4096
 
 
 class Secret:
@@ -76,6 +84,17 @@ def parse_private_key(text: str | Secret) -> Secret:
         del digits
         raise InvalidKey(problem)
     return Secret("0x" + digits)
+
+
+def excerpt(foreign: bytes | str) -> str:
+    """The beginning of a text somebody else wrote, fit for a log or an error: one line, no signatures.
+
+    An answer may repeat the request, and a signed request is worth as much as the order in it.
+    """
+    text = foreign[:_EXCERPT_SOURCE]
+    if isinstance(text, bytes):
+        text = text.decode("utf-8", "replace")
+    return " ".join(_SIGNATURE_DIGITS.sub("(signature)", text).split())[:EXCERPT_CHARACTERS]
 
 
 def _examine(value: str) -> tuple[str, str]:

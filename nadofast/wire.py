@@ -61,6 +61,9 @@ MAX_ARCHIVE_DIGESTS: Final = 500
 MAX_CLIENT_ID: Final = (1 << 53) - 1
 # recv_time, and the expiration of an authentication, may be at most this far ahead.
 MAX_AHEAD_MS: Final = 100_000
+# Years 2017 and 2128: no second, microsecond or nanosecond count of this era lies between.
+CLOCK_EARLIEST_MS: Final = 1_500_000_000_000
+CLOCK_LATEST_MS: Final = 5_000_000_000_000
 
 
 class Code:
@@ -69,6 +72,7 @@ class Code:
     RATE_LIMIT: Final = 1000
     LOCATION_BLOCKED: Final = 1002
     TOO_MANY_REQUESTS: Final = 1015
+    TOO_FAST: Final = frozenset({1000, 1015})
     POST_ONLY_CROSSES: Final = 2008
     TOO_LATE: Final = 2011
     TOO_EARLY: Final = 2012
@@ -94,6 +98,15 @@ def integer(value: Any) -> int:
     if type(value) is str and value.isascii() and value.removeprefix("-").isdigit():
         return int(value)
     raise ValueError(f"{str(value)[:40]!r} is not an integer")
+
+
+def clock_ms(value: Any) -> int:
+    """The exchange's clock, ms since the epoch. Raises ValueError on what cannot be one: seconds,
+    nanoseconds, nothing. A clock that is taken over wrongly makes every later order void."""
+    now_ms = integer(value)
+    if not CLOCK_EARLIEST_MS <= now_ms < CLOCK_LATEST_MS:
+        raise ValueError(f"{str(now_ms)[:40]} is not a time of day in ms")
+    return now_ms
 
 
 # ---------------------------------------------------------------------------- subscription socket
@@ -279,6 +292,7 @@ _QUERY_WEIGHTS: Final = {
 _UNKNOWN_QUERY_WEIGHT: Final = 20
 CANCEL_PRODUCT_WEIGHT: Final = 5
 CANCEL_ALL_WEIGHT: Final = 50
+CANCEL_AND_PLACE_WEIGHT: Final = 2
 
 
 def query_weight(request: dict[str, Any]) -> int:

@@ -59,6 +59,19 @@ def test_defaults_need_nothing_and_limits_follow_the_size() -> None:
         ("[risk]\nmax_gross_usd = 200\n", "below twice pair.size_usd"),
         ("[risk]\ndaily_loss_pct = 0\n", "risk.daily_loss_pct"),
         ("[exchange]\nport = 70000\n", "exchange.port"),
+        ("[run]\ncycles = true\n", "run.cycles: true is not a value"),
+        ("[risk]\ndaily_loss_pct = 0.00001\n", "risk.daily_loss_pct"),
+        ("[risk]\ndaily_loss_pct = nan\n", "risk.daily_loss_pct"),
+        ("[risk]\nmax_net_delta_pct = 0.001\n", "risk.max_net_delta_pct"),
+        ("[risk]\nmax_quote_age_s = 0.0001\n", "risk.max_quote_age_s"),
+        ("[exit]\ncap_bps = 0\n", "exit.cap_bps"),
+        ("[pair]\nsize_usd = inf\n", "pair.size_usd"),
+        ("[pair]\nsize_usd = 1e300\n", "pair.size_usd"),
+        ("[[run]]\ncycles = 1\n", "run is a section"),
+        ("[run]\ncycles = 2026-01-01\n", "run.cycles"),
+        ("[exchange]\ncommand = \"python -m nadosim\"\n", "exchange.command"),
+        ("# " + "x" * (1 << 20), "no settings file"),
+        ("x = " + "[" * 5_000, "not valid TOML"),
         ("venue = \"mainnet\"\n", "not allowed yet"),
         ("venue = \"binance\"\n", "unknown venue 'binance'; known: sim, testnet, mainnet"),
     ],
@@ -84,6 +97,13 @@ def test_environment_and_file_errors() -> None:
 def test_a_command_from_the_environment_is_split() -> None:
     settings = load(None, {}, {"NADO_BOT_EXCHANGE__COMMAND": "python3 -m nadosim"}).settings
     assert settings.exchange.command == ("python3", "-m", "nadosim")
+
+
+def test_a_command_with_quotes_is_split_like_a_shell_does() -> None:
+    settings = load(None, {}, {"NADO_BOT_EXCHANGE__COMMAND": "'/a path/python' -m nadosim"}).settings
+    assert settings.exchange.command == ("/a path/python", "-m", "nadosim")
+    with pytest.raises(SettingsError, match="NADO_BOT_EXCHANGE__COMMAND: No closing quotation"):
+        load(None, {}, {"NADO_BOT_EXCHANGE__COMMAND": "'python"})
 
 
 def test_every_key_has_a_section_or_is_the_venue() -> None:

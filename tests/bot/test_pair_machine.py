@@ -10,14 +10,16 @@ from hypothesis import strategies as st
 from machinekit import ETH, MS, SOL, Dice, ToyExchange, inputs, leg, plan
 
 from bot.execution import LegState, OrderView, Working
-from bot.machine import STOP_REQUESTED, decide, net_delta_bps
+from bot.machine import decide
 from bot.model import (
     Begin,
     Cancel,
+    CancelAll,
     CycleEnd,
     Direction,
     ExitCode,
     Hedged,
+    Note,
     PairInputs,
     PairState,
     Phase,
@@ -26,6 +28,7 @@ from bot.model import (
     Verify,
 )
 from bot.risk import OrderIntent, Purpose
+from bot.steps import STOP_REQUESTED, net_delta_bps
 from nadofast.products import to_x18
 
 NOW = 1_000_000 * MS
@@ -72,6 +75,15 @@ def test_not_ready_waits_then_gives_up() -> None:
     assert state.end is not None
     assert (state.end.code, state.phase) == (ExitCode.ERROR, Phase.HALTED)
     assert "account stream" in state.end.reason
+
+
+def test_a_spent_order_budget_is_waited_for_and_said_once() -> None:
+    state, actions = decide(FLAT, inputs(pacing=True), plan(), NOW + 1_000 * MS)
+    assert [type(a) for a in actions] == [Note]
+    state, actions = decide(state, inputs(pacing=True), plan(), NOW + 60_000 * MS)
+    assert (state.phase, actions) == (Phase.FLAT, [])
+    assert decide(state, inputs(), plan(), NOW + 60_020 * MS)[0].phase is Phase.BUILDING
+    assert (plan().cycle_weight, plan(maker_timeout_ms=1_000).cycle_weight) == (38, 18)
 
 
 @pytest.mark.parametrize(
@@ -186,6 +198,41 @@ def test_an_order_without_an_end_leads_to_recovery_and_out() -> None:
     assert toy.positions_x18 == [0, 0]
 
 
+def test_a_leg_nothing_is_known_of_does_not_keep_the_other_waiting_longer_than_the_leg_deadline() -> None:
+    state, seen = building((10**6, True), (0, False))
+    state, actions = decide(state, seen, plan(), NOW + 40 * MS)
+    assert (state.phase, actions) == (Phase.BUILDING, [])
+    state, actions = decide(state, seen, plan(), NOW + 40 * MS + plan().leg_deadline_ns + MS)
+    assert state.phase is Phase.RECOVERING
+    assert any(isinstance(a, CancelAll) for a in actions)
+
+
+@pytest.mark.parametrize(
+    ("after_ms", "changes"),
+    [(3_100, {}), (100, {"stop_age_ns": 1}), (100, {"halt": "daily loss"})],
+)
+def test_positions_the_exchange_does_not_confirm_are_closed(
+    after_ms: int, changes: dict[str, object]
+) -> None:
+    """The queries do not answer while the streams live: nobody holds a pair for that, nor a stop."""
+    state, seen = building((10**6, True), (10**6, True))
+    state, _ = decide(state, seen, plan(), NOW + 40 * MS)
+    assert state.is_verifying
+    state, actions = decide(state, inputs(**changes), plan(), NOW + 40 * MS + after_ms * MS)
+    assert state.phase is Phase.UNWINDING
+    send = actions[-1]
+    assert isinstance(send, Send)
+    assert {i.purpose for i in send.intents} == {Purpose.TAKE}
+
+
+def test_what_adds_exposure_carries_a_discard_time() -> None:
+    state, seen = building((10**6, True), (3, True))
+    _, actions = decide(state, seen, plan(), NOW + 40 * MS)
+    (send,) = actions
+    assert isinstance(send, Send)
+    assert [(i.purpose, i.discard) for i in send.intents] == [(Purpose.HEDGE, True)]
+
+
 # ---------------------------------------------------------------------- HEDGED, UNWINDING
 
 
@@ -237,6 +284,32 @@ def test_maker_timeout_cancels_and_only_the_cancelled_rest_is_crossed() -> None:
     (send,) = actions
     assert isinstance(send, Send)
     assert [(i.purpose, i.amount_x18) for i in send.intents] == [(Purpose.TAKE, -to_x18("0.022"))]
+
+
+def test_an_exit_the_exchange_takes_off_by_itself_is_not_put_back_without_end() -> None:
+    """Cancelled, but not by us: after a few tries, each with a longer pause, the exit crosses."""
+    state, now_ns, rests = resting("3000.1"), NOW, 0
+    while now_ns < NOW + 2_900 * MS:
+        now_ns += 5 * MS
+        working = state.legs[0].working
+        seen = inputs() if working is None else with_order(OrderView(working.intent.tag, 0, True))
+        state, actions = decide(state, seen, plan(), now_ns)
+        sent = [i for a in actions if isinstance(a, Send) for i in a.intents]
+        rests += sum(i.purpose is Purpose.REST for i in sent)
+        if any(i.purpose is Purpose.TAKE for i in sent):
+            break
+    assert rests <= 4
+    assert now_ns < NOW + 2_900 * MS
+
+
+def test_an_exchange_that_is_lost_while_recovering_leaves_exposure_not_an_error() -> None:
+    """What was believed about orders has been dropped, so nothing proves that we are flat."""
+    state, seen = building((0, False), (0, False))
+    state, _ = decide(state, seen, plan(), NOW + 5_001 * MS)
+    assert state.phase is Phase.RECOVERING
+    state, _ = decide(state, inputs(gone="killed"), plan(), NOW + 5_020 * MS)
+    assert state.end is not None
+    assert state.end.code is ExitCode.EXPOSED
 
 
 def test_a_price_left_behind_is_moved_but_not_too_often() -> None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bot.client import NadoClient
-from bot.risk import ApprovedOrder, OrderIntent, Purpose, RiskGate, RiskLimits, RiskView
+from bot.risk import CLIENT_ID_BASE, ApprovedOrder, OrderIntent, Purpose, RiskGate, RiskLimits, RiskView
+from nadofast.orders import TrackedOrder
 from nadofast.products import mul_x18, to_x18
 from nadofast.timesync import TimeSync
 
@@ -68,7 +69,7 @@ def test_gross_limit_spans_both_products(world: World) -> None:
 def test_what_has_filled_is_not_counted_twice(world: World, gate: RiskGate) -> None:
     assert gate.check(intent("0.050", tag=1))
     world.positions[4] = to_x18("0.020")
-    gate.fills(1, to_x18("0.020"))
+    gate.expect(1, to_x18("0.030"))
     assert gate._worst_x18(4, world.view(), None) == to_x18(150)
 
 
@@ -125,6 +126,49 @@ def test_nothing_but_the_gate_makes_an_approved_order() -> None:
         ApprovedOrder(intent("0.040"))
     with pytest.raises(PermissionError):
         ApprovedOrder(intent("0.040"), proof=object())
+
+
+def leaving(intent: OrderIntent, **changes: int) -> TrackedOrder:
+    """The order as the gateway is about to send it."""
+    order = TrackedOrder(
+        digest="0xaa", product_id=intent.product_id, sender="0x11", price_x18=intent.price_x18,
+        amount_x18=intent.amount_x18, expiration_s=1, nonce=1, appendix=1,
+        client_id=CLIENT_ID_BASE + intent.tag,
+    )  # fmt: skip
+    return replace(order, **changes)  # type: ignore[arg-type]
+
+
+def test_an_approved_order_leaves_once_and_unchanged(gate: RiskGate) -> None:
+    wanted = intent("0.040", tag=1)
+    assert gate.check(wanted)
+    for changes in ({"amount_x18": to_x18("0.4")}, {"price_x18": to_x18(9000)}, {"product_id": 8}):
+        with pytest.raises(PermissionError, match="not the one that was approved"):
+            gate.admit(leaving(wanted, **changes))
+    gate.admit(leaving(wanted))
+    with pytest.raises(PermissionError, match="left before"):
+        gate.admit(leaving(wanted))
+    gate.release(1)
+    with pytest.raises(PermissionError, match="not approved"):
+        gate.admit(leaving(wanted))
+
+
+def test_a_copy_of_an_approval_with_another_intent_goes_nowhere(gate: RiskGate) -> None:
+    approved = gate.check(intent("0.040", tag=1)).order
+    assert approved is not None
+    forged = replace(approved, intent=intent("4.0", tag=1))
+    with pytest.raises(PermissionError):
+        gate.admit(leaving(forged.intent))
+
+
+def test_the_latch_stops_an_approved_entry_at_the_door_but_no_exit(world: World, gate: RiskGate) -> None:
+    world.positions[8] = to_x18("-0.9")
+    entry, out = intent("0.040", tag=1), intent("0.9", Purpose.TAKE, tag=2, product_id=8, price="141")
+    assert gate.check(entry)
+    assert gate.check(out)
+    gate.halt("enough")
+    with pytest.raises(PermissionError, match="halted: enough"):
+        gate.admit(leaving(entry))
+    gate.admit(leaving(out))
 
 
 def test_a_client_cannot_be_built_without_a_gate() -> None:

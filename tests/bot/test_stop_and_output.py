@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from bot.logs import QUEUE_LINES, EventLog, LogBridge, Output, table
-from bot.shutdown import StopRequest
+from bot.shutdown import SIGNALS, StopRequest
 
 
 async def test_first_signal_asks_second_leaves_and_handlers_are_taken_down() -> None:
@@ -107,6 +107,39 @@ def test_library_warnings_are_lines_without_tracebacks() -> None:
     assert "Traceback" not in text
     assert "inner" not in text
     assert text.count("flood") < 25
+
+
+def test_a_job_that_breaks_does_not_end_the_writing() -> None:
+    stream = io.StringIO()
+    output = Output(stream)
+    output.submit(lambda: [][1])  # type: ignore[misc]
+    output.line("still here")
+    output.close()
+    assert stream.getvalue() == "still here\n"
+    assert output.failure is not None
+
+
+def test_odd_log_records_do_no_harm() -> None:
+    stream = io.StringIO()
+    output = Output(stream)
+    logger = logging.Logger("nadofast.test")
+    logger.addHandler(LogBridge(EventLog(output)))
+    logger.warning("")
+    logger.warning("%d", "no number")
+    output.close()
+    assert stream.getvalue().count("warning: ") == 2
+
+
+async def test_the_last_word_cannot_be_cut_off() -> None:
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    try:
+        with StopRequest(is_last_word=True):
+            pass
+        for number in SIGNALS:
+            os.kill(os.getpid(), number)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def test_tables_line_up() -> None:

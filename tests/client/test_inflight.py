@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 
 from nadofast.errors import ConnectionLost
-from nadofast.inflight import MAX_LATE, Flight, InFlight
+from nadofast.inflight import MAX_LATE, Flight, InFlight, Prepared
 
 
 async def flight(number: int, request_id: int) -> Flight:
     future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-    return Flight(request_id, f"0xs{number}", f"0xd{number}", number, future)
+    request = Prepared(request_id, b"", f"0xs{number}", f"0xd{number}", number, is_order=True)
+    return Flight(request, number, future)
 
 
 @pytest.fixture
@@ -36,6 +37,9 @@ async def three() -> tuple[InFlight, list[Flight]]:
         ({"data": {"digest": "0xD2"}}, 1),
         ({"id": 7, "data": {"digest": "0xd1"}}, 0),
         ({"id": 1234, "signature": "0xs3"}, 2),
+        ({"id": 9, "signature": "0xother"}, None),
+        ({"id": 9, "data": {"digest": "0xother"}}, None),
+        ({"id": True}, None),
         ({"id": 7}, None),
         ({"id": 1234}, None),
         ({"data": None}, None),
@@ -80,3 +84,23 @@ async def test_what_is_remembered_is_bounded() -> None:
         table.remove(item)
     assert table.match({"signature": "0xs10"}) is None
     assert table.match({"signature": f"0xs{MAX_LATE + 49}"}) is not None
+
+
+async def test_an_id_shared_with_a_request_given_up_names_nobody(
+    three: tuple[InFlight, list[Flight]],
+) -> None:
+    table, flights = three
+    table.remove(flights[2])
+    table.add(again := await flight(4, 9))
+    assert table.match({"id": 9}) is None
+    assert table.match({"id": 9, "signature": "0xs4"}) is again
+
+
+async def test_withdrawn_by_digest_or_by_product(three: tuple[InFlight, list[Flight]]) -> None:
+    table, flights = three
+    table.withdraw("0xd2")
+    assert [item.is_withdrawn for item in flights] == [False, True, False]
+    table.withdraw_products([3, 99])
+    assert [item.is_withdrawn for item in flights] == [False, True, True]
+    table.withdraw_products([])
+    assert all(item.is_withdrawn for item in flights)

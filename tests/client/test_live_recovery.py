@@ -71,11 +71,14 @@ async def test_history_is_not_news(venue: Venue) -> None:
     async with venue.feed(rest=venue.rest, config=CONFIG) as feed:
         feed.on("fill", fills.append)
         await feed.wait_synced(DEADLINE_S)
-        await until(lambda: feed._backfill is not None and feed._backfill._mark is not None, "history read")
+        assert feed._standby is not None
+        backfill = feed._standby.backfill
+        assert backfill is not None
+        await until(lambda: backfill.knows_history, "history read")
         await venue.faults(cut="subscribe")
         await until(lambda: feed.stats()["connects"] == 2, "back")
         await feed.wait_synced(DEADLINE_S)
-        await until(lambda: feed._backfill is not None and not feed._backfill._is_busy, "looked again")
+        await until(lambda: not backfill.is_busy, "looked again")
     assert all(fill.order_digest != old for fill in fills)
 
 

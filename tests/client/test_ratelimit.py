@@ -7,8 +7,10 @@ import time
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rudekit import Script, failure, scripted
 
-from nadofast import LimitConfig, NadoRateLimiter
+from nadofast import LimitConfig, NadoRateLimiter, Rest, wire
+from nadofast.errors import ExchangeError
 from nadofast.ratelimit import Window
 
 S = 1_000_000_000
@@ -90,7 +92,11 @@ def test_defaults_are_the_exchanges_limits() -> None:
     budget = NadoRateLimiter()
     assert budget.left("execute", urgent=True) == 100
     assert budget.left("query", urgent=True) == 400
-    assert budget.left("execute") == 80
+    assert budget.left("execute") == 50
+    # The panic button works whatever entries have spent.
+    assert budget.try_acquire("execute", 50)
+    assert not budget.try_acquire("execute", 1)
+    assert budget.try_acquire("execute", wire.CANCEL_ALL_WEIGHT, urgent=True)
 
 
 async def test_acquire_waits_or_gives_up() -> None:
@@ -102,3 +108,24 @@ async def test_acquire_waits_or_gives_up() -> None:
     assert await budget.acquire("execute", 1, timeout_s=1)
     assert 0.05 < time.monotonic() - started < 0.8
     assert not await budget.acquire("execute", 3, timeout_s=1)
+
+
+def test_every_way_reports_that_it_was_too_fast_and_that_it_is_over() -> None:
+    budget = limiter(Clock(), Window(1000, 10.0))
+    for code in (1000, 1015, 2020):
+        with pytest.raises(ExchangeError), budget.watch("execute"):
+            raise ExchangeError(code, "no")
+    assert budget.rate_errors == 2
+    with budget.watch("execute"):
+        pass
+    assert budget.on_rate_error("execute") <= 1.5
+
+
+async def test_queries_over_http_learn_that_they_are_too_fast() -> None:
+    script = Script(query=lambda _: failure(1000, "slow down"))
+    budget = NadoRateLimiter()
+    async with scripted(script) as network, Rest(network, limiter=budget) as rest:
+        with pytest.raises(ExchangeError):
+            await rest.status()
+        assert budget.wait_s("query", 1) > 0
+        assert budget.wait_s("archive", 1) == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import zlib
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -32,7 +33,7 @@ class Deflater:
 
 def cut(data: bytes, points: list[int]) -> list[bytes]:
     edges = [0, *sorted(min(point, len(data)) for point in points), len(data)]
-    return [data[start:end] for start, end in zip(edges, edges[1:], strict=False)]
+    return [data[start:end] for start, end in pairwise(edges)]
 
 
 def texts(seed: int, count: int) -> list[bytes]:

@@ -44,7 +44,7 @@ class Inbox:
         )
 
 
-# --- messages ------------------------------------------------------------------------------------------------
+# --- messages ---------------------------------------------------------------------------------------------
 
 
 async def test_plain_messages() -> None:
@@ -161,6 +161,25 @@ async def test_messages_of_one_read_share_their_arrival() -> None:
     assert seen[3] > seen[0]
 
 
+async def test_ping_is_answered_and_ends_a_read() -> None:
+    core = FeedCore((4, 8))
+    listener = FeedListener(core)
+
+    def script(transport: WSTransport) -> None:
+        data = bbo(4)
+        frame = bytes([0x81, 126]) + len(data).to_bytes(2, "big") + data
+        transport.underlying_transport.write(frame + b"\x89\x02hi")
+
+    async with connected(listener, script, extension=None) as peer:
+        await eventually(lambda: peer.received)
+        assert peer.received == [(PONG, b"hi")]
+        before = monotonic_ns()
+        assert peer.transport is not None
+        peer.transport.send(TEXT, bbo(8))
+        await eventually(lambda: core.bbo(8).is_set)
+    assert core.bbo(8).received_ns > before, "not the arrival of the read before"
+
+
 async def test_pong_is_noted_and_is_no_data() -> None:
     inbox = Inbox()
     async with connected(inbox.listener, lambda transport: None):
@@ -204,7 +223,7 @@ async def test_against_the_aiohttp_server() -> None:
     assert inbox.messages == sent
 
 
-# --- failures latch --------------------------------------------------------------------------------------------
+# --- failures latch ---------------------------------------------------------------------------------------
 
 
 def _send_all(*frames: tuple[Any, ...]) -> Callable[[WSTransport], None]:
@@ -356,7 +375,7 @@ def test_good_answers(answer: str | None, meaning: tuple[int, bool] | None) -> N
     assert parse_deflate_answer(answer) == meaning
 
 
-# --- closing -------------------------------------------------------------------------------------------------------
+# --- closing ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -413,7 +432,7 @@ async def test_socket_that_ends_inside_a_frame(cut: int) -> None:
     assert inbox.messages == []
 
 
-# --- construction --------------------------------------------------------------------------------------------------
+# --- construction -----------------------------------------------------------------------------------------
 
 
 def test_wrong_arguments() -> None:

@@ -78,7 +78,12 @@ async def connected(
 
     server = await ws_create_server(accept, "127.0.0.1", 0, use_aiofastnet=False)
     port = server.sockets[0].getsockname()[1]
-    settings = {"use_aiofastnet": False, "max_redirects": 0, "max_frame_size": 1 << 20} | options
+    settings = {
+        "use_aiofastnet": False,
+        "max_redirects": 0,
+        "max_frame_size": 1 << 20,
+        "enable_auto_pong": False,
+    } | options
     offer = {"Sec-WebSocket-Extensions": DEFLATE}
     transport, _ = await ws_connect(
         lambda: listener, f"ws://127.0.0.1:{port}/", extra_headers=offer, **settings

@@ -23,7 +23,7 @@ END_DEADLINE_S = 60.0
 class BotProcess:
     """`python -m bot run …` in its own process group. Lines are collected by a thread; nothing is lost.
 
-    settings: dotted keys, given through the environment as a user would.
+    settings: dotted keys, given through the environment as a user would; pairs are held for 0.2 s.
     """
 
     def __init__(self, tmp_path: Path, *arguments: str, key: str | None = None, **settings: object) -> None:
@@ -35,7 +35,7 @@ class BotProcess:
         environ = {name: value for name, value in os.environ.items() if not name.startswith("NADO_")}
         if key is not None:
             environ["NADO_PRIVATE_KEY"] = key
-        for name, value in settings.items():
+        for name, value in {"run__hold_s": 0.2, **settings}.items():
             environ[f"NADO_BOT_{name.upper()}"] = str(value)
         self.process = subprocess.Popen(
             [

@@ -33,6 +33,9 @@ def test_kill_of_the_exchange_in_mid_cycle(tmp_path: Path, moment: str, expected
     assert expected in bot.stderr
     assert bot.stderr.count("\n") == 1
     assert "Traceback" not in bot.output + bot.stderr
+    assert "close complete 0 % (0/1)" in bot.output
+    assert "not closed by the exchange's word" in bot.output
+    assert "exchange balance not read" in bot.output
 
 
 def test_kill_of_the_bot_ends_its_exchange(tmp_path: Path) -> None:

@@ -10,11 +10,15 @@ import pytest
 
 import bot.desk
 import bot.pair
+import bot.reconcile
 from bot.app import Job, run
 from bot.config import load
 from bot.logs import Output
 from bot.metrics import TradesCsv
 from bot.model import ExitCode, Phase
+from nadofast.errors import RequestTimeout
+from nadofast.gateway import OrderGateway
+from nadofast.signing import OrderType
 
 
 class Lines:
@@ -60,6 +64,61 @@ async def test_a_defect_of_the_machine_ends_flat(
     assert "flattening" in text
     assert "positions now: none" in text
     assert (tmp_path / "trades.csv").read_text().count(",exit-take,") == 2
+    assert "equal to the ledger to the last unit" in text
+
+
+async def test_a_defect_while_exits_rest_leaves_nothing_on_the_books(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real: Callable[..., Any] = bot.pair.decide
+
+    def broken(state: Any, *rest: Any) -> Any:
+        if state.phase is Phase.UNWINDING and any(leg.working for leg in state.legs):
+            raise RuntimeError("a defect")
+        return real(state, *rest)
+
+    monkeypatch.setattr(bot.pair, "decide", broken)
+    code, reason, text = await run_with(tmp_path)
+    assert code is ExitCode.ERROR
+    assert reason == "internal error: RuntimeError: a defect; flat"
+    assert "positions now: none" in text
+
+
+async def test_positions_that_cannot_be_read_because_of_a_defect_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The emergency way needs the same reading, so nothing can be proved: exposed, and said to be."""
+    real: Callable[..., Any] = bot.reconcile.Reconciler.verify
+
+    async def broken(self: Any, *arguments: Any, **options: Any) -> Any:
+        if self._ledger.is_flat:
+            return await real(self, *arguments, **options)
+        raise KeyError("a defect")
+
+    monkeypatch.setattr(bot.reconcile.Reconciler, "verify", broken)
+    code, reason, text = await run_with(tmp_path)
+    assert code is ExitCode.EXPOSED
+    assert reason.startswith("internal error: KeyError: 'a defect'; exposure: ETH-PERP +0.042")
+    assert "flattening failed: KeyError" in text
+
+
+async def test_orders_that_left_before_the_gateway_failed_are_not_taken_for_unsent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both entries leave, then the call fails. Taken for unsent they would be entered again, on top."""
+    real: Callable[..., Any] = OrderGateway.place_many
+
+    async def broken(self: Any, requests: Any) -> Any:
+        outcomes = await real(self, requests)
+        if not requests[0].reduce_only and requests[0].order_type is OrderType.IOC:
+            raise RequestTimeout("after the bytes have left")
+        return outcomes
+
+    monkeypatch.setattr(OrderGateway, "place_many", broken)
+    code, reason, text = await run_with(tmp_path)
+    assert code is ExitCode.HALTED_FLAT
+    assert reason.endswith("after the bytes have left; flat")
+    assert (tmp_path / "trades.csv").read_text().count(",entry,") == 2
     assert "equal to the ledger to the last unit" in text
 
 

@@ -15,11 +15,13 @@ from botproc import BotProcess, end_exchange, fault, positions, resting, state
         ("BUILD", {"cut": "all"}),
         ("exit-rest  SOL-PERP", {"cut": "all"}),
         ("entry  SOL-PERP", {"lose_reply": 2}),
-        ("exit-rest  SOL-PERP", {"mute": 3.0}),
+        ("exit-rest  SOL-PERP", {"mute": 2.0}),
     ],
 )
 def test_a_fault_in_mid_cycle(tmp_path: Path, moment: str, what: dict[str, object]) -> None:
-    with BotProcess(tmp_path, "--cycles", "3", "--seed", "9", exchange__linger_s=30) as bot:
+    with BotProcess(
+        tmp_path, "--cycles", "2", "--seed", "9", exchange__linger_s=30, exit__maker_timeout_s=1
+    ) as bot:
         control = bot.control
         bot.wait_for(moment)
         fault(control, **what)
@@ -46,11 +48,11 @@ def test_a_lost_depth_message_costs_a_resync_and_no_more(tmp_path: Path) -> None
 
 def test_a_stream_that_stays_down_is_traded_out_of_over_http(tmp_path: Path) -> None:
     """Fills are seen by position and booked from the archive; entries wait until the stream is back."""
-    with BotProcess(tmp_path, "--cycles", "3", "--seed", "9") as bot:
+    with BotProcess(tmp_path, "--cycles", "3", "--seed", "9", exit__maker_timeout_s=1) as bot:
         control = bot.control
         bot.wait_for("exit-rest  SOL-PERP")
-        down_until = time.monotonic() + 4
-        while time.monotonic() < down_until:
+        down_until = time.monotonic() + 2.5
+        while time.monotonic() < down_until and bot.process.poll() is None:
             fault(control, cut="subscribe")
             time.sleep(0.05)
         assert bot.finish(timeout_s=60) == 0, bot.output + bot.stderr

@@ -50,14 +50,14 @@ def test_a_second_signal_leaves_at_once_and_names_what_is_open(tmp_path: Path) -
     assert time.monotonic() - asked < 5
     assert code in (0, 4)  # 0 only if the exits filled before the second signal was seen
     if code == 4:
-        assert bot.stderr.startswith("bot: second SIG")
+        assert bot.stderr.startswith("bot: second signal after SIGINT: left at once; exposure: ")
         assert "exposure: ETH-PERP" in bot.stderr
     wait_until_gone(pid, 5)
 
 
 def test_a_stop_that_cannot_be_obeyed_says_why(tmp_path: Path) -> None:
     """The exchange is halted by the operating system, so nothing can be flattened: named, not waited out."""
-    with BotProcess(tmp_path, "--seed", "4", run__hold_s=30, risk__max_blind_s=2) as bot:
+    with BotProcess(tmp_path, "--seed", "4", run__hold_s=30, risk__max_blind_s=1) as bot:
         bot.wait_for("entry  SOL-PERP")
         bot.wait_for("entry  ETH-PERP")
         pid = bot.exchange_pid

@@ -1,0 +1,191 @@
+"""Getting in: FLAT → BUILDING → HEDGED. Both legs are sized together and leave together.
+
+A leg that stays behind is completed inside its cap or the other one is unwound; nobody waits for it longer
+than the leg deadline, and the pair counts as hedged only when the exchange confirms both positions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from . import execution
+from .execution import LegState
+from .model import (
+    Action,
+    Begin,
+    CycleEnd,
+    Direction,
+    End,
+    ExitCode,
+    Hedged,
+    Note,
+    PairInputs,
+    PairState,
+    Phase,
+    Plan,
+    Send,
+)  # fmt: skip
+from .risk import Purpose
+from .sizing import LegQuote, NoSize, size_pair
+from .steps import (
+    STOP_REQUESTED,
+    Step,
+    ended,
+    is_overdue,
+    move_to,
+    net_delta_bps,
+    recover,
+    settle,
+    unwind,
+    with_leg,
+)
+from .units import NS_PER_MS
+
+SKIP_PAUSE_NS = 500 * NS_PER_MS
+
+
+def flat(state: PairState, inputs: PairInputs, plan: Plan, now_ns: int) -> Step:
+    if inputs.halt is not None:
+        return ended(state, End(ExitCode.HALTED_FLAT, inputs.halt)), []
+    if inputs.stop_age_ns is not None:
+        return ended(state, End(ExitCode.DONE, "stopped on request")), []
+    if state.done >= plan.cycles:
+        return ended(state, End(ExitCode.DONE, "all cycles complete")), []
+    if state.skips >= plan.max_skips or state.failures >= plan.max_failures:
+        count = (
+            f"{state.skips} cycles skipped" if state.skips >= plan.max_skips else f"{state.failures} failed"
+        )
+        return ended(state, End(ExitCode.ERROR, f"{count} in a row")), []
+    if now_ns < state.not_before_ns:
+        return state, []
+    if inputs.pacing:
+        notes: list[Action] = [] if state.is_pacing else [Note("waiting for the order budget to recover")]
+        return replace(state, since_ns=now_ns, is_pacing=True), notes
+    state = replace(state, is_pacing=False)
+    if missing := _not_ready(inputs):
+        if now_ns - state.since_ns > plan.ready_timeout_ns:
+            waited_s = plan.ready_timeout_ns / 1e9
+            return ended(state, End(ExitCode.ERROR, f"not ready for {waited_s:.0f} s: {missing}")), []
+        return state, []
+    direction = Direction.BUY_FIRST if state.done % 2 == 0 else Direction.SELL_FIRST
+    state = replace(state, cycle=state.cycle + 1, direction=direction, attempts=0)
+    return _enter(state, inputs, plan, now_ns)
+
+
+def _not_ready(inputs: PairInputs) -> str:
+    if inputs.not_ready:
+        return inputs.not_ready
+    return "" if all(leg.has_quote for leg in inputs.legs) else "a book side is empty"
+
+
+def _enter(state: PairState, inputs: PairInputs, plan: Plan, now_ns: int) -> Step:
+    """Size both legs together and send both."""
+    quotes = tuple(LegQuote(p, leg.mid_x18) for p, leg in zip(plan.products, inputs.legs, strict=True))
+    size = size_pair((quotes[0], quotes[1]), plan.sizing)
+    if isinstance(size, NoSize):
+        return _skip(state, size.reason, now_ns)
+    targets = tuple(s * d for s, d in zip(size.sizes_x18, state.direction.signs, strict=True))
+    legs = (LegState(target_x18=targets[0]), LegState(target_x18=targets[1]))
+    actions: list[Action] = [Begin(state.cycle, state.direction, size)] if state.attempts == 0 else []
+    state = replace(
+        move_to(state, Phase.BUILDING, now_ns), legs=legs, attempts=state.attempts + 1, first_fill_ns=None
+    )
+    state, send = _cross(state, inputs, plan, now_ns, Purpose.ENTRY, (0, 1), plan.entry_cap_bps)
+    return state, [*actions, *send]
+
+
+def building(state: PairState, inputs: PairInputs, plan: Plan, now_ns: int) -> Step:
+    """Both legs full → HEDGED; nothing → again or skip; one side short → complete it, or unwind the other."""
+    if not all(leg.is_idle for leg in state.legs):
+        return _overdue(state, plan, now_ns)
+    if state.is_verifying and any(leg.held_x18 for leg in state.legs):
+        if why := _must_leave(inputs):
+            return unwind(state, why, now_ns)
+        if now_ns - state.asked_ns > plan.verify_deadline_ns:
+            return unwind(state, "the exchange does not confirm the positions", now_ns)
+    if all(leg.missing_x18 == 0 for leg in state.legs):
+        return settle(state, inputs, now_ns, _hedge_complete)
+    if all(leg.held_x18 == 0 for leg in state.legs):
+        return settle(state, inputs, now_ns, lambda s, t: _empty_build(s, inputs, plan, t))
+    if any(leg.missing_x18 * leg.target_x18 < 0 for leg in state.legs):
+        return recover(state, "more filled than was asked for", now_ns)
+    why = _cannot_hedge(state, inputs, plan, now_ns)
+    if why:
+        return unwind(state, f"leg missing: {why}", now_ns)
+    short = tuple(i for i, leg in enumerate(state.legs) if leg.missing_x18 and now_ns >= leg.not_before_ns)
+    tries = max(leg.attempts for leg in state.legs)
+    return _cross(state, inputs, plan, now_ns, Purpose.HEDGE, short, plan.entry_cap_bps * tries)
+
+
+def _must_leave(inputs: PairInputs) -> str:
+    """Why a position has to be closed now, whatever the plan; "" if it may stay."""
+    return inputs.halt or (STOP_REQUESTED if inputs.stop_age_ns is not None else "")
+
+
+def _is_leg_late(state: PairState, plan: Plan, now_ns: int) -> bool:
+    return state.first_fill_ns is not None and now_ns - state.first_fill_ns > plan.leg_deadline_ns
+
+
+def _cannot_hedge(state: PairState, inputs: PairInputs, plan: Plan, now_ns: int) -> str:
+    if why := _must_leave(inputs):
+        return why
+    if _is_leg_late(state, plan, now_ns):
+        return "deadline of the second leg"
+    if any(leg.missing_x18 and leg.attempts > plan.hedge_attempts for leg in state.legs):
+        return "no fill inside the cap"
+    return ""
+
+
+def _hedge_complete(state: PairState, now_ns: int) -> Step:
+    return move_to(state, Phase.HEDGED, now_ns), [Hedged()]
+
+
+def _empty_build(state: PairState, inputs: PairInputs, plan: Plan, now_ns: int) -> Step:
+    """Nothing filled, and the exchange says so: try again with fresh prices, or skip the cycle."""
+    if state.attempts < plan.entry_attempts and not _must_leave(inputs) and not _not_ready(inputs):
+        return _enter(state, inputs, plan, now_ns)
+    refusals = {leg.last_refusal for leg in state.legs if leg.last_refusal}
+    return _skip(state, ", ".join(sorted(refusals)) or "no fill", now_ns)
+
+
+def hedged(state: PairState, inputs: PairInputs, plan: Plan, now_ns: int) -> Step:
+    if why := _must_leave(inputs):
+        return unwind(state, why, now_ns)
+    if all(leg.has_quote for leg in inputs.legs) and net_delta_bps(state, inputs) > plan.max_net_delta_bps:
+        return unwind(state, f"net delta above {plan.max_net_delta_bps} bps", now_ns)
+    if now_ns - state.since_ns >= plan.hold_ns:
+        return unwind(state, "", now_ns)
+    return state, []
+
+
+def _cross(
+    state: PairState, inputs: PairInputs, plan: Plan, now_ns: int, purpose: Purpose, which: tuple[int, ...],
+    cap_bps: int,
+) -> Step:  # fmt: skip
+    intents = []
+    for index in which:
+        if not inputs.legs[index].has_quote:
+            continue
+        leg, intent = execution.cross(
+            state.legs[index], index, plan.products[index], inputs.legs[index], tag=state.tag + 1,
+            purpose=purpose, amount_x18=state.legs[index].missing_x18, cap_bps=cap_bps, now_ns=now_ns,
+        )  # fmt: skip
+        state = with_leg(replace(state, tag=state.tag + 1), index, leg)
+        intents.append(intent)
+    return state, [Send(tuple(intents))] if intents else []
+
+
+def _overdue(state: PairState, plan: Plan, now_ns: int) -> Step:
+    if any(is_overdue(leg, plan, now_ns) for leg in state.legs):
+        return recover(state, "an entry order has no end", now_ns)
+    if _is_leg_late(state, plan, now_ns):
+        return recover(state, "one leg filled, nothing known of the other", now_ns)
+    return state, []
+
+
+def _skip(state: PairState, reason: str, now_ns: int) -> Step:
+    state = replace(
+        move_to(state, Phase.FLAT, now_ns), skips=state.skips + 1, not_before_ns=now_ns + SKIP_PAUSE_NS,
+        legs=(LegState(), LegState()),
+    )  # fmt: skip
+    return state, [CycleEnd(state.cycle, reason, skipped=True)]

@@ -1,0 +1,145 @@
+"""Getting out: UNWINDING each leg on its own, and RECOVERING when something does not add up.
+
+Flat is what the exchange says, never what we believe: once after a planned exit, twice after a recovery.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from . import execution
+from .model import (
+    Action,
+    Cancel,
+    CancelAll,
+    CycleEnd,
+    End,
+    ExitCode,
+    PairInputs,
+    PairState,
+    Phase,
+    Plan,
+    Send,
+    Verified,
+)  # fmt: skip
+from .risk import OrderIntent, Purpose
+from .steps import STOP_REQUESTED, Step, adopt, ask, ended, is_overdue, move_to, recover, settle, with_leg
+from .units import NS_PER_MS
+
+MAX_REST_FAILURES = 4
+MAX_EXIT_FAILURES = 8
+MOST_EXIT_CAPS = 3  # each try that does not fill may pay one cap more, up to this many
+FLAT_ANSWERS_NEEDED = 2
+FLAT_ANSWER_PAUSE_NS = 150 * NS_PER_MS
+
+
+def unwinding(state: PairState, inputs: PairInputs, plan: Plan, now_ns: int) -> Step:
+    """Each leg on its own: rest, move, cancel, cross; flat only when the exchange says so."""
+    urgent = state.urgent or inputs.halt or (STOP_REQUESTED if inputs.stop_age_ns is not None else "")
+    state = replace(state, urgent=urgent)
+    if now_ns - state.since_ns > plan.maker_timeout_ms * NS_PER_MS + plan.exit_deadline_ns:
+        return recover(state, "exit took too long", now_ns)
+    if any(is_overdue(leg, plan, now_ns) for leg in state.legs):
+        return recover(state, "an exit order has no end", now_ns)
+    if any(leg.failures >= MAX_EXIT_FAILURES for leg in state.legs):
+        return recover(state, "an exit does not fill", now_ns)
+    if all(leg.is_idle and leg.held_x18 == 0 for leg in state.legs):
+        return settle(state, inputs, now_ns, _cycle_complete)
+    maker_until_ns = state.since_ns + (0 if urgent else plan.maker_timeout_ms * NS_PER_MS)
+    actions: list[Action] = []
+    intents: list[OrderIntent] = []
+    for index in (0, 1):
+        leg = state.legs[index]
+        if leg.working is not None:
+            state, cancels = _tend(state, index, inputs, plan, now_ns, maker_until_ns)
+            actions += cancels
+        elif leg.held_x18 and inputs.legs[index].has_quote and now_ns >= leg.not_before_ns:
+            state, intent = _exit_order(state, index, inputs, plan, now_ns, maker_until_ns)
+            intents.append(intent)
+    if intents:
+        actions.append(Send(tuple(intents)))
+    return state, actions
+
+
+def _exit_order(
+    state: PairState, index: int, inputs: PairInputs, plan: Plan, now_ns: int, maker_until_ns: int
+) -> tuple[PairState, OrderIntent]:
+    leg, seen, product, tag = state.legs[index], inputs.legs[index], plan.products[index], state.tag + 1
+    if now_ns < maker_until_ns and not leg.rest_refused and leg.failures < MAX_REST_FAILURES:
+        left_ms = max(1, (maker_until_ns - now_ns) // NS_PER_MS)
+        leg, intent = execution.rest(leg, index, product, seen, tag=tag, timeout_ms=left_ms, now_ns=now_ns)
+    else:
+        cap_bps = plan.exit_cap_bps * min(1 + leg.attempts, MOST_EXIT_CAPS)
+        leg, intent = execution.cross(
+            leg, index, product, seen, tag=tag, purpose=Purpose.TAKE,
+            amount_x18=-leg.held_x18, cap_bps=cap_bps, now_ns=now_ns,
+        )  # fmt: skip
+    return with_leg(replace(state, tag=tag), index, leg), intent
+
+
+def _tend(
+    state: PairState, index: int, inputs: PairInputs, plan: Plan, now_ns: int, maker_until_ns: int
+) -> Step:
+    """A resting exit is cancelled when its time is up, or when the market has left its price."""
+    leg = state.legs[index]
+    working = leg.working
+    if working is None or working.intent.purpose is not Purpose.REST or working.cancel_ns is not None:
+        return state, []
+    if now_ns >= maker_until_ns:
+        why = state.urgent or "maker timeout"
+    elif (
+        plan.reprice_ns
+        and now_ns - working.sent_ns >= plan.reprice_ns
+        and execution.has_moved_away(working, inputs.legs[index])
+    ):
+        why = "market moved"
+        leg = replace(leg, reprices=leg.reprices + 1)
+    else:
+        return state, []
+    leg = replace(leg, working=replace(working, cancel_ns=now_ns))
+    return with_leg(state, index, leg), [Cancel(working.intent.tag, why)]
+
+
+def _cycle_complete(state: PairState, now_ns: int) -> Step:
+    failure = state.urgent
+    failures = state.failures + 1 if failure else 0
+    state = replace(state, done=state.done + (not failure), skips=0, failures=failures, urgent="")
+    return move_to(state, Phase.FLAT, now_ns), [CycleEnd(state.cycle, failure)]
+
+
+def recovering(state: PairState, inputs: PairInputs, plan: Plan, now_ns: int) -> Step:
+    """By the exchange's word only: cross what is there, cancel what rests, believe flat when told twice."""
+    if now_ns - state.since_ns > plan.recover_deadline_ns:
+        return ended(state, End(ExitCode.EXPOSED, f"recovery took too long ({state.urgent})")), []
+    if not all(leg.is_idle for leg in state.legs) or now_ns < state.not_before_ns:
+        return state, []
+    if state.is_verifying:
+        if inputs.verified is None or inputs.verified.seq != state.verify_seq:
+            return state, []
+        return _recover_from(inputs.verified, replace(state, is_verifying=False), inputs, plan, now_ns)
+    return ask(state, now_ns)
+
+
+def _recover_from(truth: Verified, state: PairState, inputs: PairInputs, plan: Plan, now_ns: int) -> Step:
+    """One answer of the exchange: first nothing of ours rests, then nothing is held, then twice the same."""
+    state = adopt(state, truth.positions_x18)
+    later = replace(state, not_before_ns=now_ns + FLAT_ANSWER_PAUSE_NS)
+    if truth.resting:  # a cancel did not reach them all, or was on its way while they were counted
+        return replace(later, flat_answers=0), [CancelAll()]
+    if any(leg.held_x18 for leg in state.legs):
+        return _cross_all(replace(state, flat_answers=0), inputs, plan, now_ns)
+    if state.flat_answers + 1 < FLAT_ANSWERS_NEEDED:
+        return replace(later, flat_answers=state.flat_answers + 1), []
+    flat = replace(move_to(state, Phase.FLAT, now_ns), failures=state.failures + 1, urgent="")
+    return flat, [CycleEnd(state.cycle, state.urgent)]
+
+
+def _cross_all(state: PairState, inputs: PairInputs, plan: Plan, now_ns: int) -> Step:
+    intents = []
+    for index, leg in enumerate(state.legs):
+        if leg.held_x18 and inputs.legs[index].has_quote and now_ns >= leg.not_before_ns:
+            state, intent = _exit_order(state, index, inputs, plan, now_ns, maker_until_ns=0)
+            intents.append(intent)
+    if not intents:  # nothing can be priced now: look again a little later
+        return replace(state, not_before_ns=now_ns + FLAT_ANSWER_PAUSE_NS), []
+    return state, [Send(tuple(intents))]

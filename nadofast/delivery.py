@@ -1,0 +1,288 @@
+"""Signed requests to the exchange, and what their answers say.
+
+The concurrent gateway socket first, HTTP second. No answer in time: the same signed bytes go over the other
+way, unless the order was withdrawn meanwhile or the gateway stops. A new signature is never made here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+import orjson
+
+from . import outcome, wire
+from ._feed import TextListener
+from ._latency import Histogram
+from .connection import LinkConfig, NadoConnectionManager
+from .errors import ConnectionLost, ExchangeError, NadoError, NotConnected, TransportError
+from .inflight import Flight, InFlight, Prepared
+from .orders import OrderTracker, OutcomeFacts
+from .outcome import Outcome, OutcomeKind, Verdict
+from .ratelimit import NadoRateLimiter
+from .resolver import OrderResolver
+
+if TYPE_CHECKING:
+    from .rest import Rest
+
+_LINK_NAME: Final = "orders"
+_log = logging.getLogger(__name__)
+
+
+class Delivery:
+    """Takes prepared requests to the exchange and tells the tracker what came back.
+
+    Every request ends as an Outcome within the reply time-out, the HTTP time-out and the resolver's
+    `settle_s`, whatever the network does.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        rest: Rest | None,
+        tracker: OrderTracker,
+        resolver: OrderResolver,
+        limiter: NadoRateLimiter | None,
+        reply_timeout_s: float,
+        link_config: LinkConfig,
+    ) -> None:
+        self.round_trip = Histogram()
+        self.in_flight = InFlight()
+        self.counts: dict[str, int] = dict.fromkeys(
+            ("ws_requests", "rest_requests", "rest_resends", "lost_replies", "late_replies"), 0
+        )
+        self.is_stopped = False
+        self._rest = rest
+        self._tracker = tracker
+        self._resolver = resolver
+        self._limiter = limiter
+        self._reply_timeout_s = reply_timeout_s
+        self.link = NadoConnectionManager(
+            url, self._make_listener, name=_LINK_NAME, config=link_config, on_lost=self._on_lost
+        )
+
+    def start(self) -> None:
+        self.is_stopped = False
+        self.link.start()
+
+    async def stop(self) -> None:
+        """Close the socket. Open requests end as if it had broken, but no order is sent again."""
+        self.is_stopped = True
+        await self.link.stop()
+
+    def blocked(self) -> str | None:
+        """Why nothing could leave now, over any way; None if something could."""
+        return self.link.blocked() if self._rest is None else None
+
+    async def send_all(self, batch: Sequence[Prepared]) -> list[Outcome]:
+        """Send back to back, wait for all. Cancelled: the orders without an answer are UNKNOWN."""
+        if self.link.blocked() is not None:
+            return list(await asyncio.gather(*(self._over_rest(request) for request in batch)))
+        # No await and nobody else's code between the writes: the legs of a pair leave in one turn.
+        flights = [self._write(request) for request in batch]
+        for flight in flights:
+            if flight is not None and flight.request.is_order:
+                self._tracker.on_sent(flight.request.digest, flight.sent_ns)
+        waits = (self._await_answer(*pair) for pair in zip(batch, flights, strict=True))
+        return list(await asyncio.gather(*waits))
+
+    # ------------------------------------------------------------------ the socket
+
+    def _write(self, request: Prepared) -> Flight | None:
+        """Write one message to the socket; None if it refused, and nothing left."""
+        answer: asyncio.Future[Mapping[str, Any]] = asyncio.get_running_loop().create_future()
+        try:
+            self.link.send(request.message)
+        except ConnectionLost:
+            return None
+        flight = Flight(request, time.monotonic_ns(), answer)
+        self.in_flight.add(flight)
+        self.counts["ws_requests"] += 1
+        return flight
+
+    async def _await_answer(self, request: Prepared, flight: Flight | None) -> Outcome:
+        if flight is None:
+            return await self._over_rest(request)
+        try:
+            await asyncio.wait([flight.answer], timeout=self._reply_timeout_s)
+        except asyncio.CancelledError:
+            self._abandoned(request, flight)
+            raise
+        finally:
+            self.in_flight.remove(flight)
+        if not flight.is_answered:
+            self.counts["lost_replies"] += 1
+            return await self._after_silence(flight)
+        now = time.monotonic_ns()
+        self.round_trip.record_ns(now - flight.sent_ns)
+        verdict = self._judge(request, flight.answer.result(), is_resend=False)
+        return await self._settle(request, verdict, "ws", flight.sent_ns, now)
+
+    async def _after_silence(self, flight: Flight) -> Outcome:
+        """The request left and nothing came back."""
+        request = flight.request
+        record = self._tracker.get(request.digest) if request.is_order else None
+        if record is not None and record.was_accepted:
+            verdict = Verdict(OutcomeKind.CONFIRMED, reason="seen on the stream")
+            return self._finish(request, verdict, "stream", flight.sent_ns, time.monotonic_ns())
+        reason = self._no_second_copy(flight)
+        if reason is not None:
+            verdict = Verdict(OutcomeKind.UNKNOWN, reason=f"{flight.loss}; {reason}")
+            return self._finish(request, verdict, "", flight.sent_ns, 0)
+        _log.warning("no answer to %s (%s): same bytes over HTTP", request.digest, flight.loss)
+        return await self._over_rest(request, first_sent_ns=flight.sent_ns)
+
+    def _no_second_copy(self, flight: Flight) -> str | None:
+        """Why the bytes may not leave again; None if they may. Cancels always may: they only take away."""
+        if self._rest is None:
+            return "no other way to send it"
+        if flight.request.is_order and self.is_stopped:
+            return "the gateway stops"
+        if flight.request.is_order and flight.is_withdrawn:
+            return "withdrawn meanwhile"
+        return None
+
+    # ------------------------------------------------------------------ HTTP
+
+    async def _over_rest(self, request: Prepared, first_sent_ns: int = 0) -> Outcome:
+        """Send the signed bytes over HTTP. first_sent_ns > 0: a copy has left before."""
+        is_resend = first_sent_ns > 0
+        sent_ns = first_sent_ns or time.monotonic_ns()
+        self.counts["rest_resends" if is_resend else "rest_requests"] += 1
+        if is_resend and self._limiter is not None:
+            self._limiter.note_spent("execute", request.weight)
+        if request.is_order and not is_resend:
+            self._tracker.on_sent(request.digest, sent_ns)
+        try:
+            verdict = await self._execute(request, is_resend=is_resend)
+            return await self._settle(request, verdict, "rest", sent_ns, time.monotonic_ns())
+        except asyncio.CancelledError:
+            self._abandoned(request, None)
+            raise
+
+    async def _execute(self, request: Prepared, *, is_resend: bool) -> Verdict:
+        assert self._rest is not None
+        try:
+            return self._judge(request, await self._rest.execute(request.message), is_resend=is_resend)
+        except ExchangeError as error:
+            self._note_rate_error(error.error_code)
+            return outcome.judge_refusal(
+                error.error_code, error.text, is_resend=is_resend, final_codes=request.final_codes
+            )
+        except NotConnected as error:
+            kind = OutcomeKind.UNKNOWN if is_resend else OutcomeKind.DENIED
+            return Verdict(kind, reason=f"unreachable: {error}")
+        except TransportError as error:
+            return Verdict(OutcomeKind.UNKNOWN, reason=str(error))
+
+    # ------------------------------------------------------------------ answers
+
+    def _judge(self, request: Prepared, envelope: Mapping[str, Any], *, is_resend: bool) -> Verdict:
+        try:
+            verdict = outcome.judge(envelope, is_resend=is_resend, final_codes=request.final_codes)
+        except NadoError as error:
+            return Verdict(OutcomeKind.UNKNOWN, reason=str(error))
+        self._note_rate_error(verdict.error_code)
+        if self._limiter is not None and verdict.kind is OutcomeKind.CONFIRMED:
+            self._limiter.on_success("execute")
+        return verdict
+
+    async def _settle(
+        self, request: Prepared, verdict: Verdict, path: str, sent_ns: int, replied_ns: int
+    ) -> Outcome:
+        """A verdict that settles nothing is followed by a short look for the order itself."""
+        if verdict.kind is OutcomeKind.DENIED:
+            return self._finish(request, verdict, "", 0, 0)
+        if verdict.kind is OutcomeKind.UNKNOWN and request.is_order:
+            self._tell(request, verdict)  # now: the look may be cancelled
+            found = await self._resolver.find(request.digest, request.product_id)
+            if found is not None:
+                verdict = Verdict(OutcomeKind.CONFIRMED, verdict.error_code, found.reason)
+                path, replied_ns = found.path, found.replied_ns
+        return self._finish(request, verdict, path, sent_ns, replied_ns)
+
+    def _finish(
+        self, request: Prepared, verdict: Verdict, path: str, sent_ns: int, replied_ns: int
+    ) -> Outcome:
+        """Tell the tracker and build the Outcome."""
+        self._tell(request, verdict)
+        return Outcome(
+            verdict.kind,
+            request.digest,
+            verdict.error_code,
+            verdict.reason,
+            path,
+            sent_ns,
+            replied_ns,
+            verdict.cancelled,
+        )
+
+    def _tell(self, request: Prepared, verdict: Verdict) -> None:
+        if request.is_order:
+            self._tracker.on_outcome(request.digest, _facts(verdict))
+        if request.replaces and verdict.kind is OutcomeKind.CONFIRMED:
+            self._tracker.on_cancelled(request.replaces, request.replaces_left_x18)
+        for order in verdict.cancelled:
+            self._tracker.on_cancelled(order.digest, order.unfilled_x18)
+
+    def _abandoned(self, request: Prepared, flight: Flight | None) -> None:
+        """The caller stopped waiting: what has come by now is kept, the rest is in doubt."""
+        if flight is not None and flight.is_answered:
+            self._tell(request, self._judge(request, flight.answer.result(), is_resend=False))
+        else:
+            self._tell(request, Verdict(OutcomeKind.UNKNOWN, reason="the wait was abandoned"))
+
+    def _note_rate_error(self, code: int | None) -> None:
+        if self._limiter is not None and code in wire.Code.TOO_FAST:
+            self._limiter.on_rate_error("execute")
+
+    # ------------------------------------------------------------------ socket callbacks, inline
+
+    def _make_listener(self, on_disconnected: Callable[[object], None]) -> TextListener:
+        return TextListener(self._on_text, on_disconnected=on_disconnected)
+
+    def _on_text(self, message: bytes) -> None:
+        try:
+            envelope = orjson.loads(message)
+        except orjson.JSONDecodeError:
+            envelope = None
+        if not isinstance(envelope, dict):
+            self.in_flight.orphans += 1
+            _log.warning("order socket: a message that is not a JSON object (%d bytes)", len(message))
+            return
+        flight = self.in_flight.match(envelope)
+        if flight is None:
+            _log.warning("order socket: an answer that belongs to no request of ours")
+        elif self.in_flight.is_open(flight):
+            flight.answer.set_result(envelope)
+        else:
+            self._on_late_answer(flight.request, envelope)
+
+    def _on_late_answer(self, request: Prepared, envelope: Mapping[str, Any]) -> None:
+        """The caller has gone another way since; the records still learn what a success says.
+
+        A late refusal says nothing: the second copy may have been taken.
+        """
+        self.counts["late_replies"] += 1
+        verdict = self._judge(request, envelope, is_resend=True)
+        if verdict.kind is OutcomeKind.CONFIRMED:
+            self._tell(request, verdict)
+
+    def _on_lost(self, reason: str) -> None:
+        for flight in self.in_flight.drain():
+            if not flight.answer.done():
+                flight.answer.set_exception(ConnectionLost(f"{_LINK_NAME}: {reason}"))
+
+
+def _facts(verdict: Verdict) -> OutcomeFacts:
+    return OutcomeFacts(
+        accepted=verdict.kind is OutcomeKind.CONFIRMED,
+        is_rejected=verdict.kind is OutcomeKind.REJECTED,
+        is_denied=verdict.kind is OutcomeKind.DENIED,
+        is_unknown=verdict.kind is OutcomeKind.UNKNOWN,
+        rejected_code=verdict.error_code if verdict.kind is OutcomeKind.REJECTED else None,
+    )
