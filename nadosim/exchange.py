@@ -257,6 +257,17 @@ class Exchange:
             self._writer.ended(order, "expired")
         self._publish()
 
+    def publish(self, step: Step) -> None:
+        """Hand on a step that did not come from this engine: recorded trades."""
+        self.last_step_ns = step.timestamp_ns
+        self._on_step(step)
+
+    def wipe_orders(self) -> None:
+        """Take every resting order of real accounts off the books: a restart that kept balances only."""
+        with self._step():
+            for book in self.books.values():
+                self._cancel([order for order in book.orders.values() if not order.account.is_house])
+
     # ---- simulated participants
 
     def house_place(

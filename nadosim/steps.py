@@ -31,6 +31,7 @@ class Step:
     timestamp_ns: int
     private: list[tuple[str, Event]] = field(default_factory=list)
     trades: list[Event] = field(default_factory=list)
+    public: list[Event] = field(default_factory=list)
     touched: dict[int, set[tuple[SideName, int]]] = field(default_factory=dict)
 
     @property

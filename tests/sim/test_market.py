@@ -14,7 +14,7 @@ from simcore import ETH, SOL, Sim
 from simproc import start_sim
 from wireclient import eventually
 
-from nadosim.faults import Faults
+from nadosim.faults import Faults, Rule
 from nadosim.latent import LatentPrices, Volatility
 from nadosim.market import MAX_LAG_S, Market, activity, run
 from nadosim.seeded_keys import default_subaccount
@@ -205,12 +205,12 @@ async def test_a_stall_is_not_followed_by_a_storm() -> None:
 async def test_a_paused_market_stands_still_and_goes_on() -> None:
     async with start_sim(seed=1, rate=400) as server:
         await eventually(lambda: server.hub.events["trade"] > 3)
-        server.faults.market_paused = True
+        server.faults.add(Rule("pause_market"))
         played = server.market.played
         now_s = server.market.now_s
         await asyncio.sleep(0.2)
         assert (server.market.played, server.market.now_s) == (played, now_s)
-        server.faults.market_paused = False
+        server.faults.clear("pause_market")
         await eventually(lambda: server.market.played > played)
         assert server.market.now_s - now_s < 1.0
 
