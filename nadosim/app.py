@@ -78,6 +78,7 @@ class SimServer:
 
     async def start(self, listener: socket.socket) -> None:
         self.market.open()
+        self.edge.refresh()
         self.hub.flush_depth()  # the first chain link exists before anybody listens
         app = self.surface.application(self.control.routes())
         self._runner = web.AppRunner(

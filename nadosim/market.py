@@ -57,18 +57,17 @@ class _Pit:
 
 
 def activity(rate: float, regime: Regime = LIVELY) -> float:
-    """How much livelier than at the default rate a market must be for `rate` messages per second.
+    """How much of the regime's intensities makes `rate` messages per second.
 
     Depth batches are capped (20 per second and product): they saturate while the rest grows.
     """
-    if rate <= 0:
-        return 0.0
     low, high = 0.0, 1_000.0
     for _ in range(60):
         middle = (low + high) / 2
-        depth = MAX_DEPTH_PER_S * (1.0 - math.exp(-middle * regime.depth_per_activity / MAX_DEPTH_PER_S))
-        low, high = (middle, high) if middle * regime.events_per_activity + depth < rate else (low, middle)
-    return low
+        depth = MAX_DEPTH_PER_S * (1.0 - math.exp(-middle * regime.depth_per_s / MAX_DEPTH_PER_S))
+        events = regime.events_per_s * middle**regime.events_growth
+        low, high = (middle, high) if events + depth < rate else (low, middle)
+    return low if rate > 0 else 0.0
 
 
 class Market:

@@ -6,8 +6,8 @@ A file is gzip. Its first line is the header, `{"format":"nado-recording","versi
     [received_ns, direction, link, text]
 
 received_ns: wall clock, ns since the epoch, when the frame was read or written. direction: `in` (from the
-exchange) or `out`. link: name of the socket, such as `subscribe` or `gateway`. text: the frame's payload, after
-inflating, as a JSON string. Lines are in the order things happened.
+exchange) or `out`. link: name of the socket, such as `subscribe` or `gateway`. text: the frame's payload,
+after inflating, as a JSON string. Lines are in the order things happened.
 
 Nothing secret is kept: values of `signature` and of anything named like a key are replaced by `"redacted"` on
 the way in, so that a recorded order can never be sent again. A file whose writer died is readable up to its

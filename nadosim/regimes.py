@@ -28,13 +28,14 @@ class Style:
 
 @dataclass(frozen=True, slots=True)
 class Regime:
-    """One kind of day. Intensities are per second and product at activity 1, which is 200 messages/s.
+    """One kind of day. Intensities are per second and product at activity 1.
 
     volatility: multiple of each product's usual one. sway_bps: short-lived wander around the value.
     jumps_per_hour, jump_bps: sudden common moves, their mean number and standard deviation.
     pull_per_jump: makers stand aside this many seconds after one.
     taker_notional: median. taker_chain: mean length of a burst minus one. wake_budget: orders per wake.
-    events_per_activity: messages/s of BBO and trades at activity 1, measured; depth comes on top.
+    events_per_s, events_growth: measured BBO and trade messages per second at activity 1, and the power by
+    which they grow with it. depth_per_s: depth batches per second, were they not capped.
     """
 
     name: str
@@ -49,8 +50,9 @@ class Regime:
     wake_budget: int
     taker_notional: float
     taker_chain: float
-    events_per_activity: float
-    depth_per_activity: float
+    events_per_s: float
+    events_growth: float
+    depth_per_s: float
 
 
 LIVELY: Final = Regime(
@@ -71,8 +73,9 @@ LIVELY: Final = Regime(
     wake_budget=4,
     taker_notional=1_200.0,
     taker_chain=1.43,
-    events_per_activity=140.0,
-    depth_per_activity=60.0,
+    events_per_s=161.0,
+    events_growth=0.94,
+    depth_per_s=96.0,
 )
 CALM: Final = Regime(
     name="calm",
@@ -92,8 +95,9 @@ CALM: Final = Regime(
     wake_budget=3,
     taker_notional=800.0,
     taker_chain=0.8,
-    events_per_activity=140.0,
-    depth_per_activity=60.0,
+    events_per_s=85.0,
+    events_growth=0.9,
+    depth_per_s=95.0,
 )
 THIN: Final = Regime(
     name="thin",
@@ -112,8 +116,9 @@ THIN: Final = Regime(
     wake_budget=4,
     taker_notional=500.0,
     taker_chain=1.0,
-    events_per_activity=140.0,
-    depth_per_activity=60.0,
+    events_per_s=98.0,
+    events_growth=0.9,
+    depth_per_s=66.0,
 )
 JUMPY: Final = Regime(
     name="jumpy",
@@ -133,8 +138,9 @@ JUMPY: Final = Regime(
     wake_budget=5,
     taker_notional=1_800.0,
     taker_chain=2.2,
-    events_per_activity=140.0,
-    depth_per_activity=60.0,
+    events_per_s=238.0,
+    events_growth=1.0,
+    depth_per_s=120.0,
 )
 
 REGIMES: Final[Mapping[str, Regime]] = {regime.name: regime for regime in (CALM, LIVELY, THIN, JUMPY)}

@@ -7,6 +7,7 @@ import json
 import time
 import zlib
 from collections.abc import Awaitable, Callable
+from itertools import pairwise
 from typing import Any
 
 import aiohttp
@@ -193,7 +194,7 @@ async def _batch(client: Client, server: SimServer, trader: Trader) -> None:
         for _ in range(8):
             await socket.until("trade")
             arrivals.append(time.monotonic())
-        gaps = [later - earlier for earlier, later in zip(arrivals, arrivals[1:], strict=False)]
+        gaps = [later - earlier for earlier, later in pairwise(arrivals)]
         assert sorted(gaps)[3] < 0.005  # sent 10 ms apart, most arrive in one burst
 
 
