@@ -43,7 +43,7 @@ class SimServer:
         self.settings = settings
         self.faults = Faults()
         self.clock = Clock()
-        config = ExchangeConfig(chain_id=settings.chain_id)
+        config = ExchangeConfig(chain_id=settings.chain_id, speed=settings.speed)
         self.exchange = Exchange(config, self.clock, self._on_step)
         perps = [product for product in config.products if product.is_perp]
         self.hub = StreamHub(
@@ -154,10 +154,10 @@ class SimServer:
             self.hub.flush_depth()
 
     async def _keep_house(self) -> None:
-        """Expired orders leave the book; sockets without pings are dropped."""
+        """What the exchange does by the clock, expiries first; sockets without pings are dropped."""
         while True:
             await asyncio.sleep(HOUSEKEEPING_S)
-            self.exchange.expire()
+            self.exchange.run_due()
             self.surface.cut_overdue()
 
 

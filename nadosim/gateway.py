@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from time import monotonic_ns
 from typing import Any, Final
 
 import orjson
 
 from .errors import ExchangeError
-from .exchange import Exchange, PendingOrder, PendingReplace
+from .exchange import Exchange
 from .faults import Faults
 
 log = logging.getLogger(__name__)
@@ -78,49 +78,41 @@ class Gateway:
 
         Raises Malformed for an unknown one, LostReply when a fault says so.
         """
-        name, body = _execute_of(message)
+        name, body = self._execute_of(message)
         self.executes += 1
         request_type = f"execute_{name}"
         signature, request_id = _tags(name, body, message)
         try:
             data = await self._execute(name, body)
-            reply = {"status": "success", **signature, "data": data, "request_type": request_type}
+            told = {} if data is None else {"data": data}
+            reply = {"status": "success", **signature, **told, "request_type": request_type}
         except ExchangeError as error:
             self.failures += 1
             reply = _failure(error.text, error.code, request_type, signature)
         except Exception:
             log.exception("execute %s failed", name)
             reply = _failure("Internal error.", INTERNAL, request_type, signature)
+        if reply["status"] == "failure" and not self._exchange.config.echo_id_on_failure:
+            request_id = {}
         if self._faults.take_lost_reply():
             self.replies_lost += 1
             raise LostReply
         return {**reply, **request_id}
 
     async def _execute(self, name: str, body: Any) -> Any:
-        exchange = self._exchange
-        match name:
-            case "place_order":
-                return await self._held(exchange.validate_place(body), exchange.commit_place)
-            case "cancel_and_place":
-                pending = exchange.validate_cancel_and_place(body)
-                return await self._held(pending, exchange.commit_cancel_and_place)
-            case "cancel_orders":
-                return exchange.cancel_orders(body)
-            case "cancel_product_orders":
-                return exchange.cancel_product_orders(body)
-            case _:
-                return exchange.link_signer(body)
+        """Commit after the pending execute's delay, measured on the monotonic clock, never early."""
+        submission = self._exchange.submit(name, body)
+        if submission.delay_ns:
+            await _sleep_until(monotonic_ns() + submission.delay_ns)
+        return submission.commit()
 
-    async def _held(
-        self, pending: PendingOrder | PendingReplace, commit: Callable[[Any], dict[str, Any]]
-    ) -> dict[str, Any]:
-        """Commit after the pending order's delay, measured on the monotonic clock, never early."""
-        if pending.delay_ns:
-            await _sleep_until(monotonic_ns() + pending.delay_ns)
-        return commit(pending)
-
-
-EXECUTES: Final = ("place_order", "cancel_orders", "cancel_product_orders", "cancel_and_place", "link_signer")
+    def _execute_of(self, message: Mapping[str, Any]) -> tuple[str, Any]:
+        """(name, body) of an execute. Raises Malformed if it is not exactly one known execute."""
+        names = [name for name in message if name != "id"]
+        known = self._exchange.execute_names
+        if len(names) != 1 or names[0] not in known:
+            raise Malformed(f"Unknown request; executes are {', '.join(known)}, queries name their type.")
+        return names[0], message[names[0]]
 
 
 async def _sleep_until(due_ns: int) -> None:
@@ -153,14 +145,6 @@ def decode(text: str | bytes) -> dict[str, Any]:
     if not isinstance(message, dict):
         raise Malformed("A request is a JSON object.")
     return message
-
-
-def _execute_of(message: Mapping[str, Any]) -> tuple[str, Any]:
-    """(name, body) of an execute. Raises Malformed if it is not exactly one known execute."""
-    names = [name for name in message if name != "id"]
-    if len(names) != 1 or names[0] not in EXECUTES:
-        raise Malformed(f"Unknown request; executes are {', '.join(EXECUTES)}, queries name their type.")
-    return names[0], message[names[0]]
 
 
 def _failure(
