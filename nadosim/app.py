@@ -20,7 +20,6 @@ from .config import ENDPOINT_ADDRESS, ExchangeConfig
 from .control import Control
 from .display import Display
 from .edge import REFRESH_MS, EdgeCache
-from .engine import NO_ASK_X18
 from .exchange import Exchange
 from .fault_state import Accidents
 from .faults import Faults
@@ -41,7 +40,6 @@ log = logging.getLogger(__name__)
 FUNDS_X18: Final = 100_000 * ONE
 HOUSEKEEPING_S: Final = 0.1
 STOP_DEADLINE_S: Final = 2.0
-FUNDING_CAP_X18: Final = ONE // 50  # ±2 % a day
 
 
 class SimServer:
@@ -54,7 +52,7 @@ class SimServer:
         self.settings = settings
         self.faults = Faults(settings.seed)
         self.clock = Clock()
-        config = ExchangeConfig(chain_id=settings.chain_id, **settings.switches)
+        config = ExchangeConfig(chain_id=settings.chain_id, speed=settings.speed, **settings.switches)
         self.exchange = Exchange(config, self.clock, self._on_step)
         self.hub = StreamHub(self.exchange, self.faults)
         self.accounts = self._fund_accounts()
@@ -63,7 +61,7 @@ class SimServer:
         says_429 = settings.rate_limit_reply == "http"
         self.gateway = Gateway(self.exchange, self.faults, limits, says_429=says_429)
         self.edge = EdgeCache(self.exchange)
-        display = Display(self.exchange, self.hub.tape, self._funding_rate_x18)
+        display = Display(self.exchange, self.hub.tape)
         self.surface = Surface(
             self.gateway, self.hub, self.exchange, self.faults, edge=self.edge, display=display
         )
@@ -151,14 +149,6 @@ class SimServer:
         regime = REGIMES[settings.regime]
         return Market(self.exchange, perps, seed=settings.seed, rate=settings.rate, regime=regime)
 
-    def _funding_rate_x18(self, product_id: int) -> int:
-        """Per 24 hours, as it would be if the premium of this moment lasted."""
-        bid, _, ask, _ = self.exchange.bbo(product_id)
-        index = self.exchange.accounts.states[product_id].oracle_price_x18
-        if not bid or ask == NO_ASK_X18:
-            return 0
-        return max(-FUNDING_CAP_X18, min(FUNDING_CAP_X18, ((bid + ask) // 2 - index) * ONE // index))
-
     def _tls(self) -> tuple[ssl.SSLContext | None, str | None]:
         """Context and certificate if the surface is to be encrypted."""
         settings = self.settings
@@ -194,8 +184,8 @@ class SimServer:
             self.failed.set_exception(error)
 
     def _keep_house(self) -> None:
-        """Expired orders leave the book; sockets without pings are dropped."""
-        self.exchange.expire()
+        """What the exchange does by the clock, expiries first; sockets without pings are dropped."""
+        self.exchange.run_due()
         self.surface.sockets.cut_overdue()
 
 

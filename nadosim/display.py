@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from .engine import NO_ASK_X18
 from .errors import ExchangeError
 from .exchange import Exchange
 from .products import QUOTE_PRODUCT_ID, Product
@@ -25,12 +24,11 @@ Params = Mapping[str, str]
 
 
 class Display:
-    """Answers by the last part of the path. rate_x18: funding rate of a product per 24 hours."""
+    """Answers by the last part of the path."""
 
-    def __init__(self, exchange: Exchange, tape: Tape, rate_x18: Callable[[int], int]) -> None:
+    def __init__(self, exchange: Exchange, tape: Tape) -> None:
         self._exchange = exchange
         self._tape = tape
-        self._rate_x18 = rate_x18
         self._gateway: dict[str, Callable[[Params], Any]] = {
             "orderbook": self._orderbook,
             "pairs": self._pairs,
@@ -145,7 +143,7 @@ class Display:
             "open_interest_usd": open_interest * _plain(state.oracle_price_x18),
             "index_price": _plain(state.oracle_price_x18),
             "mark_price": _plain(self._mark_x18(product)),
-            "funding_rate": _plain(self._rate_x18(product.product_id)),
+            "funding_rate": _plain(self._exchange.funding.daily_rate_x18(product.product_id)),
             "next_funding_rate_timestamp": (now_s // HOUR_S + 1) * HOUR_S,
         }
 
@@ -192,11 +190,10 @@ class Display:
         raise ExchangeError(2015)
 
     def _mark_x18(self, product: Product) -> int:
-        """Middle of the book; the oracle's price while a side is empty."""
-        bid, _, ask, _ = self._exchange.bbo(product.product_id)
-        if not bid or ask == NO_ASK_X18:
-            return self._exchange.accounts.states[product.product_id].oracle_price_x18
-        return (bid + ask) // 2
+        """The mark of perpetuals; tokens have none but the oracle's price."""
+        if product.is_perp:
+            return self._exchange.funding.mark_x18(product.product_id)
+        return self._exchange.accounts.states[product.product_id].oracle_price_x18
 
 
 def _ticker_id(product: Product) -> str:

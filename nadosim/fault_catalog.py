@@ -182,6 +182,13 @@ CATALOG: Final[Mapping[str, Spec]] = {
     "clock_offset": Spec(
         "state", "the exchange's clock is wrong", "ms", {"ms": Param("number", 0.0, -1e9, 1e9)}, ("ms",)
     ),
+    "liquidate": Spec(
+        "action",
+        "a leg is taken over: orders cancelled, position gone at the liquidation price, healthy or not",
+        "subaccount",
+        {"subaccount": Param("text")},
+        ("subaccount",),
+    ),
     "maintenance": Spec(
         "action",
         "sockets dropped, executes refused, status not active for a while",

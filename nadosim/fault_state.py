@@ -46,6 +46,7 @@ class Accidents:
         return {
             "cut": self._cut,
             "half_open": self._half_open,
+            "liquidate": self._liquidate,
             "maintenance": self._stop_trading,
             "restart": self._restart,
             "stale_snapshot": self._remember_books,
@@ -53,6 +54,9 @@ class Accidents:
 
     def _stop_trading(self, rule: Rule) -> None:
         self._cut(Rule("cut", {"how": "close"}))
+
+    def _liquidate(self, rule: Rule) -> None:
+        self._exchange.seize(rule.value["subaccount"], rule.product_id)
 
     def _restart(self, rule: Rule) -> None:
         """Balances survive; resting orders if the rule says so; subscribers and the depth chain do not."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from time import monotonic_ns
 from typing import Any, Final
@@ -16,7 +16,7 @@ from typing import Any, Final
 import orjson
 
 from .errors import TEXTS, ExchangeError
-from .exchange import Exchange, PendingOrder, PendingReplace
+from .exchange import Exchange
 from .fault_state import Lies
 from .faults import Faults
 from .limits import Limits, execute_weight, query_weight, sender_of
@@ -151,14 +151,15 @@ class Gateway:
 
         Raises Malformed for an unknown one, TooMany, Blocked, and LostReply when a fault says so.
         """
-        name, body = _execute_of(message)
+        name, body = self._execute_of(message)
         self.executes += 1
         request_type = f"execute_{name}"
         signature, request_id = _tags(name, body, message)
         self._lies.impose()
         try:
             data = await self._execute_charged(name, body, caller)
-            reply = {"status": "success", **signature, "data": data, "request_type": request_type}
+            told = {} if data is None else {"data": data}
+            reply = {"status": "success", **signature, **told, "request_type": request_type}
         except ExchangeError as error:
             self.failures += 1
             reply = _failure(error.text, error.code, request_type, signature)
@@ -167,6 +168,8 @@ class Gateway:
         except Exception:
             log.exception("execute %s failed", name)
             reply = _failure("Internal error.", INTERNAL, request_type, signature)
+        if reply["status"] == "failure" and not self._exchange.config.echo_id_on_failure:
+            request_id = {}
         if self._faults.take("lose_reply", scope=caller.scope, kind=name, connection=caller.connection):
             self.replies_lost += 1
             raise LostReply
@@ -208,30 +211,19 @@ class Gateway:
             raise ExchangeError(rule.value["code"])
 
     async def _execute(self, name: str, body: Any) -> Any:
-        exchange = self._exchange
-        match name:
-            case "place_order":
-                return await self._held(exchange.validate_place(body), exchange.commit_place)
-            case "cancel_and_place":
-                pending = exchange.validate_cancel_and_place(body)
-                return await self._held(pending, exchange.commit_cancel_and_place)
-            case "cancel_orders":
-                return exchange.cancel_orders(body)
-            case "cancel_product_orders":
-                return exchange.cancel_product_orders(body)
-            case _:
-                return exchange.link_signer(body)
+        """Commit after the pending execute's delay, measured on the monotonic clock, never early."""
+        submission = self._exchange.submit(name, body)
+        if submission.delay_ns:
+            await _sleep_until(monotonic_ns() + submission.delay_ns)
+        return submission.commit()
 
-    async def _held(
-        self, pending: PendingOrder | PendingReplace, commit: Callable[[Any], dict[str, Any]]
-    ) -> dict[str, Any]:
-        """Commit after the pending order's delay, measured on the monotonic clock, never early."""
-        if pending.delay_ns:
-            await _sleep_until(monotonic_ns() + pending.delay_ns)
-        return commit(pending)
-
-
-EXECUTES: Final = ("place_order", "cancel_orders", "cancel_product_orders", "cancel_and_place", "link_signer")
+    def _execute_of(self, message: Mapping[str, Any]) -> tuple[str, Any]:
+        """(name, body) of an execute. Raises Malformed if it is not exactly one known execute."""
+        names = [name for name in message if name != "id"]
+        known = self._exchange.execute_names
+        if len(names) != 1 or names[0] not in known:
+            raise Malformed(f"Unknown request; executes are {', '.join(known)}, queries name their type.")
+        return names[0], message[names[0]]
 
 
 async def _sleep_until(due_ns: int) -> None:
@@ -264,14 +256,6 @@ def decode(text: str | bytes) -> dict[str, Any]:
     if not isinstance(message, dict):
         raise Malformed("A request is a JSON object.")
     return message
-
-
-def _execute_of(message: Mapping[str, Any]) -> tuple[str, Any]:
-    """(name, body) of an execute. Raises Malformed if it is not exactly one known execute."""
-    names = [name for name in message if name != "id"]
-    if len(names) != 1 or names[0] not in EXECUTES:
-        raise Malformed(f"Unknown request; executes are {', '.join(EXECUTES)}, queries name their type.")
-    return names[0], message[names[0]]
 
 
 def _failure(

@@ -194,7 +194,9 @@ class StreamHub:
             self._publish(trade)
             self.tape.add(trade)
         for event in step.public:
-            self._publish(event)
+            # Nine granularities a trade: those nobody follows are not worth a look.
+            if event["type"] != "latest_candlestick" or self._follows_candle(event):
+                self._publish(event)
         for product_id, levels in step.touched.items():
             self._depth.collect(product_id, levels, step.timestamp_ns)
             self._publish_bbo(product_id, step.timestamp_ns)
@@ -214,6 +216,9 @@ class StreamHub:
             bid, _, ask, _ = self._exchange.bbo(product_id)
             bbos[str(product_id)] = {"bid": str(bid), "ask": str(ask)}
         self._publish({"type": ALL_BBO, "time": str(self._exchange.clock.now_ms()), "bbos": bbos})
+
+    def _follows_candle(self, event: Mapping[str, Any]) -> bool:
+        return public("latest_candlestick", event["product_id"], event["granularity"]) in self._topics
 
     def _publish_bbo(self, product_id: int, timestamp_ns: int) -> None:
         bbo = self._exchange.bbo(product_id)

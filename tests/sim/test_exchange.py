@@ -61,13 +61,13 @@ def _code(call: Any, *args: Any) -> int:
         ({"price": "599.9", "size": "1"}, 2007),
         ({"price": "15000.1", "size": "1"}, 2007),
         ({"product_id": 0}, 2016),
-        ({"product_id": 3}, 2015),
+        ({"product_id": 6}, 2015),
         ({"appendix": 2}, 2095),
         ({"appendix": LIMIT | 1 << 14}, 2065),
         ({"appendix": LIMIT | 1 << 64}, 2065),
         ({"appendix": LIMIT | 1 << 12}, 2009),
         ({"appendix": LIMIT | 1 << 48}, 2118),
-        ({"appendix": LIMIT | ISOLATED}, 2087),
+        ({"appendix": LIMIT | ISOLATED}, 2006),
         ({"appendix": LIMIT | REDUCE_ONLY}, 2067),
         ({"appendix": POST_ONLY | REDUCE_ONLY}, 2067),
         ({"appendix": IOC | REDUCE_ONLY}, 2064),
@@ -241,7 +241,7 @@ def test_open_order_limit() -> None:
     ],
 )
 def test_trading_status(sim: Sim, trader: Trader, status: Any, appendix: int, code: int) -> None:
-    sim.exchange.accounts.states[ETH].trading_status = status
+    sim.exchange.set_trading_status(ETH, status)
     assert sim.refusal(trader.order(appendix=appendix)) == code
     shown = sim.exchange.query({"type": "symbols"})["symbols"]["ETH-PERP"]["trading_status"]
     assert shown == status
@@ -392,7 +392,7 @@ def test_cancel_codes(sim: Sim, trader: Trader) -> None:
     assert _code(cancel, {"tx": {**trader.cancel(digest)["tx"], "digests": []}, "signature": "0x"}) == 2039
     assert _code(cancel, {**trader.cancel(digest), "signature": "0x00"}) == 2027
     assert _code(cancel, other.cancel(digest)) == 2014
-    assert _code(cancel, trader.cancel(digest, product_id=3)) == 2015
+    assert _code(cancel, trader.cancel(digest, product_id=6)) == 2015
     assert _code(cancel, trader.cancel(digest, product_id=SOL)) == 2020
     assert _code(cancel, trader.cancel(digest, digest)) == 2020
     assert _code(cancel, trader.cancel(digest, "0x" + "11" * 32)) == 2020
@@ -603,17 +603,19 @@ def test_archive_codes(sim: Sim) -> None:
     assert _code(archive, {"orders": {"digests": [], "subaccounts": []}}) == 3000
     assert _code(archive, {"orders": {"digests": ["0x"] * 501}}) == 3001
     assert _code(archive, {"matches": {"limit": "many"}}) == 2038
-    assert _code(archive, {"backlog": {}}) == 2038
+    assert _code(archive, {"no_such_query": {}}) == 2038
+    assert _code(archive, {"leaderboard": {}}) == 4001
 
 
 @pytest.mark.parametrize(
     ("request_fields", "code"),
     [
         ({}, 2038),
-        ({"type": "nlp_pool_info"}, 2038),
+        ({"type": "nlp_pool_info"}, 4001),
+        ({"type": "no_such_query"}, 2038),
         ({"type": "market_price"}, 2038),
         ({"type": "market_price", "product_id": "four"}, 2038),
-        ({"type": "market_price", "product_id": 3}, 2015),
+        ({"type": "market_price", "product_id": 6}, 2015),
         ({"type": "market_liquidity", "product_id": 4, "depth": 101}, 2038),
         ({"type": "order", "product_id": 4, "digest": "0x" + "11" * 32}, 2020),
         ({"type": "subaccount_info", "subaccount": "0x12"}, 2038),

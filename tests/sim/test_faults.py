@@ -426,6 +426,28 @@ async def _clock_offset(client: Client, server: SimServer, trader: Trader) -> No
     assert now_ms - time.time() * 1000 == pytest.approx(10_000, abs=1_000)
 
 
+@way("liquidate")
+async def _liquidate(client: Client, server: SimServer, trader: Trader) -> None:
+    for product_id, price in ((ETH, "3010"), (SOL, "141")):
+        order = trader.order("buy", price, "1", IOC, product_id=product_id)
+        assert (await client.post("/execute", {"place_order": order}))[1]["status"] == "success"
+    async with client.socket("subscribe") as socket:
+        await socket.ask("subscribe", stream={"type": "liquidation", "product_id": None})
+        changes = {"type": "position_change", "subaccount": trader.sender, "product_id": ETH}
+        await socket.ask("subscribe", stream=changes)
+        await client.fault(liquidate={"subaccount": trader.sender, "product_id": ETH})
+        event = (await socket.until("liquidation"))[0]
+        assert (event["product_ids"], event["liquidatee"], event["amount"]) == (
+            [ETH],
+            trader.sender,
+            str(10**18),
+        )
+        change = (await socket.until("position_change"))[0]
+        assert (change["amount"], change["reason"]) == ("0", "liquidate_subaccount")
+    positions = server.exchange.balances_state()["subaccounts"][trader.sender]["perps"]
+    assert (positions["4"]["amount"], positions["8"]["amount"]) == ("0", str(10**18))
+
+
 @way("maintenance")
 async def _maintenance(client: Client, server: SimServer, trader: Trader) -> None:
     async with client.socket("subscribe") as socket:

@@ -63,7 +63,7 @@ class World(Sim):
         return (ask - bid) // self.exchange.products[product_id].price_increment_x18
 
     def state(self) -> Any:
-        return [self.exchange.depth(product_id, 1000) for product_id in self.exchange.books]
+        return [self.exchange.depth(product_id, 1000) for product_id in TRADED]
 
     def fill_time_s(self, product_id: int, is_buy: bool, patience_s: float = 10.0) -> float:
         """Seconds until a small post-only order that joins the touch is filled; inf if it is not."""
