@@ -82,10 +82,9 @@ def test_what_cannot_be_used_is_named(overrides: dict[str, Any], word: str) -> N
 
 def test_options_reach_the_settings() -> None:
     assert parse([]) == Settings()
-    settings = parse(
-        "--regime thin --no-rate-limits --tls --switch self_trade=reject_taker --switch update_extras=true "
-        "--switch batch_delay_ns=5".split()
-    )
+    switches = ("self_trade=reject_taker", "update_extras=true", "batch_delay_ns=5")
+    given = [word for switch in switches for word in ("--switch", switch)]
+    settings = parse(["--regime", "thin", "--no-rate-limits", "--tls", *given])
     assert (settings.regime, settings.rate_limits, settings.tls) == ("thin", False, True)
     assert settings.switches == {"self_trade": "reject_taker", "update_extras": True, "batch_delay_ns": 5}
 
