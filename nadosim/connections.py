@@ -12,7 +12,6 @@ import os
 import socket
 import struct
 from collections import deque
-from itertools import count
 from time import monotonic
 from typing import Final
 
@@ -25,18 +24,20 @@ MAX_QUEUED: Final = 4096  # messages; some seconds of a fast market
 MAX_QUEUED_BYTES: Final = 4 * 1024 * 1024
 PING_DEADLINE_S: Final = 60.0  # the API asks for a ping frame every 30 s
 LINGER_ZERO: Final = struct.pack("ii", 1, 0)  # close() sends RST
-_numbers = count(1)
 
 
 class Connection:
-    """The sending half of a socket and its book-keeping. Receiving is left to the handler."""
+    """The sending half of a socket and its book-keeping. Receiving is left to the handler.
+
+    scope, number: what faults can name it by.
+    """
 
     def __init__(
-        self, ws: web.WebSocketResponse, request: web.Request, faults: Faults, scope: str = "gateway"
+        self, ws: web.WebSocketResponse, request: web.Request, faults: Faults, scope: str, number: int
     ) -> None:
         self.ws = ws
         self.scope = scope
-        self.number = next(_numbers)
+        self.number = number
         self.address = request.remote or ""
         self.cut_reason: str | None = None
         self.is_half_open = False

@@ -6,6 +6,7 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from itertools import count
 from typing import Any, Final
 
 import orjson
@@ -33,6 +34,7 @@ class Sockets:
         self._faults = faults
         self._open: dict[Connection, None] = {}
         self._per_address: Counter[str] = Counter()
+        self._numbers = count(1)
         self.ends: Counter[str] = Counter()  # why sockets were cut
 
     @property
@@ -57,7 +59,7 @@ class Sockets:
             # Pings are answered by hand: they are the keep-alive the exchange insists on.
             ws = web.WebSocketResponse(autoping=False, timeout=1.0, max_msg_size=MAX_MESSAGE_BYTES)
             await ws.prepare(request)
-            connection = Connection(ws, request, self._faults, scope)
+            connection = Connection(ws, request, self._faults, scope, next(self._numbers))
             async with self._writing(connection):
                 yield connection
         finally:
