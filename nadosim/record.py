@@ -2,7 +2,7 @@
 
     python -m nadosim.record eth.gz --gateway http://HOST:PORT/v1 --subscribe ws://HOST:PORT/v1/subscribe
 
-Public data only: no key is asked for and nothing is sent but subscriptions and one snapshot query per product.
+    python -m nadosim.record eth.gz --gateway http://HOST:PORT/v1 --subscribe ws://HOST:PORT/v1/subscribe
 """
 
 from __future__ import annotations
