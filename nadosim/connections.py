@@ -19,6 +19,7 @@ from aiohttp import ClientConnectionResetError, WSMsgType, web
 
 from .distortion import Distortion, Form, Outgoing, raw_frame
 from .faults import Faults
+from .lag import LagHistogram
 
 MAX_QUEUED: Final = 4096  # messages; some seconds of a fast market
 MAX_QUEUED_BYTES: Final = 4 * 1024 * 1024
@@ -29,11 +30,17 @@ LINGER_ZERO: Final = struct.pack("ii", 1, 0)  # close() sends RST
 class Connection:
     """The sending half of a socket and its book-keeping. Receiving is left to the handler.
 
-    scope, number: what faults can name it by.
+    scope, number: what faults can name it by. lag: how long messages wait here is noted in it.
     """
 
     def __init__(
-        self, ws: web.WebSocketResponse, request: web.Request, faults: Faults, scope: str, number: int
+        self,
+        ws: web.WebSocketResponse,
+        request: web.Request,
+        faults: Faults,
+        scope: str,
+        number: int,
+        lag: LagHistogram,
     ) -> None:
         self.ws = ws
         self.scope = scope
@@ -49,6 +56,8 @@ class Connection:
         self._wake = asyncio.Event()
         self._goodbye: tuple[int, bytes] | None = None
         self._pinged_at_s = monotonic()
+        self._lag = lag
+        self._oldest_s = 0.0  # when the first message now in the queue came
 
     @property
     def is_open(self) -> bool:
@@ -68,6 +77,8 @@ class Connection:
         if len(self._queue) >= MAX_QUEUED or self._queued_bytes >= MAX_QUEUED_BYTES:
             self.cut("slow reader")
             return
+        if not self._queue:
+            self._oldest_s = monotonic()
         self._queue.append(message)
         self._queued_bytes += size
         self._wake.set()
@@ -117,8 +128,12 @@ class Connection:
             while self.is_open:
                 await self._wake.wait()
                 self._wake.clear()
+                waiting_since_s, has_sent = self._oldest_s, bool(self._queue)
                 while self._queue and self.is_open:
                     await self._write_one(self._queue.popleft())
+                if has_sent:
+                    # From the first event of the burst to its last frame: no message waited longer.
+                    self._lag.add(monotonic() - waiting_since_s)
                 if self._goodbye is not None:
                     code, text = self._goodbye
                     await self.ws.close(code=code, message=text)

@@ -1,8 +1,8 @@
 """`python -m nadosim.record`: write a recording that `--replay` can play, from any exchange of this protocol.
 
-    python -m nadosim.record eth.gz --gateway http://HOST:PORT/v1 --subscribe ws://HOST:PORT/v1/subscribe
+python -m nadosim.record eth.gz --gateway http://HOST:PORT/v1 --subscribe ws://HOST:PORT/v1/subscribe
 
-    python -m nadosim.record eth.gz --gateway http://HOST:PORT/v1 --subscribe ws://HOST:PORT/v1/subscribe
+python -m nadosim.record eth.gz --gateway http://HOST:PORT/v1 --subscribe ws://HOST:PORT/v1/subscribe
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ from aiohttp import WSMsgType, web
 
 from .connections import PING_DEADLINE_S, Connection
 from .faults import Faults, Rule
+from .lag import LagHistogram
 
 MAX_SOCKETS_PER_ADDRESS: Final = 100
 MAX_MESSAGE_BYTES: Final = 256 * 1024
@@ -35,6 +36,7 @@ class Sockets:
         self._open: dict[Connection, None] = {}
         self._per_address: Counter[str] = Counter()
         self._numbers = count(1)
+        self.lag = LagHistogram()  # event to the last byte handed to the transport
         self.ends: Counter[str] = Counter()  # why sockets were cut
 
     @property
@@ -59,7 +61,7 @@ class Sockets:
             # Pings are answered by hand: they are the keep-alive the exchange insists on.
             ws = web.WebSocketResponse(autoping=False, timeout=1.0, max_msg_size=MAX_MESSAGE_BYTES)
             await ws.prepare(request)
-            connection = Connection(ws, request, self._faults, scope, next(self._numbers))
+            connection = Connection(ws, request, self._faults, scope, next(self._numbers), self.lag)
             async with self._writing(connection):
                 yield connection
         finally:
