@@ -306,6 +306,25 @@ class Exchange:
         """Everything the exchange does by the clock. Call it several times a second."""
         self.schedule.run_due()
 
+    def publish(self, step: Step) -> None:
+        """Hand on a step that did not come from this engine: recorded trades."""
+        self._core.last_step_ns = step.timestamp_ns
+        self._on_step(step)
+
+    def wipe_orders(self) -> None:
+        """Take every resting order of real accounts off the books: a restart that kept balances only."""
+        with self._core.step():
+            for book in self.books.values():
+                self._core.cancel([order for order in book.orders.values() if not order.account.is_house])
+
+    def seize(self, subaccount: str, product_id: int | None = None) -> int:
+        """Deleverage an account, healthy or not: the pool takes the whole position; how many it took."""
+        account = self.accounts.find(subaccount.lower())
+        if account is None or account.is_house:
+            return 0
+        with self._core.step():
+            return self.liquidation.seize(account, product_id)
+
     # ---- simulated participants
 
     def house_place(

@@ -52,6 +52,16 @@ class Liquidation:
                 self._transfer(account, pool, product, amount)
         self._write_off(account)
 
+    def seize(self, account: Subaccount, product_id: int | None) -> int:
+        """Take a whole position over, or every one, whatever the account's health: auto-deleveraging."""
+        pool = self._core.accounts.open(POOL_ID, is_house=True)
+        self._cancel_orders(account)
+        taken = [p for p in self._holdings(account) if p.is_perp and product_id in (None, p.product_id)]
+        for product in taken:
+            held = self._core.health.holding_x18(account, product.product_id)
+            self._transfer(account, pool, product, held)
+        return len(taken)
+
     def by_request(self, request: LiquidateRequest, liquidator: Subaccount) -> None:
         """Raises ExchangeError 2042 to 2048, or 2115 when the pool does it first."""
         core = self._core

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from simcore import ETH, HOUSE, IOC, LIMIT, OTHER_HOUSE, POST_ONLY, SOL, Sim, Trader, sample, x18
 
-from nadosim.faults import Faults
+from nadosim.faults import Faults, Rule
 from nadosim.streams import MAX_STREAMS, StreamHub, Subscriber
 
 NO_ASK = str((1 << 127) - 1)
@@ -25,7 +25,7 @@ class Listener:
         self.subscriber: Subscriber = world.hub.connect(self)
         self._last_id = 0
 
-    def send(self, payload: bytes) -> None:
+    def send(self, payload: bytes, kind: str = "", product_id: int | None = None) -> None:
         self.payloads.append(payload)
 
     @property
@@ -305,7 +305,7 @@ def test_products_do_not_mix(world: World) -> None:
 
 def test_a_dropped_batch_shows_as_a_gap(world: World) -> None:
     listener = Listener(world).follow(public("book_depth"))
-    world.faults.drop_depth[ETH] = 1
+    world.faults.add(Rule("drop_depth", product_id=ETH, count=1))
     for price in ("2999.9", "2999.8", "2999.7"):
         world.house("buy", price, "2")
         world.tick()
@@ -427,14 +427,3 @@ def test_resting_and_cancelled_orders_are_told(world: World) -> None:
     world.exchange.expire()
     updates = [(event["reason"], event["amount"]) for event in listener.events("order_update")]
     assert updates == [("placed", str(x18("0.1"))), ("cancelled", "0")] * 2
-
-
-def test_a_muted_hub_says_nothing(world: World) -> None:
-    listener = Listener(world).follow(public("best_bid_offer"))
-    world.faults.muted_until_s = float("inf")
-    world.house("buy", "2999.9", "2")
-    world.hub.handle(listener.subscriber, '{"method":"list","id":9}')
-    assert len(listener.messages) == 1
-    world.faults.muted_until_s = 0.0
-    world.house("buy", "3000", "2")
-    assert len(listener.events("best_bid_offer")) == 1
