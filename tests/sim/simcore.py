@@ -222,6 +222,10 @@ class Trader:
         }
         return self._tx(NadoTxType.LIQUIDATE_SUBACCOUNT, fields)
 
+    def wallet_tx(self, name: str, fields: dict[str, Any], sender: str) -> dict[str, Any]:
+        """Any execute of the wallet, for any subaccount."""
+        return self._tx(NadoTxType(name), fields, sender=sender)
+
     def _tx(
         self, kind: NadoTxType, fields: dict[str, Any], nonce: int | None = None, sender: str | None = None
     ) -> dict[str, Any]:
@@ -233,8 +237,8 @@ class Trader:
         wire = {k: str(v) if k in ("nonce", "amount") else v for k, v in tx.items()}
         return {"tx": wire, "signature": self.sign(kind, message, self._endpoint)}
 
-    def stream_auth(self, expiration_ms: int) -> str:
-        message = {"sender": bytes.fromhex(self.sender[2:]), "expiration": expiration_ms}
+    def stream_auth(self, expiration_ms: int, sender: str | None = None) -> str:
+        message = {"sender": bytes.fromhex((sender or self.sender)[2:]), "expiration": expiration_ms}
         return self.sign(NadoTxType.AUTHENTICATE_STREAM, message, self._endpoint)
 
     @property

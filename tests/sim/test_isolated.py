@@ -1,4 +1,4 @@
-"""Isolated margin: birth at the first match, margin once, own health, return of the rest, and its refusals."""
+"""Isolated margin: birth at the first match, margin once, own health, the rest given back, refusals."""
 
 from __future__ import annotations
 
