@@ -25,10 +25,9 @@ from nadofast.products import Product, to_x18
 from nadofast.ratelimit import NadoRateLimiter
 from nadofast.rest import Rest
 from nadofast.secret import Secret
-from nadofast.signing import Signer
 from nadofast.timesync import TimeSync
 
-from . import report
+from . import preflight, report
 from .client import NadoClient
 from .config import Settings, SettingsError
 from .desk import DeskOrder, OrderDesk
@@ -39,7 +38,8 @@ from .logs import EventLog, Output
 from .market import Market
 from .metrics import TradesCsv
 from .model import End, ExitCode, Plan
-from .pair import DNPairBot, PairParts
+from .pair import DNPairBot, MakeDesk, PairParts
+from .preflight import StartError
 from .reconcile import Reconciler
 from .recorder import CycleRecorder
 from .risk import RiskGate, RiskLimits
@@ -50,12 +50,7 @@ from .units import NS_PER_MS, NS_PER_S, show_usd
 
 T = TypeVar("T")
 CLOSE_TIMEOUT_S: Final = 3.0
-ACTIVE_TIMEOUT_S: Final = 10.0
-POLL_S: Final = 0.05
-
-
-class StartError(Exception):
-    """The bot cannot trade on what it found. One line; nothing was ordered."""
+REST_TIMEOUT_S: Final = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +60,21 @@ class Job:
     settings: Settings
     seed: int
     key: Secret | None
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """What speaks to the exchange, and what is kept from it."""
+
+    products: tuple[Product, Product]
+    rest: Rest
+    feed: Feed
+    gateway: OrderGateway
+    timesync: TimeSync
+    market: Market
+    ledger: Ledger
+    guard: Guard
+    reconciler: Reconciler
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,17 +92,21 @@ async def run(job: Job, output: Output, csv: TradesCsv) -> tuple[ExitCode, str]:
     """One run from start to end. Returns the exit code and, unless it is 0, the reason in one line."""
     log = EventLog(output)
     _report_loop_errors(log)
+    wanted = job.settings.exchange
+    fund = None if job.key is None else preflight.address_of(job.key)
     with StopRequest() as stop:
         async with AsyncExitStack() as stack:
             exchange = ExchangeProcess(
-                command_line(job.settings.exchange, job.seed, _address(job.key)),
-                start_timeout_s=job.settings.exchange.start_timeout_s,
+                command_line(wanted, job.seed, fund),
+                start_timeout_s=wanted.start_timeout_s,
+                linger_s=wanted.linger_s,
             )
             stack.push_async_callback(exchange.stop)
             try:
-                session = await _unless_stopped(stop, _start(job, exchange, stop, stack, log, csv))
+                session = await _unless_stopped(stop, exchange, _start(job, exchange, stop, stack, log, csv))
             except ExchangeStartError as error:
-                raise StartError(f"the embedded exchange did not start: {error}") from None
+                text = f"the embedded exchange did not start: {error}"
+                raise (SettingsError(text) if error.is_usage else StartError(text)) from None
             except NadoError as error:
                 raise StartError(exchange.gone_reason or f"start: {error}") from None
             if session is None:
@@ -115,123 +129,69 @@ async def _start(
 ) -> Session:
     ready = await exchange.start()
     log.event(f"exchange  pid {exchange.pid}, seed {job.seed}, control {ready.control}")
-    signer, subaccount = _account(ready, job.key)
-    limiter = NadoRateLimiter()
-    rest = await stack.enter_async_context(Rest(ready.network, timeout_s=2.0, limiter=limiter))
-    await _prove_identity(rest, ready)
-    products = _pair_products(await rest.symbols(), job.settings)
-    by_id = {product.product_id: product for product in products}
+    link = await _connect(job, ready, stack)
+    info = await link.reconciler.read()
+    await preflight.prove_flat(link.rest, info, link.products)
+    limits = _limits(job.settings, info.equity_x18)
+    standing = Standing(link.ledger, link.market)
+    gate = RiskGate(limits, standing.risk_view)
+    discard_ms = job.settings.entry.discard_ms
+    clients = tuple(
+        NadoClient(
+            product, market=link.market, gateway=link.gateway, gate=gate, timesync=link.timesync,
+            discard_ms=discard_ms,
+        )
+        for product in link.products
+    )  # fmt: skip
+    parts = PairParts(
+        plan=_plan(job.settings, link.products), feed=link.feed, market=link.market,
+        clients=(clients[0], clients[1]), gateway=link.gateway, gate=gate, ledger=link.ledger,
+        standing=standing, reconciler=link.reconciler, guard=link.guard,
+        recorder=CycleRecorder(link.products, link.ledger, link.market, standing),
+        exchange=exchange, stop=stop, log=log, csv=csv,
+    )  # fmt: skip
+    cash_x18 = (await link.reconciler.verify(link.market.marks_x18)).cash_x18
+    session = Session(DNPairBot(parts, _desk_maker(parts)), parts, limits, cash_x18, info.equity_x18)
+    _announce(session, job, link)
+    return session
 
-    timesync, ledger = TimeSync(), Ledger(tuple(by_id))
+
+async def _connect(job: Job, ready: Ready, stack: AsyncExitStack) -> Link:
+    """Everything that speaks to the exchange, proved, started and synchronised."""
+    signer, limiter, timesync = preflight.choose_signer(ready, job.key), NadoRateLimiter(), TimeSync()
+    rest = await stack.enter_async_context(Rest(ready.network, timeout_s=REST_TIMEOUT_S, limiter=limiter))
+    await preflight.prove_identity(rest)
+    products = await preflight.pair_products(rest, job.settings)
+    by_id = {product.product_id: product for product in products}
     feed = Feed(
         ready.network, products=list(by_id), signer=signer, rest=rest, timesync=timesync, limiter=limiter
     )
     gateway = OrderGateway(
         ready.network, signer, products=by_id, timesync=timesync, rest=rest, limiter=limiter
     )
-    tracker = gateway.tracker
-    market = Market(feed, products)
-    guard = Guard(feed, market, rest, timesync)
-    reconciler = Reconciler(rest, gateway, ledger, tracker, subaccount=subaccount, product_ids=tuple(by_id))
-    _book_fills(feed, ledger, tracker)
+    market, ledger = Market(feed, products), Ledger(tuple(by_id))
+    guard = Guard(feed, market, rest, timesync, limiter)
+    reconciler = Reconciler(
+        rest, gateway, ledger, gateway.tracker, subaccount=signer.subaccount(), product_ids=tuple(by_id)
+    )
+    _book_fills(feed, ledger, gateway.tracker)
     await guard.measure_clock()
     await _start_and_stop(stack, feed.start, feed.stop)
     await _start_and_stop(stack, gateway.start, gateway.stop)
+    _start_helper(stack, guard.run())
     if reason := await guard.wait_ready(job.settings.run.ready_timeout_s):
         raise StartError(f"not ready after {job.settings.run.ready_timeout_s:g} s: {reason}")
+    return Link(products, rest, feed, gateway, timesync, market, ledger, guard, reconciler)
 
-    info = await reconciler.read()
-    await _prove_flat(rest, info.position_x18, subaccount, products)
-    limits = _limits(job.settings, info.equity_x18)
-    standing = Standing(ledger, market)
-    gate = RiskGate(limits, standing.risk_view)
-    clients = tuple(
-        NadoClient(
-            p, market=market, gateway=gateway, gate=gate, timesync=timesync,
-            discard_ms=job.settings.entry.discard_ms,
-        )
-        for p in products
-    )  # fmt: skip
-    parts = PairParts(
-        plan=_plan(job.settings, products),
-        feed=feed,
-        market=market,
-        clients=(clients[0], clients[1]),
-        gateway=gateway,
-        gate=gate,
-        ledger=ledger,
-        standing=standing,
-        reconciler=reconciler,
-        guard=guard,
-        recorder=CycleRecorder(products, ledger, market, standing),
-        exchange=exchange,
-        stop=stop,
-        log=log,
-        csv=csv,
-    )
 
+def _desk_maker(parts: PairParts) -> MakeDesk:
     def make_desk(on_change: Callable[[DeskOrder], None]) -> OrderDesk:
         return OrderDesk(
-            parts.clients, gateway, gate, tracker,
-            ask=reconciler.ask, is_stream_live=lambda: feed.account_live, on_change=on_change,
+            parts.clients, parts.gateway, parts.gate, parts.gateway.tracker,
+            ask=parts.reconciler.ask, is_stream_live=lambda: parts.feed.account_live, on_change=on_change,
         )  # fmt: skip
 
-    _start_helper(stack, guard.run())
-    cash_x18 = (await reconciler.verify(market.marks_x18)).cash_x18
-    session = Session(DNPairBot(parts, make_desk), parts, limits, cash_x18, info.equity_x18)
-    _announce(session, job, guard, timesync)
-    return session
-
-
-def _account(ready: Ready, key: Secret | None) -> tuple[Signer, str]:
-    """Our own key if there is one, else the first account the exchange opened with a key."""
-    secret = key or next((a.private_key for a in ready.accounts if a.private_key is not None), None)
-    if secret is None:
-        raise StartError("the embedded exchange opened no account with a key")
-    signer = _signer(secret, ready.network.chain_id, ready.network.endpoint_address)
-    subaccount = signer.subaccount()
-    if subaccount not in {account.subaccount for account in ready.accounts}:
-        raise StartError(f"the embedded exchange did not fund {signer.address}")
-    return signer, subaccount
-
-
-async def _prove_identity(rest: Rest, ready: Ready) -> None:
-    """The exchange must answer for the chain and contract we sign for, and be open for trading."""
-    said = await rest.contracts()
-    if said.chain_id != ready.network.chain_id:
-        ours = ready.network.chain_id
-        raise StartError(f"chain id mismatch: announced as {ours}, but the exchange verifies {said.chain_id}")
-    if said.endpoint_address != ready.network.endpoint_address:
-        raise StartError("endpoint contract mismatch: the exchange names another one than it announced")
-    deadline = asyncio.get_running_loop().time() + ACTIVE_TIMEOUT_S
-    while (status := await rest.status()) != "active":
-        if asyncio.get_running_loop().time() >= deadline:
-            raise StartError(f"the exchange is not active but {status!r}")
-        await asyncio.sleep(POLL_S)
-
-
-def _pair_products(listed: dict[int, Product], settings: Settings) -> tuple[Product, Product]:
-    by_symbol = {product.symbol: product for product in listed.values()}
-    found = []
-    for key, symbol in (("pair.first", settings.pair.first), ("pair.second", settings.pair.second)):
-        product = by_symbol.get(symbol)
-        if product is None or not product.is_perp:
-            known = ", ".join(sorted(p.symbol for p in listed.values() if p.is_perp))
-            raise SettingsError(f"{key}: the exchange has no perpetual {symbol!r}; it has {known}")
-        if product.trading_status != "live":
-            raise StartError(f"{symbol} is not open for trading: {product.trading_status}")
-        found.append(product)
-    return found[0], found[1]
-
-
-async def _prove_flat(
-    rest: Rest, position_x18: Callable[[int], int], subaccount: str, products: tuple[Product, Product]
-) -> None:
-    for product in products:
-        if held := position_x18(product.product_id):
-            raise StartError(f"the account already holds {held} x18 of {product.symbol}")
-        if await rest.subaccount_orders(subaccount, product.product_id):
-            raise StartError(f"the account already has orders on {product.symbol}")
+    return make_desk
 
 
 def _book_fills(feed: Feed, ledger: Ledger, tracker: OrderTracker) -> None:
@@ -280,7 +240,7 @@ def _plan(settings: Settings, products: tuple[Product, Product]) -> Plan:
     )
 
 
-def _announce(session: Session, job: Job, guard: Guard, timesync: TimeSync) -> None:
+def _announce(session: Session, job: Job, link: Link) -> None:
     """Limits and the expected cost of a cycle, before any order. SettingsError if no size fits."""
     parts, log = session.parts, session.parts.log
     quotes = [client.quote() for client in parts.clients]
@@ -290,8 +250,8 @@ def _announce(session: Session, job: Job, guard: Guard, timesync: TimeSync) -> N
         raise SettingsError(f"pair.size_usd: {size.reason}")
     spreads: tuple[Decimal, Decimal] = (quotes[0].spread_bps, quotes[1].spread_bps)
     log.event(
-        f"ready     books valid, account stream live, clock ±{timesync.uncertainty_ms:.1f} ms,"
-        f" REST {guard.round_trip_ms:.1f} ms, flat"
+        f"ready     books valid, account stream live, clock ±{link.timesync.uncertainty_ms:.1f} ms,"
+        f" REST {link.guard.round_trip_ms:.1f} ms, flat"
     )
     log.block(
         [
@@ -306,7 +266,7 @@ def _announce(session: Session, job: Job, guard: Guard, timesync: TimeSync) -> N
 
 def _finish(session: Session, end: End, log: EventLog, csv: TradesCsv) -> tuple[ExitCode, str]:
     """The summary, and the exposure by name if there is one."""
-    parts, exposure = session.parts, session.bot.exposure
+    parts, exposure = session.parts, session.bot.last_exposure
     pnl = parts.standing.pnl()
     extras = [f"trades CSV: {csv.path}"]
     if session.bot.cash_x18 is not None and parts.ledger.is_flat:
@@ -324,28 +284,23 @@ def _finish(session: Session, end: End, log: EventLog, csv: TradesCsv) -> tuple[
 # ---------------------------------------------------------------------- helpers
 
 
-def _signer(key: Secret, chain_id: int, endpoint_address: str) -> Signer:
-    return Signer(key, chain_id=chain_id, endpoint_address=endpoint_address)
-
-
-def _address(key: Secret | None) -> str | None:
-    """The wallet of a key; the domain does not matter for that."""
-    return None if key is None else _signer(key, 1, "0x" + "00" * 20).address
-
-
-async def _unless_stopped(stop: StopRequest, work: Coroutine[Any, Any, T]) -> T | None:
-    """The result of `work`, or None if a person asked to stop first."""
+async def _unless_stopped(
+    stop: StopRequest, exchange: ExchangeProcess, work: Coroutine[Any, Any, T]
+) -> T | None:
+    """The result of `work`; None if a person asked to stop first. StartError if the exchange ended first."""
     task = asyncio.ensure_future(work)
-    asked = asyncio.ensure_future(stop.asked.wait())
+    others = [asyncio.ensure_future(stop.asked.wait()), asyncio.ensure_future(exchange.gone.wait())]
     try:
-        await asyncio.wait({task, asked}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({task, *others}, return_when=asyncio.FIRST_COMPLETED)
         if task.done():
             return task.result()
+        if exchange.gone_reason is not None:
+            raise StartError(exchange.gone_reason)
         return None
     finally:
-        for pending in (task, asked):
+        for pending in (task, *others):
             pending.cancel()
-        await asyncio.gather(task, asked, return_exceptions=True)
+        await asyncio.gather(task, *others, return_exceptions=True)
 
 
 async def _start_and_stop(

@@ -20,6 +20,7 @@ from .credentials import key_from_environment
 from .logs import EventLog, LogBridge, Output
 from .metrics import TradesCsv
 from .model import ExitCode
+from .preflight import StartError
 
 PROGRAM: Final = "bot"
 SEED_BITS: Final = 31
@@ -108,12 +109,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         result = cli(args=list(sys.argv[1:] if arguments is None else arguments), standalone_mode=False)
         return int(result or 0)
     except PARSER_ERROR as error:
-        complain(error.format_message())
+        if text := error.format_message():  # empty after the help it has just printed
+            complain(text)
         return int(ExitCode.USAGE)
     except SettingsError as error:
         complain(str(error))
         return int(ExitCode.USAGE)
-    except application.StartError as error:
+    except StartError as error:
         complain(str(error))
         return int(ExitCode.ERROR)
     except (KeyboardInterrupt, typer.Abort):

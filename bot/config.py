@@ -294,7 +294,9 @@ def _one_line(error: ValidationError, sources: Mapping[str, str]) -> str:
             text = f"{first.get('input')!r} is not allowed yet: only 'sim', the embedded exchange"
         else:
             text = f"unknown venue {first.get('input')!r}; known: {', '.join(VENUES)}"
-    where = f"{sources[key]}: " if key in sources else ""
+    # A rule about several keys names its own; the layer is that of the first one somebody set.
+    concerned = [k for k in sources if k == key or k in text or k.startswith(f"{key}.")]
+    where = f"{sources[concerned[0]]}: " if concerned else ""
     more = len(error.errors(include_url=False)) - 1
     tail = f" (and {more} more)" if more else ""
     return f"{where}{key}: {text}{tail}" if key else f"{where}{text}{tail}"

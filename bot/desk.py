@@ -25,6 +25,7 @@ from .metrics import OrderRecord
 from .risk import ApprovedOrder, OrderIntent, Purpose, RiskGate
 
 TAKER_SILENCE_S: Final = 0.4
+DOWN_SILENCE_S: Final = 0.1
 CANCEL_SILENCE_S: Final = 0.3
 RESOLVE_PAUSE_S: Final = 0.3
 RESOLVE_PAUSE_MAX_S: Final = 1.0
@@ -108,6 +109,10 @@ class OrderDesk:
         approved = [decision.order for decision in decisions if decision.order is not None]
         self._spawn(self._place(orders, approved))
 
+    def expect(self, intent: OrderIntent, mid_x18: int) -> None:
+        """Keep the record of an order that somebody else approves and sends."""
+        self._orders[intent.tag] = DeskOrder(intent, mid_x18, time.time_ns())
+
     def cancel(self, tag: int, why: str) -> None:
         order = self._orders[tag]
         order.cancel_why = why
@@ -117,16 +122,15 @@ class OrderDesk:
         """Cancel whatever rests on the products of the pair, known or not."""
         self._spawn(self._cancel_all())
 
-    def take_ended(self) -> list[DeskOrder]:
-        """Take out the orders that have ended, oldest first: a cycle's records."""
-        ended = [order for order in self._orders.values() if order.is_final]
-        for order in ended:
-            del self._orders[order.intent.tag]
-        return ended
-
     def take_all(self) -> list[DeskOrder]:
-        """As `take_ended`, with the orders whose end is not known: nobody will watch them any more."""
+        """Take out all orders, oldest first: a cycle's records.
+
+        The pair is proved flat with nothing resting when this is called, or the run is over: an order
+        whose end was never heard of counts no longer.
+        """
         orders, self._orders = list(self._orders.values()), {}
+        for order in orders:
+            self._gate.release(order.intent.tag)
         return orders
 
     async def leave(self, *, cancel: bool) -> None:
@@ -164,8 +168,8 @@ class OrderDesk:
 
     async def _watch(self, order: DeskOrder) -> None:
         """Until the order has ended. The stream normally says so; queries do when it is silent."""
-        pause_s = TAKER_SILENCE_S
-        while not order.is_final:
+        pause_s = TAKER_SILENCE_S if self._is_stream_live() else DOWN_SILENCE_S
+        while not order.is_final and order.intent.tag in self._orders:
             await asyncio.sleep(pause_s)
             rests = order.intent.purpose is Purpose.REST and not order.cancel_why
             if order.is_final or (rests and self._is_stream_live()):

@@ -28,12 +28,20 @@ from .config import ExchangeSection
 KEPT_ENVIRONMENT: Final = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "PYTHONPATH", "VIRTUAL_ENV")
 MAX_READY_BYTES: Final = 256 * 1024
 MAX_STDERR_BYTES: Final = 8 * 1024
+USAGE_CODE: Final = 2
 TERM_TIMEOUT_S: Final = 2.0
 KILL_TIMEOUT_S: Final = 2.0
 
 
 class ExchangeStartError(Exception):
-    """The child did not come up, or said something that is no ready line. One line, no secrets."""
+    """The child did not come up, or said something that is no ready line. One line, no secrets.
+
+    is_usage: it refused its own options (a port in use, a bad seed), so the operator has to change them.
+    """
+
+    def __init__(self, text: str, *, is_usage: bool = False) -> None:
+        self.is_usage = is_usage
+        super().__init__(text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +117,10 @@ def scrubbed_environment(environ: Mapping[str, str]) -> dict[str, str]:
 class ExchangeProcess:
     """One run of the embedded exchange. `start` → `Ready`; `gone` completes when it ends; `stop`."""
 
-    def __init__(self, command: Sequence[str], *, start_timeout_s: float) -> None:
+    def __init__(self, command: Sequence[str], *, start_timeout_s: float, linger_s: float = 0.0) -> None:
         self._command = list(command)
+        self._linger_s = linger_s
+        self._is_ready = False
         self._timeout_s = start_timeout_s
         self._process: asyncio.subprocess.Process | None = None
         self._stderr = bytearray()
@@ -145,6 +155,7 @@ class ExchangeProcess:
         except BaseException:
             await self.stop()
             raise
+        self._is_ready = True
         self._tasks.append(asyncio.create_task(self._discard_stdout(self._process)))
         self._tasks.append(asyncio.create_task(self._watch(self._process)))
         return ready
@@ -161,7 +172,8 @@ class ExchangeProcess:
                 f"its first line is not a ready line (more than {MAX_READY_BYTES} bytes)"
             ) from None
         if not line.endswith(b"\n"):
-            raise ExchangeStartError(await self._why_it_ended(process, len(line)))
+            reason = await self._why_it_ended(process, len(line))
+            raise ExchangeStartError(reason, is_usage=process.returncode == USAGE_CODE)
         return line
 
     async def _why_it_ended(self, process: asyncio.subprocess.Process, got: int) -> str:
@@ -204,22 +216,30 @@ class ExchangeProcess:
             self.gone.set()
 
     async def stop(self) -> None:
-        """End the child: close its stdin, then SIGTERM, then SIGKILL, each with a deadline. Idempotent."""
+        """End the child: close its stdin, then SIGTERM, then SIGKILL, each with a deadline. Idempotent.
+
+        A child that came up and was asked to linger is let go instead: the closed stdin starts its time.
+        """
         self._stopping = True
         process = self._process
         if process is None:
             return
         if process.stdin is not None:
             process.stdin.close()
+        if not (self._linger_s and self._is_ready):
+            await self._end(process)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks.clear()
+
+    @staticmethod
+    async def _end(process: asyncio.subprocess.Process) -> None:
         for number, timeout_s in ((signal.SIGTERM, TERM_TIMEOUT_S), (signal.SIGKILL, KILL_TIMEOUT_S)):
             if process.returncode is not None:
-                break
+                return
             with contextlib.suppress(ProcessLookupError):
                 process.send_signal(number)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(timeout_s):
                     await process.wait()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._tasks.clear()

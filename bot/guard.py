@@ -11,9 +11,9 @@ import random
 import time
 from typing import Final
 
-from nadofast.feed import Feed
-
 from nadofast.errors import NadoError
+from nadofast.feed import Feed
+from nadofast.ratelimit import NadoRateLimiter
 from nadofast.rest import Rest
 from nadofast.timesync import TimeSync
 
@@ -24,16 +24,21 @@ QUIET_MS: Final = 700
 PROBE_PAUSE_S: Final = 0.4
 CLOCK_PAUSE_S: Final = 15.0
 START_SAMPLES: Final = 5
+# Two entries, hedges, two exits moved every 0.4 s for 3 s (place and cancel), two takers.
+CYCLE_WEIGHT: Final = 40
 
 
 class Guard:
     """Readiness, blindness and the clock. `run()` is a task for the whole session."""
 
-    def __init__(self, feed: Feed, market: Market, rest: Rest, timesync: TimeSync) -> None:
+    def __init__(
+        self, feed: Feed, market: Market, rest: Rest, timesync: TimeSync, limiter: NadoRateLimiter
+    ) -> None:
         self._feed = feed
         self._market = market
         self._rest = rest
         self._timesync = timesync
+        self._limiter = limiter
         self._last_answer_ns = time.monotonic_ns()
         self.round_trip_ms = 0.0
 
@@ -63,6 +68,10 @@ class Guard:
         if not self._timesync.is_known:
             return "clock offset is not known"
         return ""
+
+    def is_pacing(self) -> bool:
+        """The wallet's budget would not carry another cycle: wait, so that no leg is refused half-way."""
+        return self._limiter.left("execute") < CYCLE_WEIGHT
 
     async def wait_ready(self, timeout_s: float) -> str:
         """Wait until `not_ready` is empty and both sides have a price; else the reason after `timeout_s`."""

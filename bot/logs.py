@@ -7,6 +7,7 @@ loop: lines are dropped and counted.
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
 import os
 import queue
@@ -27,6 +28,8 @@ class Output:
     def __init__(self, stream: TextIO | None = None, log_file: Path | None = None) -> None:
         """Raises OSError if the log file cannot be opened."""
         self._stream: TextIO | None = sys.stdout if stream is None else stream
+        if isinstance(self._stream, io.TextIOWrapper):
+            self._stream.reconfigure(errors="replace")  # a terminal without these letters shows others
         self._file = log_file.open("a", encoding="utf-8") if log_file is not None else None
         self._jobs: queue.Queue[Callable[[], None] | None] = queue.Queue(QUEUE_LINES)
         self._thread = threading.Thread(target=self._run, name="output", daemon=True)

@@ -23,12 +23,14 @@ from .model import (
     Direction,
     End,
     ExitCode,
+    Hedged,
     Note,
     PairInputs,
     PairState,
     Phase,
     Plan,
     Send,
+    Verified,
     Verify,
 )
 from .risk import OrderIntent, Purpose
@@ -114,6 +116,8 @@ def _flat(state: PairState, inputs: PairInputs, plan: Plan, now_ns: int) -> Step
         return _end(state, End(ExitCode.ERROR, f"{count} in a row")), []
     if now_ns < state.not_before_ns:
         return state, []
+    if inputs.pacing:
+        return replace(state, since_ns=now_ns), []
     if missing := _not_ready(inputs):
         if now_ns - state.since_ns > plan.ready_timeout_ns:
             waited_s = plan.ready_timeout_ns / 1e9
@@ -177,7 +181,7 @@ def _cannot_hedge(state: PairState, inputs: PairInputs, plan: Plan, now_ns: int)
 
 
 def _hedge_complete(state: PairState, now_ns: int) -> Step:
-    return _to(state, Phase.HEDGED, now_ns), []
+    return _to(state, Phase.HEDGED, now_ns), [Hedged()]
 
 
 def _empty_build(state: PairState, inputs: PairInputs, plan: Plan, now_ns: int) -> Step:
@@ -277,7 +281,7 @@ def _cycle_complete(state: PairState, now_ns: int) -> Step:
 
 
 def _recovering(state: PairState, inputs: PairInputs, plan: Plan, now_ns: int) -> Step:
-    """Positions by the exchange's word only: cross what is there, ask again, believe flat when told twice."""
+    """By the exchange's word only: cross what is there, cancel what rests, believe flat when told twice."""
     if now_ns - state.since_ns > plan.recover_deadline_ns:
         return _end(state, End(ExitCode.EXPOSED, f"recovery took too long ({state.urgent})")), []
     if not all(leg.is_idle for leg in state.legs) or now_ns < state.not_before_ns:
@@ -285,16 +289,22 @@ def _recovering(state: PairState, inputs: PairInputs, plan: Plan, now_ns: int) -
     if state.is_verifying:
         if inputs.verified is None or inputs.verified.seq != state.verify_seq:
             return state, []
-        state = _adopt(replace(state, is_verifying=False), inputs.verified.positions_x18)
-        if any(leg.held_x18 for leg in state.legs):
-            return _cross_all(replace(state, flat_answers=0), inputs, plan, now_ns)
-        state = replace(state, flat_answers=state.flat_answers + 1)
-        if state.flat_answers >= FLAT_ANSWERS_NEEDED:
-            failure = state.urgent
-            state = replace(_to(state, Phase.FLAT, now_ns), failures=state.failures + 1, urgent="")
-            return state, [CycleEnd(state.cycle, failure)]
-        return replace(state, not_before_ns=now_ns + FLAT_ANSWER_PAUSE_NS), []
+        return _recover_from(inputs.verified, replace(state, is_verifying=False), inputs, plan, now_ns)
     return _ask(state)
+
+
+def _recover_from(truth: Verified, state: PairState, inputs: PairInputs, plan: Plan, now_ns: int) -> Step:
+    """One answer of the exchange: first nothing of ours rests, then nothing is held, then twice the same."""
+    state = _adopt(state, truth.positions_x18)
+    later = replace(state, not_before_ns=now_ns + FLAT_ANSWER_PAUSE_NS)
+    if truth.resting:  # a cancel did not reach them all, or was on its way while they were counted
+        return replace(later, flat_answers=0), [CancelAll()]
+    if any(leg.held_x18 for leg in state.legs):
+        return _cross_all(replace(state, flat_answers=0), inputs, plan, now_ns)
+    if state.flat_answers + 1 < FLAT_ANSWERS_NEEDED:
+        return replace(later, flat_answers=state.flat_answers + 1), []
+    flat = replace(_to(state, Phase.FLAT, now_ns), failures=state.failures + 1, urgent="")
+    return flat, [CycleEnd(state.cycle, state.urgent)]
 
 
 def _cross_all(state: PairState, inputs: PairInputs, plan: Plan, now_ns: int) -> Step:
@@ -343,7 +353,7 @@ def _settle(
 
 def _ask(state: PairState) -> Step:
     state = replace(state, verify_seq=state.verify_seq + 1, is_verifying=True)
-    return state, [Verify(state.verify_seq)]
+    return state, [Verify(state.verify_seq, with_orders=state.phase is Phase.RECOVERING)]
 
 
 def _adopt(state: PairState, positions_x18: tuple[int, int]) -> PairState:

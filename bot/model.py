@@ -71,23 +71,29 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """The exchange's own answer about both positions, to the request numbered `seq`."""
+    """The exchange's own answer about both positions, to the request numbered `seq`.
+
+    resting: how many of our orders are on the two books; only counted when the request asked for it.
+    """
 
     seq: int
     positions_x18: tuple[int, int]
+    resting: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class PairInputs:
     """The world at one decision.
 
-    not_ready: why no entry may be made ("" = ready). halt: the latched limit. stop_age_ns: how long ago
+    not_ready: why no entry may be made ("" = ready). pacing: the order budget has to recover before the
+    next cycle; that is no fault and has no deadline. halt: the latched limit. stop_age_ns: how long ago
     a person asked to stop. blind_ns: how long nothing was heard from the exchange. gone: the exchange
     has ended for good.
     """
 
     legs: tuple[LegInputs, LegInputs]
     not_ready: str = ""
+    pacing: bool = False
     halt: str | None = None
     stop_age_ns: int | None = None
     blind_ns: int = 0
@@ -161,9 +167,15 @@ class CancelAll:
 
 @dataclass(frozen=True, slots=True)
 class Verify:
-    """Read both positions from the exchange; answered by `Verified(seq)`."""
+    """Read both positions (with_orders: and what rests) from the exchange; answered by `Verified(seq)`."""
 
     seq: int
+    with_orders: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Hedged:
+    """Both legs are full, proved by the exchange."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,4 +194,4 @@ class CycleEnd:
     skipped: bool = False
 
 
-Action = Begin | Send | Cancel | CancelAll | Verify | Note | CycleEnd
+Action = Begin | Send | Cancel | CancelAll | Verify | Hedged | Note | CycleEnd

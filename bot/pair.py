@@ -37,6 +37,7 @@ from .model import (
     CycleEnd,
     End,
     ExitCode,
+    Hedged,
     Note,
     PairInputs,
     PairState,
@@ -94,6 +95,7 @@ class DNPairBot:
         self._verified: Verified | None = None
         self._verifying: asyncio.Task[None] | None = None
         self._cash_x18: int | None = None
+        self.last_exposure = "none"
         self._desk = make_desk(self._order_changed)
         parts.stop.on_request(self._wake.set)
 
@@ -113,20 +115,24 @@ class DNPairBot:
         return end
 
     def _say_end(self, end: End) -> None:
-        """Said before anything is taken down: whoever reads along knows what is open now."""
-        exposure = self.exposure
-        self._p.log.event(f"END  {end.reason}; {'flat' if exposure == 'none' else f'exposure: {exposure}'}")
+        """Said before anything is taken down: what is open, or in doubt, at this moment."""
+        self.last_exposure = self.exposure
+        what = "flat" if self.last_exposure == "none" else f"exposure: {self.last_exposure}"
+        self._p.log.event(f"END  {end.reason}; {what}")
 
     async def _flatten_after(self, error: Exception) -> End:
         """A defect in the core: no new risk, and out by the way that does not need the machine."""
         parts, reason = self._p, f"internal error: {type(error).__name__}: {error}"
         parts.gate.halt(reason)
         parts.log.event(f"{reason}; flattening")
-        is_flat = await flatten(
+        flat = await flatten(
             parts.clients, parts.gateway, parts.gate, parts.reconciler, parts.market,
-            cap_bps=self._plan.exit_cap_bps, deadline_s=FLATTEN_DEADLINE_S,
+            cap_bps=self._plan.exit_cap_bps, deadline_s=FLATTEN_DEADLINE_S, on_intent=self._desk.expect,
         )  # fmt: skip
-        return End(ExitCode.ERROR if is_flat else ExitCode.EXPOSED, reason)
+        if flat is None:
+            return End(ExitCode.EXPOSED, reason)
+        self._cash_x18 = flat.cash_x18
+        return End(ExitCode.ERROR, reason)
 
     @property
     def cash_x18(self) -> int | None:
@@ -135,7 +141,7 @@ class DNPairBot:
 
     @property
     def exposure(self) -> str:
-        """Positions and unfinished orders in words; "none" when flat."""
+        """Positions and unfinished orders in words; "none" when flat. `last_exposure` is that of the end."""
         working: dict[int, int] = {}
         for order in self._desk.open_orders():
             product_id = order.intent.product_id
@@ -178,6 +184,7 @@ class DNPairBot:
         return PairInputs(
             legs=(legs[0], legs[1]),
             not_ready=parts.guard.not_ready(),
+            pacing=parts.guard.is_pacing(),
             halt=parts.gate.watch(),
             stop_age_ns=parts.stop.age_ns(now_ns),
             blind_ns=parts.guard.blind_ns(now_ns),
@@ -238,7 +245,10 @@ class DNPairBot:
     def _verify(self, action: Verify) -> None:
         if self._verifying is not None:
             self._verifying.cancel()
-        self._verifying = asyncio.get_running_loop().create_task(self._read_positions(action.seq))
+        self._verifying = asyncio.get_running_loop().create_task(self._read_positions(action))
+
+    def _hedged(self, action: Hedged) -> None:
+        self._p.recorder.hedged()
 
     def _note(self, action: Note) -> None:
         self._p.log.event(action.text)
@@ -247,7 +257,7 @@ class DNPairBot:
         if self._p.recorder.cycle is None:  # skipped before it could begin
             self._p.log.event(f"skipped: {action.failure}")
         else:
-            self._close_cycle(action, self._desk.take_ended())
+            self._close_cycle(action, self._desk.take_all())
 
     def _close_cycle(self, action: CycleEnd, orders: list[DeskOrder]) -> None:
         parts = self._p
@@ -257,12 +267,14 @@ class DNPairBot:
         parts.log.block(report.cycle_lines(cycle, symbols))
         parts.log.context = ""
 
-    async def _read_positions(self, seq: int) -> None:
+    async def _read_positions(self, asked: Verify) -> None:
         """Answer a Verify, however often it takes; blindness ends the waiting, not this loop."""
         pause_s = VERIFY_PAUSE_S
         while True:
             try:
-                seen = await self._p.reconciler.verify(self._p.market.marks_x18)
+                seen = await self._p.reconciler.verify(
+                    self._p.market.marks_x18, with_orders=asked.with_orders
+                )
                 break
             except NadoError:
                 await asyncio.sleep(pause_s)
@@ -273,7 +285,8 @@ class DNPairBot:
         if any(seen.drifts_x18):
             drifts = ", ".join(show(drift, signed=True) for drift in seen.drifts_x18)
             self._p.log.event(f"position taken over from the exchange, drift {drifts}")
-        self._verified = Verified(seq, (seen.positions_x18[0], seen.positions_x18[1]))
+        positions = (seen.positions_x18[0], seen.positions_x18[1])
+        self._verified = Verified(asked.seq, positions, seen.resting)
         self._wake.set()
 
     # ------------------------------------------------------------------ facts
@@ -307,6 +320,7 @@ _CARRY_OUT: Final[dict[type[Action], Callable[[DNPairBot, Any], None]]] = {
     Cancel: DNPairBot._cancel,
     CancelAll: DNPairBot._cancel_all,
     Verify: DNPairBot._verify,
+    Hedged: DNPairBot._hedged,
     Note: DNPairBot._note,
     CycleEnd: DNPairBot._cycle_end,
 }

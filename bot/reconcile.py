@@ -12,12 +12,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from nadofast.backfill import to_fill
 from nadofast.errors import ExchangeError, NadoError
-from nadofast.events import FillEvent
 from nadofast.gateway import OrderGateway, OutcomeKind
-from nadofast.models import ArchivedMatch, SubaccountInfo
+from nadofast.models import SubaccountInfo
 from nadofast.orders import OrderTracker, TrackedOrder
-from nadofast.products import div_x18
 from nadofast.rest import Rest
 from nadofast.wire import Code
 
@@ -36,7 +35,7 @@ class Reconciled:
     """The exchange's positions in the order asked for. cash_x18: quote balance plus the products' v_quote.
 
     drifts_x18: what had to be taken over (exchange minus ledger), zero when all was explained.
-    from_archive: fills the stream had not brought.
+    from_archive: fills the stream had not brought. resting: own orders on the books, if asked for.
     """
 
     positions_x18: tuple[int, ...]
@@ -44,6 +43,7 @@ class Reconciled:
     equity_x18: int
     drifts_x18: tuple[int, ...]
     from_archive: int
+    resting: int
     took_ms: float
 
 
@@ -71,12 +71,15 @@ class Reconciler:
     async def read(self) -> SubaccountInfo:
         return await self._rest.subaccount_info(self._subaccount)
 
-    async def verify(self, marks_x18: Mapping[int, int]) -> Reconciled:
+    async def verify(self, marks_x18: Mapping[int, int], *, with_orders: bool = False) -> Reconciled:
         """Positions by REST against the ledger. `marks_x18` values what has to be taken over.
+
+        with_orders: count what rests on the books, too.
 
         Raises TransportError or ExchangeError when the exchange does not answer.
         """
         started_ns = time.monotonic_ns()
+        resting = await self.count_resting() if with_orders else 0
         info = await self.read()
         from_archive = 0
         if not self._agrees(info):
@@ -96,6 +99,7 @@ class Reconciler:
             equity_x18=info.equity_x18,
             drifts_x18=drifts,
             from_archive=from_archive,
+            resting=resting,
             took_ms=(time.monotonic_ns() - started_ns) / NS_PER_MS,
         )
 
@@ -105,6 +109,11 @@ class Reconciler:
     def _cash_x18(self, info: SubaccountInfo) -> int:
         quotes = (info.perp[p].v_quote_x18 for p in self._product_ids if p in info.perp)
         return info.quote_x18 + sum(quotes)
+
+    async def count_resting(self) -> int:
+        """Orders of ours on the books of the pair. Raises what REST raises."""
+        lists = [await self._rest.subaccount_orders(self._subaccount, p) for p in self._product_ids]
+        return sum(len(orders) for orders in lists)
 
     async def ask(self, order: TrackedOrder) -> None:
         """Find out how an order stands when the stream does not say, and tell the tracker.
@@ -150,32 +159,8 @@ class Reconciler:
         for match in reversed(matches):
             if self._tracker.get(match.digest) is None or match.base_filled_x18 == 0:
                 continue
-            fill = fill_from_match(match, self._subaccount)
+            fill = to_fill(match)
             if self._ledger.apply(fill):
                 self._tracker.on_fill(fill)
                 booked += 1
         return booked
-
-
-def fill_from_match(match: ArchivedMatch, subaccount: str) -> FillEvent:
-    """An archived match as the fill event the stream would have sent.
-
-    The archive's quote includes the fee (quote_filled = gross − fee), so the price is got back exactly.
-    """
-    gross_x18 = match.quote_filled_x18 + match.fee_x18
-    size_x18 = abs(match.base_filled_x18)
-    return FillEvent(
-        product_id=match.product_id,
-        timestamp_ns=match.timestamp_s * 1_000_000_000,
-        subaccount=subaccount,
-        order_digest=match.digest,
-        appendix=match.appendix,
-        filled_qty_x18=size_x18,
-        remaining_qty_x18=max(0, abs(match.amount_x18) - size_x18),
-        original_qty_x18=abs(match.amount_x18),
-        price_x18=div_x18(abs(gross_x18), size_x18),
-        is_taker=match.is_taker,
-        is_bid=match.base_filled_x18 > 0,
-        fee_x18=match.fee_x18,
-        submission_idx=match.submission_idx,
-    )

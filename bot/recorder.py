@@ -64,14 +64,18 @@ class CycleRecorder:
         if phase is Phase.HEDGED:
             cycle.worst_net_delta_bps = max(cycle.worst_net_delta_bps, delta_bps)
 
+    def hedged(self) -> None:
+        """Both legs are full: the first settled moment of the pair."""
+        if self.cycle is not None:
+            self.cycle.hedged_at = datetime.now(UTC)
+            self.cycle.worst_net_delta_bps = self._net_delta_bps()
+
     def phase_changed(self, phase: Phase) -> None:
-        """The first settled moment of the pair, and the market at the start of the exit."""
+        """The market at the start of the exit."""
         cycle = self.cycle
         if cycle is None:
             return
-        if phase is Phase.HEDGED and cycle.hedged_at is None:
-            cycle.hedged_at = datetime.now(UTC)
-        elif phase is Phase.UNWINDING and cycle.spread_exit_bps is None:
+        if phase is Phase.UNWINDING and cycle.spread_exit_bps is None:
             cycle.spread_exit_bps = self._spreads_bps()
             positions = [self._ledger.position_x18(product.product_id) for product in self._products]
             liquidity = [

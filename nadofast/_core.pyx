@@ -364,11 +364,13 @@ cdef class FeedCore:
         return 0
 
     cdef int _check_bbo(self, ProductFeed feed, int64_t received_ns) except -1:
-        """S8: BBO and book that disagree for longer than a bound. Only a BBO not ahead of the book counts."""
-        if feed.bbo.origin != ORIGIN_STREAM or feed.bbo.stream_ns > feed.book.timestamp_ns:
+        """S8: BBO and book that disagree for longer than a bound. A BBO ahead of the book accuses nobody."""
+        if feed.bbo.origin != ORIGIN_STREAM:
             return 0
         if feed.bbo.agrees(feed.book):
             feed.differs_since_ns = 0
+        elif feed.bbo.stream_ns > feed.book.timestamp_ns:
+            return 0
         elif feed.differs_since_ns == 0:
             feed.differs_since_ns = received_ns
         elif received_ns - feed.differs_since_ns > BBO_DIFFERS_NS and feed.bbo_is_new:

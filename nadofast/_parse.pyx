@@ -19,9 +19,8 @@ from ._x18 cimport (
     UINT128_MAX,
     int128,
     int128_to_py,
-    scan_int64,
     scan_int128,
-    scan_magnitude,
+    scan_uint128,
     uint128,
     uint128_to_py,
 )
@@ -105,18 +104,22 @@ cdef void message_free(Message* m) noexcept nogil:
     memset(m, 0, sizeof(Message))
 
 
-cdef bint _append(Levels* levels, int128 price, int128 qty) noexcept nogil:
+cdef bint _grow(Levels* levels) noexcept nogil:
+    cdef Py_ssize_t capacity = levels.capacity * 2 if levels.capacity else 64
     cdef Level* items
-    cdef Py_ssize_t capacity
-    if levels.count == levels.capacity:
-        if levels.count >= MAX_LEVELS:
-            return False
-        capacity = levels.capacity * 2 if levels.capacity else 64
-        items = <Level*>realloc(levels.items, <size_t>capacity * sizeof(Level))
-        if items == NULL:
-            return False
-        levels.items = items
-        levels.capacity = capacity
+    if levels.count >= MAX_LEVELS:
+        return False
+    items = <Level*>realloc(levels.items, <size_t>capacity * sizeof(Level))
+    if items == NULL:
+        return False
+    levels.items = items
+    levels.capacity = capacity
+    return True
+
+
+cdef inline bint _append(Levels* levels, int128 price, int128 qty) noexcept nogil:
+    if levels.count == levels.capacity and not _grow(levels):
+        return False
     levels.items[levels.count].price = price
     levels.items[levels.count].qty = qty
     levels.count += 1
@@ -125,77 +128,120 @@ cdef bint _append(Levels* levels, int128 price, int128 qty) noexcept nogil:
 
 # --- canonical scanner ----------------------------------------------------------------------------------
 
-cdef inline const char* _literal(const char* p, const char* end, const char* text) noexcept nogil:
-    """The byte after `text` if it is what stands at p, else NULL. strlen folds: texts are constants."""
-    if p == NULL or <size_t>(end - p) < strlen(text) or memcmp(p, text, strlen(text)) != 0:
-        return NULL
-    return p + strlen(text)
-
-
-cdef inline const char* _time(const char* p, const char* end, int64_t* out) noexcept nogil:
-    if p == NULL:
-        return NULL
-    return scan_int64(p, end, out)
-
-
-cdef inline const char* _amount(const char* p, const char* end, int128* out) noexcept nogil:
-    """A price or a quantity; negative ones are left to the tolerant scanner, which refuses them."""
-    if p == NULL or p == end or p[0] == c'-':
-        return NULL
-    return scan_int128(p, end, out)
+cdef extern from *:
+    """
+    NADO_INLINE uint64_t nado_load(const char *p, size_t size) {
+        uint64_t word = 0;
+        memcpy(&word, p, size);
+        return word;
+    }
+    /* Compare with a constant text of 1 to 16 bytes: two loads that may overlap, no call, no loop. */
+    NADO_INLINE int nado_same(const char *a, const char *b, size_t size) {
+        size_t half = size >= 8 ? 8 : size >= 4 ? 4 : size >= 2 ? 2 : 1;
+        return nado_load(a, half) == nado_load(b, half)
+            && nado_load(a + size - half, half) == nado_load(b + size - half, half);
+    }
+    /* Step over a constant text of at most 16 bytes if it stands at *p. */
+    NADO_INLINE int nado_expect(const char **p, const char *end, const char *text) {
+        size_t size = strlen(text);
+        if ((size_t)(end - *p) < size || !nado_same(*p, text, size)) return 0;
+        *p += size;
+        return 1;
+    }
+    /* Unsigned digits that fit a signed integer: a minus is left to the tolerant scanner, which refuses it. */
+    NADO_INLINE int nado_amount(const char **p, const char *end, nado_int128 *out) {
+        nado_uint128 value = 0;
+        const char *after = nado_scan_uint128(*p, end, &value);
+        if (after == NULL || after == *p || (nado_int128)value < 0) return 0;
+        *out = (nado_int128)value;
+        *p = after;
+        return 1;
+    }
+    NADO_INLINE int nado_time(const char **p, const char *end, int64_t *out) {
+        nado_int128 value = 0;
+        if (!nado_amount(p, end, &value) || value > INT64_MAX) return 0;
+        *out = (int64_t)value;
+        return 1;
+    }
+    """
+    bint _expect "nado_expect"(const char** p, const char* end, const char* text) noexcept nogil
+    bint _amount "nado_amount"(const char** p, const char* end, int128* out) noexcept nogil
+    bint _time "nado_time"(const char** p, const char* end, int64_t* out) noexcept nogil
 
 
 cdef bint _canonical_bbo(Message* m, const char* p, const char* end) noexcept nogil:
     """p stands after {"type":"best_bid_offer"."""
-    p = _time(_literal(p, end, b',"timestamp":"'), end, &m.timestamp_ns)
-    p = _time(_literal(p, end, b'","product_id":'), end, &m.product_id)
-    p = _amount(_literal(p, end, b',"bid_price":"'), end, &m.bid_price)
-    p = _amount(_literal(p, end, b'","bid_qty":"'), end, &m.bid_qty)
-    p = _amount(_literal(p, end, b'","ask_price":"'), end, &m.ask_price)
-    p = _amount(_literal(p, end, b'","ask_qty":"'), end, &m.ask_qty)
-    p = _literal(p, end, b'"}')
-    return p == end and m.product_id <= MAX_PRODUCT_ID
+    return (
+        _expect(&p, end, b',"timestamp":"')
+        and _time(&p, end, &m.timestamp_ns)
+        and _expect(&p, end, b'","product_id":')
+        and _time(&p, end, &m.product_id)
+        and m.product_id <= MAX_PRODUCT_ID
+        and _expect(&p, end, b',"bid_price":"')
+        and _amount(&p, end, &m.bid_price)
+        and _expect(&p, end, b'","bid_qty":"')
+        and _amount(&p, end, &m.bid_qty)
+        and _expect(&p, end, b'","ask_price":"')
+        and _amount(&p, end, &m.ask_price)
+        and _expect(&p, end, b'","ask_qty":"')
+        and _amount(&p, end, &m.ask_qty)
+        and _expect(&p, end, b'"}')
+        and p == end
+    )
 
 
-cdef const char* _canonical_levels(Levels* levels, const char* p, const char* end) noexcept nogil:
-    """p stands after the opening bracket; returns the byte after the closing one."""
+cdef bint _canonical_levels(Levels* levels, const char** at, const char* end) noexcept nogil:
+    """[["price","qty"],…] at the cursor, which is left after the closing bracket."""
+    cdef const char* p = at[0]
     cdef int128 price = 0
     cdef int128 qty = 0
     levels.count = 0
-    if p != NULL and p < end and p[0] == c']':
-        return p + 1
-    while p != NULL:
-        p = _amount(_literal(p, end, b'["'), end, &price)
-        p = _amount(_literal(p, end, b'","'), end, &qty)
-        p = _literal(p, end, b'"]')
-        if p == NULL or p == end or not _append(levels, price, qty):
-            return NULL
-        if p[0] == c']':
-            return p + 1
-        p = _literal(p, end, b',')
-    return NULL
+    if _expect(&p, end, b'[]'):
+        at[0] = p
+        return True
+    if not _expect(&p, end, b'[["'):
+        return False
+    while True:
+        if not (_amount(&p, end, &price) and _expect(&p, end, b'","') and _amount(&p, end, &qty)
+                and _append(levels, price, qty)):
+            return False
+        if _expect(&p, end, b'"],["'):
+            continue
+        at[0] = p
+        return _expect(at, end, b'"]]')
 
 
 cdef bint _canonical_depth(Message* m, const char* p, const char* end) noexcept nogil:
     """p stands after {"type":"book_depth"."""
-    p = _time(_literal(p, end, b',"last_max_timestamp":"'), end, &m.last_max_ns)
-    p = _time(_literal(p, end, b'","min_timestamp":"'), end, &m.min_ns)
-    p = _time(_literal(p, end, b'","max_timestamp":"'), end, &m.max_ns)
-    p = _time(_literal(p, end, b'","product_id":'), end, &m.product_id)
-    p = _canonical_levels(&m.bids, _literal(p, end, b',"bids":['), end)
-    p = _canonical_levels(&m.asks, _literal(p, end, b',"asks":['), end)
-    p = _literal(p, end, b'}')
-    return p == end and m.product_id <= MAX_PRODUCT_ID
+    return (
+        _expect(&p, end, b',"last_max_')
+        and _expect(&p, end, b'timestamp":"')
+        and _time(&p, end, &m.last_max_ns)
+        and _expect(&p, end, b'","min_timest')
+        and _expect(&p, end, b'amp":"')
+        and _time(&p, end, &m.min_ns)
+        and _expect(&p, end, b'","max_timest')
+        and _expect(&p, end, b'amp":"')
+        and _time(&p, end, &m.max_ns)
+        and _expect(&p, end, b'","product_id":')
+        and _time(&p, end, &m.product_id)
+        and m.product_id <= MAX_PRODUCT_ID
+        and _expect(&p, end, b',"bids":')
+        and _canonical_levels(&m.bids, &p, end)
+        and _expect(&p, end, b',"asks":')
+        and _canonical_levels(&m.asks, &p, end)
+        and _expect(&p, end, b'}')
+        and p == end
+    )
 
 
-cdef int _canonical(Message* m, const char* data, const char* end) noexcept nogil:
-    cdef const char* p = _literal(data, end, b'{"type":"b')
-    cdef const char* rest = _literal(p, end, b'est_bid_offer"')
-    if rest != NULL:
-        return KIND_BBO if _canonical_bbo(m, rest, end) else -1
-    rest = _literal(p, end, b'ook_depth"')
-    if rest != NULL:
-        return KIND_DEPTH if _canonical_depth(m, rest, end) else -1
+cdef int _canonical(Message* m, const char* p, const char* end) noexcept nogil:
+    if not _expect(&p, end, b'{"type":"b'):
+        return -1
+    if _expect(&p, end, b'est_bid_offer"'):
+        return KIND_BBO if _canonical_bbo(m, p, end) else -1
+    if _expect(&p, end, b'ook_depth"'):
+        return KIND_DEPTH if _canonical_depth(m, p, end) else -1
     return -1
 
 
@@ -703,7 +749,7 @@ cdef object _unsigned(Message* m, int field, uint128 limit):
         at = buffer
         size = _unescape(span, buffer)
     if ((span.type != V_STRING and span.type != V_NUMBER) or size <= 0
-            or scan_magnitude(at, at + size, &value) != at + size or value > limit):
+            or scan_uint128(at, at + size, &value) != at + size or value > limit):
         raise _error_at(m, f"{FIELD_NAMES[field].decode()}: not an unsigned integer in range",
                         span.at - m.base)
     return uint128_to_py(value)

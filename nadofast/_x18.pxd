@@ -16,6 +16,7 @@ cdef extern from *:
     #if !defined(__SIZEOF_INT128__) || __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
     #error "nadofast needs a 64-bit little-endian compiler target with __int128"
     #endif
+    #define NADO_INLINE static inline __attribute__((always_inline))
     typedef __int128 nado_int128;
     typedef unsigned __int128 nado_uint128;
     #define NADO_INT128_MAX ((nado_int128)(~(nado_uint128)0 >> 1))
@@ -23,8 +24,86 @@ cdef extern from *:
     #define NADO_UINT128_MAX (~(nado_uint128)0)
 
     static const uint64_t nado_pow10[8] = {1, 10, 100, 1000, 10000, 100000, 1000000, 10000000};
-    static inline uint64_t nado_load8(const char *p) { uint64_t w; memcpy(&w, p, 8); return w; }
-    static inline int nado_ctz64(uint64_t w) { return __builtin_ctzll(w); }
+
+    /* Eight characters XOR '0', the first one in the lowest byte: digits become 0..9. */
+    NADO_INLINE uint64_t nado_word(const char *p) {
+        uint64_t word;
+        memcpy(&word, p, 8);
+        return word ^ 0x3030303030303030ULL;
+    }
+
+    /* Bit 7 of every byte that is not 0..9; exact up to the first such byte. */
+    NADO_INLINE uint64_t nado_stops(uint64_t word) {
+        return ((word + 0x7676767676767676ULL) | word) & 0x8080808080808080ULL;
+    }
+
+    /* Value of eight digits. Most words are zeros: ticks are coarse against 18 decimals. */
+    NADO_INLINE uint64_t nado_eight(uint64_t word) {
+        if (word == 0) return 0;
+        word = word * 10 + (word >> 8);
+        return ((word & 0x000000FF000000FFULL) * 0x000F424000000064ULL
+                + ((word >> 16) & 0x000000FF000000FFULL) * 0x0000271000000001ULL) >> 32;
+    }
+
+    /* The first count (0..7) digits of a word. */
+    NADO_INLINE uint64_t nado_some(uint64_t word, int count) {
+        return nado_eight((word << 8) << (56 - 8 * count));
+    }
+
+    /* Digit by digit with overflow checks: 24 digits and more. */
+    static __attribute__((noinline)) const char *nado_scan_long(const char *p, const char *end, nado_uint128 *out) {
+        nado_uint128 value = 0;
+        int count = 0;
+        for (; p < end && *p >= '0' && *p <= '9'; p++, count++) {
+            unsigned digit = (unsigned)(*p - '0');
+            if (count == 39 || value > (NADO_UINT128_MAX - digit) / 10) return NULL;
+            value = value * 10 + digit;
+        }
+        *out = value;
+        return p;
+    }
+
+    /* At least 24 bytes may be read. Sixteen digits fit 64 bits, and prices have 16 to 23: one wide product. */
+    NADO_INLINE const char *nado_scan_short(const char *p, nado_uint128 *out) {
+        uint64_t word = nado_word(p), stops = nado_stops(word), head;
+        int count;
+        if (stops) {
+            count = __builtin_ctzll(stops) >> 3;
+            *out = nado_some(word, count);
+            return p + count;
+        }
+        head = nado_eight(word);
+        word = nado_word(p + 8);
+        stops = nado_stops(word);
+        if (stops) {
+            count = __builtin_ctzll(stops) >> 3;
+            *out = head * nado_pow10[count] + nado_some(word, count);
+            return p + 8 + count;
+        }
+        head = head * 100000000 + nado_eight(word);
+        word = nado_word(p + 16);
+        stops = nado_stops(word);
+        if (!stops) return NULL;
+        count = __builtin_ctzll(stops) >> 3;
+        *out = (nado_uint128)head * nado_pow10[count] + nado_some(word, count);
+        return p + 16 + count;
+    }
+
+    /* Near the end of the buffer: the same on a padded copy. */
+    static __attribute__((noinline)) const char *nado_scan_last(const char *p, const char *end, nado_uint128 *out) {
+        char copy[32] = {0};
+        memcpy(copy, p, (size_t)(end - p));
+        return p + (nado_scan_short(copy, out) - copy);
+    }
+
+    /* Digits at p. Returns the first byte after them (p itself if there are none), NULL beyond 128 bits. */
+    NADO_INLINE const char *nado_scan_uint128(const char *p, const char *end, nado_uint128 *out) {
+        const char *after;
+        if (__builtin_expect(end - p < 24, 0)) return nado_scan_last(p, end, out);
+        after = nado_scan_short(p, out);
+        return __builtin_expect(after != NULL, 1) ? after : nado_scan_long(p, end, out);
+    }
+
     static inline PyObject *nado_int128_to_py(nado_int128 v) {
         return _PyLong_FromByteArray((const unsigned char *)&v, sizeof v, 1, 1);
     }
@@ -38,9 +117,7 @@ cdef extern from *:
     const int128 INT128_MAX "NADO_INT128_MAX"
     const int128 INT128_MIN "NADO_INT128_MIN"
     const uint128 UINT128_MAX "NADO_UINT128_MAX"
-    uint64_t load8 "nado_load8"(const char* p) noexcept nogil
-    const uint64_t* POWERS_OF_TEN "nado_pow10"
-    int ctz64 "nado_ctz64"(uint64_t word) noexcept nogil
+    const char* scan_uint128 "nado_scan_uint128"(const char* p, const char* end, uint128* out) noexcept nogil
     object _wide_to_py "nado_int128_to_py"(int128 value)
     object uint128_to_py "nado_uint128_to_py"(uint128 value)
 
@@ -50,92 +127,15 @@ cdef extern from "Python.h":
     unsigned long long PyLong_AsUnsignedLongLongMask(object number) except? -1
 
 
-cdef inline uint64_t _ascii_zeros() noexcept nogil:
-    return 0x3030303030303030ULL
-
-
-cdef inline uint64_t _not_digits(uint64_t word) noexcept nogil:
-    """Bit 7 of every byte that is not 0–9, `word` being 8 characters XOR '0'. Exact up to the first one."""
-    return ((word + 0x7676767676767676ULL) | word) & 0x8080808080808080ULL
-
-
-cdef inline uint64_t _eight_digits(uint64_t word) noexcept nogil:
-    """Value of eight digits, first character in the lowest byte."""
-    word = word * 10 + (word >> 8)
-    return (
-        (word & 0x000000FF000000FFULL) * 0x000F424000000064ULL
-        + ((word >> 16) & 0x000000FF000000FFULL) * 0x0000271000000001ULL
-    ) >> 32
-
-
-cdef inline const char* _scan_slowly(const char* p, const char* end, uint128* out) noexcept nogil:
-    """Digit by digit with overflow checks, for 39 digits and for the last bytes of a buffer."""
-    cdef uint128 value = 0
-    cdef int digit
-    cdef int count = 0
-    while p < end and c'0' <= p[0] <= c'9':
-        digit = p[0] - c'0'
-        if count == 39 or value > UINT128_MAX / 10:
-            return NULL
-        if value == UINT128_MAX / 10 and digit > 5:  # 2**128 - 1 ends in 5
-            return NULL
-        value = value * 10 + <uint128>digit
-        count += 1
-        p += 1
-    out[0] = value
-    return p
-
-
-cdef inline const char* scan_magnitude(const char* p, const char* end, uint128* out) noexcept nogil:
-    """Read digits from p. Returns the first byte after them (p itself if there are none), NULL on overflow."""
-    cdef const char* start = p
-    cdef uint128 value = 0
-    cdef uint64_t word, stop
-    cdef int count
-    while end - p >= 8:
-        word = load8(p) ^ _ascii_zeros()
-        stop = _not_digits(word)
-        if stop:
-            count = ctz64(stop) >> 3
-            if count:
-                value = value * POWERS_OF_TEN[count] + _eight_digits(word << (64 - 8 * count))
-                p += count
-            if p - start > 38:
-                return _scan_slowly(start, end, out)
-            out[0] = value
-            return p
-        value = value * 100000000 + _eight_digits(word)
-        p += 8
-        if p - start > 38:
-            return _scan_slowly(start, end, out)
-    while p < end and c'0' <= p[0] <= c'9':
-        if p - start >= 38:
-            return _scan_slowly(start, end, out)
-        value = value * 10 + <uint128>(p[0] - c'0')
-        p += 1
-    out[0] = value
-    return p
-
-
 cdef inline const char* scan_int128(const char* p, const char* end, int128* out) noexcept nogil:
     """Read `-?digits` from p. Returns the first byte after them, NULL if none or beyond int128."""
     cdef uint128 magnitude = 0
     cdef bint negative = p < end and p[0] == c'-'
     cdef const char* digits = p + negative
-    cdef const char* after = scan_magnitude(digits, end, &magnitude)
+    cdef const char* after = scan_uint128(digits, end, &magnitude)
     if after == NULL or after == digits or magnitude > <uint128>INT128_MAX + <uint128>negative:
         return NULL
     out[0] = <int128>(-magnitude) if negative else <int128>magnitude
-    return after
-
-
-cdef inline const char* scan_int64(const char* p, const char* end, int64_t* out) noexcept nogil:
-    """Read unsigned digits that fit int64. NULL if none or too large."""
-    cdef uint128 magnitude = 0
-    cdef const char* after = scan_magnitude(p, end, &magnitude)
-    if after == NULL or after == p or magnitude > <uint128>0x7FFFFFFFFFFFFFFFULL:
-        return NULL
-    out[0] = <int64_t>magnitude
     return after
 
 

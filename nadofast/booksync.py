@@ -19,9 +19,11 @@ from .errors import NadoError
 from .events import NO_ASK_X18, NO_BID_X18
 from .models import Snapshot
 from .sequence import SnapshotPlanner, SyncConfig
+from .waiting import wait_event
 
 _NS: Final = 1_000_000_000
 _MS: Final = 1_000_000
+IDLE_S: Final = 1.0
 _log = logging.getLogger(__name__)
 
 
@@ -138,17 +140,12 @@ class BookSync:
                 if hopeless is not None:
                     self.planner.reset()
                     self._on_bad_link(hopeless)
-                await self._sleep(self.planner.wait_s(now))
+                wait_s = self.planner.wait_s(now)
+                await wait_event(self._wake, IDLE_S if wait_s is None else min(wait_s, IDLE_S))
         finally:
             for task in self._fetching:
                 task.cancel()
             await asyncio.gather(*self._fetching, return_exceptions=True)
-
-    async def _sleep(self, wait_s: float | None) -> None:
-        try:
-            await asyncio.wait_for(self._wake.wait(), 1.0 if wait_s is None else min(wait_s, 1.0))
-        except TimeoutError:
-            return
 
     async def _take(self, product_id: int) -> None:
         """One snapshot (S2), joined (S3, S4) unless the connection changed meanwhile (S7)."""

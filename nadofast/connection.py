@@ -17,11 +17,12 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Final, TypeVar
 
-from picows import WSError, WSMsgType, WSTransport, ws_connect
+from picows import WSCloseCode, WSError, WSMsgType, WSTransport, ws_connect
 
 from . import wire
 from ._feed import MessageListener
 from .errors import ConnectionLost, NadoError, NotConnected, RequestTimeout
+from .waiting import wait_event
 
 __all__ = ["Backoff", "LinkConfig", "LinkState", "NadoConnectionManager"]
 
@@ -98,18 +99,19 @@ class _Pings:
         self._timeout_ns = int(pong_timeout_s * _NS)
         self._sent_ns: int | None = None
 
-    def is_due(self, now_ns: int) -> bool:
-        return self._sent_ns is None or now_ns - self._sent_ns >= self._interval_ns
+    def is_due(self, now_ns: int, last_pong_ns: int) -> bool:
+        """One at a time: a new ping would hide that the last one was never answered."""
+        if self._sent_ns is None:
+            return True
+        return last_pong_ns >= self._sent_ns and now_ns - self._sent_ns >= self._interval_ns
 
     def sent(self, now_ns: int) -> None:
         self._sent_ns = now_ns
 
     def is_overdue(self, now_ns: int, last_pong_ns: int) -> bool:
-        return (
-            self._sent_ns is not None
-            and last_pong_ns < self._sent_ns
-            and now_ns - self._sent_ns >= self._timeout_ns
-        )
+        if self._sent_ns is None or last_pong_ns >= self._sent_ns:
+            return False
+        return now_ns - self._sent_ns >= self._timeout_ns
 
 
 ListenerFactory = Callable[[Callable[[object], None]], MessageListener]
@@ -142,6 +144,7 @@ class NadoConnectionManager:
         self.state = LinkState.DISCONNECTED
         self.connects = 0
         self.losses = 0
+        self.defects = 0
         self.last_error = ""
         self.live_since_ns: int | None = None
         self._make_listener = make_listener
@@ -204,18 +207,12 @@ class NadoConnectionManager:
 
     async def wait_live(self, timeout_s: float) -> None:
         """Raises RequestTimeout with the last error if the link is not LIVE in time."""
-        try:
-            await asyncio.wait_for(self._live.wait(), timeout_s)
-        except TimeoutError:
-            raise RequestTimeout(f"{self.name}: not live in {timeout_s} s: {self.last_error}") from None
+        if not await wait_event(self._live, timeout_s):
+            raise RequestTimeout(f"{self.name}: not live in {timeout_s} s: {self.last_error}")
 
     async def wait_first_try(self, timeout_s: float) -> bool:
         """Wait until the first attempt is over, one way or the other. True if the link is live."""
-        try:
-            await asyncio.wait_for(self._first_try.wait(), timeout_s)
-        except TimeoutError:
-            return False
-        return self.is_live
+        return await wait_event(self._first_try, timeout_s) and self.is_live
 
     def send(self, message: bytes) -> None:
         """Hand one text message to the transport. Raises ConnectionLost if there is no open socket."""
@@ -268,6 +265,11 @@ class NadoConnectionManager:
             return await self._watch()
         except (NadoError, OSError, WSError) as error:
             return self._reason(str(error) or type(error).__name__)
+        except Exception as error:
+            # A defect in a callback must not end the supervision: it is logged, counted, and retried.
+            self.defects += 1
+            _log.exception("link %s: a defect", self.name)
+            return f"defect: {type(error).__name__}: {error}"
         finally:
             await self._close()
 
@@ -320,7 +322,8 @@ class NadoConnectionManager:
     async def _watch(self) -> str:
         """Ping, check pongs and data age until the socket is gone; why it is."""
         config = self.config
-        listener = self._listener
+        transport, listener = self._transport, self._listener
+        assert transport is not None
         assert listener is not None
         born_ns = quiet_since_ns = time.monotonic_ns()
         pings = _Pings(config.ping_interval_s, config.pong_timeout_s)
@@ -330,7 +333,9 @@ class NadoConnectionManager:
                 self._backoff.reset()
             if pings.is_overdue(now, listener.last_pong_ns):
                 self.cut(f"no pong for {config.pong_timeout_s} s")
-            elif pings.is_due(now) and self._transport is not None and self.is_connected:
+            elif (
+                pings.is_due(now, listener.last_pong_ns) and self._transport is not None and self.is_connected
+            ):
                 self._transport.send_ping()
                 pings.sent(now)
             last_data_ns = max(listener.last_frame_ns, quiet_since_ns)
@@ -339,7 +344,7 @@ class NadoConnectionManager:
                     quiet_since_ns = time.monotonic_ns()
                 else:
                     self.cut(f"no data for {(now - last_data_ns) / _NS:.1f} s")
-            await self._sleep_until_gone(config.watch_interval_s)
+            await wait_event(self._gone, config.watch_interval_s)
         return self._reason("the peer closed the socket")
 
     async def _is_only_quiet(self) -> bool:
@@ -372,18 +377,12 @@ class NadoConnectionManager:
             gone.cancel()
             await asyncio.gather(task, gone, return_exceptions=True)
 
-    async def _sleep_until_gone(self, seconds: float) -> None:
-        try:
-            await asyncio.wait_for(self._gone.wait(), seconds)
-        except TimeoutError:
-            return
-
     async def _close(self) -> None:
         transport = self._transport
         if transport is not None:
             if self._stopping and self.is_connected:
                 self._cut_reason = "stopped"
-                transport.send_close()
+                transport.send_close(WSCloseCode.OK)
                 transport.disconnect()
             else:
                 transport.disconnect(graceful=False)
@@ -394,7 +393,8 @@ class NadoConnectionManager:
     async def _wait_disconnected(self, transport: WSTransport) -> None:
         for _ in range(2):
             try:
-                await asyncio.wait_for(transport.wait_disconnected(), self.config.close_timeout_s)
+                async with asyncio.timeout(self.config.close_timeout_s):
+                    await transport.wait_disconnected()
                 return
             except TimeoutError:
                 transport.disconnect(graceful=False)

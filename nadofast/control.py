@@ -33,12 +33,13 @@ class ControlChannel:
         self._waiting[request_id] = reply
         try:
             self._send(build(request_id))
-            answer = await asyncio.wait_for(reply, self._timeout_s)
-        except TimeoutError:
-            detail = f"; last unmatched answer: {self.last_orphan}" if self.last_orphan else ""
-            raise RequestTimeout(f"{what}: not acknowledged in {self._timeout_s} s{detail}") from None
+            await asyncio.wait([reply], timeout=self._timeout_s)
         finally:
             del self._waiting[request_id]
+        if not reply.done():
+            detail = f"; last unmatched answer: {self.last_orphan}" if self.last_orphan else ""
+            raise RequestTimeout(f"{what}: not acknowledged in {self._timeout_s} s{detail}")
+        answer = reply.result()
         if answer.is_error:
             raise ExchangeError(answer.error_code, answer.error or "", what)
         return answer.result

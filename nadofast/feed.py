@@ -26,7 +26,7 @@ from .booksync import BookSync, CheckConfig
 from .connection import LinkConfig, LinkState, NadoConnectionManager
 from .control import ControlChannel
 from .dispatch import EventHub, EventStream
-from .errors import ConfigError, NadoError, RequestTimeout
+from .errors import BadResponse, ConfigError, ExchangeError, NadoError, RequestTimeout
 from .events import BBOEvent, BoundaryEvent, ControlReply, FillEvent, PositionChangeEvent
 from .fallback import FallbackConfig, ModeSwitch, NadoConnectionMode, RestPoller
 from .models import Snapshot
@@ -35,6 +35,7 @@ from .queries import GatewayQueries
 from .ratelimit import NadoRateLimiter
 from .signing import NadoWebSocketAuth, Signer
 from .timesync import TimeSync
+from .waiting import wait_event
 
 if TYPE_CHECKING:
     from .rest import Rest
@@ -103,6 +104,7 @@ class Feed:
         self._auth = None if signer is None else NadoWebSocketAuth(signer, subaccount=subaccount)
         self._streams = self._stream_objects(streams)
         names = {stream["type"] for stream in self._streams}
+        self._was_live = False
         self._has_private = not names.isdisjoint(wire.PRIVATE_STREAMS)
         self._tasks: list[asyncio.Task[None]] = []
         self._verifications: set[asyncio.Task[None]] = set()
@@ -194,10 +196,8 @@ class Feed:
             if left_s <= 0:
                 raise RequestTimeout(f"not synchronised in {timeout_s} s: {missing}")
             self._progress.clear()
-            try:
-                await asyncio.wait_for(self._progress.wait(), left_s)
-            except TimeoutError:
-                continue
+            # A probe that succeeds brings the link back without a boundary: look now and then.
+            await wait_event(self._progress, min(left_s, self._config.monitor_s))
 
     # ------------------------------------------------------------------ reading
 
@@ -234,7 +234,7 @@ class Feed:
             received_ns = self._core.bbo(product_id).received_ns
         else:
             bbos = (self._core.bbo(product).received_ns for product in self.products)
-            received_ns = max(self.link.last_frame_ns, *bbos)
+            received_ns = max((self.link.last_frame_ns, *bbos))
         return float("inf") if received_ns == 0 else (time.monotonic_ns() - received_ns) / _MS
 
     def on(self, kind: str, callback: Callable[[Any], object]) -> Callable[[], None]:
@@ -288,7 +288,7 @@ class Feed:
 
     async def _set_up(self, link: NadoConnectionManager) -> None:
         """Clock, authentication, subscriptions; every one acknowledged, or the socket is given up."""
-        await self._control.sync_time(self.timesync, self._config.time_samples)
+        await self._read_clock(self._config.time_samples)
         auth = self._auth
         if auth is not None and self._has_private:
             link.enter(LinkState.AUTHENTICATING)
@@ -311,7 +311,17 @@ class Feed:
                 return False
         return True
 
+    async def _read_clock(self, samples: int) -> None:
+        """Over the stream; over HTTP where the stream does not tell the time."""
+        try:
+            await self._control.sync_time(self.timesync, samples)
+        except (ExchangeError, RequestTimeout, BadResponse):
+            if self._rest is None:
+                raise
+            await self._rest.sync_time(self.timesync, samples)
+
     def _on_live(self) -> None:
+        self._was_live = True
         self._publish_boundary("link_up", f"connection {self.link.connects}")
         if self._backfill is not None:
             self._backfill.request()
@@ -320,7 +330,9 @@ class Feed:
         self._control.fail_all(reason)
         if self._backfill is not None:
             self._backfill.checkpoint()
-        self._publish_boundary("link_lost", reason)
+        if self._was_live:
+            self._was_live = False
+            self._publish_boundary("link_lost", reason)
         self._sync.abandon("link lost")
 
     def _on_book_valid(self, product_id: int) -> None:
@@ -429,11 +441,13 @@ class Feed:
     async def _keep_time(self) -> None:
         while True:
             await asyncio.sleep(self._config.time_refresh_s)
-            if self.link.is_live:
-                try:
-                    await self._control.sync_time(self.timesync, 1)
-                except NadoError as error:
-                    _log.info("clock: %s", error)
+            try:
+                if self.link.is_live:
+                    await self._read_clock(1)
+                elif self._rest is not None:
+                    await self._rest.sync_time(self.timesync, 1)
+            except NadoError as error:
+                _log.info("clock: %s", error)
 
     async def _poll_while_down(self, poller: RestPoller) -> None:
         while True:

@@ -54,7 +54,8 @@ class GatewayConfig:
     """reply_timeout_s: then the same bytes go over HTTP. discard_after_ms: default discard time of an order.
     min_entry_discard_ms: floor of `entry_discard_ms`. cancel_discard_after_ms: discard time of a cancel.
     expiration_s: default life of an order. max_in_flight: requests under way on the socket. start_timeout_s:
-    longest wait of `start` for the socket. resolver: how doubt is settled."""
+    longest wait of `start` for the socket. time_refresh_s: if nobody else has read the exchange's clock for
+    so long, the gateway does, over HTTP. resolver: how doubt is settled."""
 
     reply_timeout_s: float = 2.0
     discard_after_ms: int = 5_000
@@ -63,6 +64,7 @@ class GatewayConfig:
     expiration_s: int = 60
     max_in_flight: int = 64
     start_timeout_s: float = 3.0
+    time_refresh_s: float = 60.0
     resolver: ResolverConfig = field(default_factory=ResolverConfig)
     link: LinkConfig = field(default_factory=LinkConfig)
 
@@ -105,7 +107,7 @@ class OrderGateway:
         config: GatewayConfig | None = None,
     ) -> None:
         self.network = resolve(network)
-        self.tracker = tracker or OrderTracker()
+        self.tracker = OrderTracker() if tracker is None else tracker
         self.subaccount = signer.subaccount(subaccount)
         self.round_trip = Histogram()
         self._signer = signer
@@ -118,6 +120,7 @@ class OrderGateway:
         self._reply_timeout_s = reply_timeout_s or self._config.reply_timeout_s
         self._resolver = OrderResolver(self.tracker, timesync, rest, self._config.resolver)
         self._in_flight = InFlight()
+        self._clock_task: asyncio.Task[None] | None = None
         self._ids = itertools.count(1)
         # One counter for all nonces: equal messages of one millisecond stay different.
         self._nonce_low = itertools.count(time.time_ns() & 0xFFFFF)
@@ -138,16 +141,20 @@ class OrderGateway:
         """Open the socket and keep it warm. Returns after the first attempt, whatever came of it: without the
         socket orders go over HTTP."""
         self.link.start()
-        if not self._timesync.is_known and self._rest is not None:
-            try:
-                await self._rest.sync_time(self._timesync)
-            except NadoError as error:
-                _log.warning("the exchange's clock could not be read: %s", error)
+        if self._rest is not None:
+            if not self._timesync.is_known:
+                await self._read_clock(self._rest, 3)
+            if self._clock_task is None:
+                self._clock_task = asyncio.create_task(self._keep_time(self._rest), name="gateway clock")
         if not await self.link.wait_first_try(self._config.start_timeout_s):
             _log.warning("order socket is not up: %s", self.link.last_error or "no answer yet")
 
     async def stop(self) -> None:
         """Close the socket; open requests end as if it had broken."""
+        task, self._clock_task = self._clock_task, None
+        if task is not None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
         await self.link.stop()
 
     async def __aenter__(self) -> Self:
@@ -161,6 +168,19 @@ class OrderGateway:
         traceback: TracebackType | None,
     ) -> None:
         await self.stop()
+
+    async def _read_clock(self, rest: Rest, samples: int) -> None:
+        try:
+            await rest.sync_time(self._timesync, samples)
+        except NadoError as error:
+            _log.warning("the exchange's clock could not be read: %s", error)
+
+    async def _keep_time(self, rest: Rest) -> None:
+        """Without a clock nothing may be sent, exits included: never let it grow old."""
+        while True:
+            await asyncio.sleep(self._config.time_refresh_s)
+            if self._timesync.sample_age_s > self._config.time_refresh_s:
+                await self._read_clock(rest, 1)
 
     # ------------------------------------------------------------------ orders
 
@@ -181,6 +201,8 @@ class OrderGateway:
 
         All or none leave: if one is denied, so are the others.
         """
+        if not requests:
+            return []
         try:
             self._check_all(requests)
             signed = [self._sign(request) for request in requests]
@@ -368,16 +390,17 @@ class OrderGateway:
         if flight is None:
             return await self._over_rest(prepared)
         try:
-            envelope = await asyncio.wait_for(flight.answer, self._reply_timeout_s)
-        except (TimeoutError, ConnectionLost) as error:
-            self._counts["lost_replies"] += 1
-            return await self._after_silence(prepared, flight.sent_ns, str(error) or "no answer in time")
+            await asyncio.wait([flight.answer], timeout=self._reply_timeout_s)
         except asyncio.CancelledError:
             if prepared.is_order:
                 self.tracker.on_outcome(prepared.digest, OutcomeFacts(is_unknown=True))
             raise
         finally:
             self._in_flight.remove(flight)
+        if not flight.is_answered:
+            self._counts["lost_replies"] += 1
+            return await self._after_silence(prepared, flight.sent_ns, flight.loss)
+        envelope = flight.answer.result()
         now = time.monotonic_ns()
         self.round_trip.record_ns(now - flight.sent_ns)
         verdict = self._judge(prepared, envelope, is_resend=False)
@@ -429,6 +452,8 @@ class OrderGateway:
         except NadoError as error:
             return Verdict(OutcomeKind.UNKNOWN, reason=str(error))
         self._note_rate_error(verdict.error_code)
+        if self._limiter is not None and verdict.kind is OutcomeKind.CONFIRMED:
+            self._limiter.on_success("execute")
         return verdict
 
     def _finish(
@@ -482,7 +507,7 @@ class OrderGateway:
         flight = self._in_flight.match(envelope)
         if flight is None:
             _log.warning("order socket: an answer that belongs to no request: %s", envelope.get("error_code"))
-        elif not flight.answer.done():
+        elif self._in_flight.is_open(flight):
             flight.answer.set_result(envelope)
         else:
             self._on_late_answer(flight, envelope)

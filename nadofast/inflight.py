@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 MAX_LATE: Final = 256
@@ -20,7 +20,7 @@ class Flight:
     """One request under way. answer: the decoded envelope; ConnectionLost if the socket went first."""
 
     request_id: int
-    signature: str
+    signature: str = field(repr=False)
     digest: str
     sent_ns: int
     answer: asyncio.Future[Mapping[str, Any]]
@@ -30,6 +30,13 @@ class Flight:
         """An answer came in time: not a loss, not a time-out, not a cancelled wait."""
         answer = self.answer
         return answer.done() and not answer.cancelled() and answer.exception() is None
+
+    @property
+    def loss(self) -> str:
+        """Why there is no answer."""
+        answer = self.answer
+        error = answer.exception() if answer.done() and not answer.cancelled() else None
+        return "no answer in time" if error is None else str(error)
 
 
 class InFlight:
@@ -46,6 +53,10 @@ class InFlight:
 
     def add(self, flight: Flight) -> None:
         self._open[flight.signature] = flight
+
+    def is_open(self, flight: Flight) -> bool:
+        """Its caller still waits for an answer."""
+        return self._open.get(flight.signature) is flight and not flight.answer.done()
 
     def remove(self, flight: Flight) -> None:
         """The caller stopped waiting. A request without an answer is remembered: it may still come."""

@@ -58,7 +58,8 @@ class GatewayQueries:
         kind = str(request.get("type"))
         deadline_ns = time.monotonic_ns() + int(self._timeout_s * 1e9)
         try:
-            await asyncio.wait_for(self._lock.acquire(), self._timeout_s)
+            async with asyncio.timeout(self._timeout_s):
+                await self._lock.acquire()
         except TimeoutError:
             raise RequestTimeout(f"{kind}: the query socket is busy") from None
         try:
@@ -83,16 +84,15 @@ class GatewayQueries:
         self._answer = answer
         try:
             self.link.send(orjson.dumps(request))
-            return await asyncio.wait_for(answer, max(timeout_s, 0.0))
-        except TimeoutError:
-            # A late answer would be taken for the next question's: this socket is of no use any more.
-            self.link.cut(f"no answer to {kind}")
-            raise RequestTimeout(f"{kind}: no answer within {self._timeout_s} s") from None
-        except asyncio.CancelledError:
-            self.link.cut(f"{kind} was abandoned")
-            raise
+            await asyncio.wait([answer], timeout=max(timeout_s, 0.0))
         finally:
             self._answer = None
+            if not answer.done():
+                # A late answer would be taken for the next question's: this socket is of no use any more.
+                self.link.cut(f"no answer to {kind}")
+        if not answer.done():
+            raise RequestTimeout(f"{kind}: no answer within {self._timeout_s} s")
+        return answer.result()
 
     def _make_listener(self, on_disconnected: Any) -> TextListener:
         return TextListener(self._on_text, on_disconnected=on_disconnected)

@@ -73,6 +73,13 @@ class TimeSync:
         return self.uncertainty_ms <= self._config.max_uncertainty_ms
 
     @property
+    def sample_age_s(self) -> float:
+        """Age of the newest sample; infinite without one."""
+        if not self._samples:
+            return float("inf")
+        return (self._clock_ns() - self._samples[-1].received_ns) / 1e9
+
+    @property
     def uncertainty_ms(self) -> float:
         """Half the width of what is possible; infinite without a fresh sample."""
         self._forget_old()

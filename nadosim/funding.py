@@ -78,7 +78,6 @@ class Funding:
         """Book a payment on everybody's position, and tell the public."""
         core = self._core
         state = core.accounts.states[product_id]
-        idx = core.writer.next_idx()
         for account in core.accounts.real():
             position = core.accounts.position_x18(account, product_id)
             if position:
@@ -86,7 +85,7 @@ class Funding:
                     FundingRecord(
                         account=account,
                         product_id=product_id,
-                        submission_idx=idx,
+                        submission_idx=core.writer.next_idx(),
                         timestamp_ns=core.writer.timestamp_ns,
                         amount_x18=-mul_x18(payment_x18, position),
                         position_x18=position,

@@ -168,7 +168,8 @@ class ToyExchange:
         elif isinstance(action, CancelAll):
             self.was_foreign = False
             for order in self.orders.values():
-                order.is_final = True
+                if self.rng.random() >= self.dice.cancel_lost:
+                    order.is_final = True
         elif isinstance(action, Verify):
             self.due.append((self.now_ns + self.rng.randint(1, 60) * MS, action.seq))
         elif isinstance(action, CycleEnd):
@@ -226,5 +227,6 @@ class ToyExchange:
     def _answer(self) -> None:
         for at_ns, seq in list(self.due):
             if at_ns <= self.now_ns:
-                self.verified = Verified(seq, (self.positions_x18[0], self.positions_x18[1]))
+                resting = sum(not order.is_final for order in self.orders.values())
+                self.verified = Verified(seq, (self.positions_x18[0], self.positions_x18[1]), resting)
                 self.due.remove((at_ns, seq))

@@ -63,9 +63,8 @@ def test_equals_a_naive_twin_and_ignores_repeats(fills: list[FillEvent], repeats
         sides = [1 if f.is_bid else -1 for f in mine]
         account = ledger.account(product_id)
         assert account.position_x18 == sum(s * f.filled_qty_x18 for s, f in zip(sides, mine, strict=True))
-        quote = sum((Fraction(-s * f.filled_qty_x18 * f.price_x18, ONE) for s, f in zip(sides, mine, strict=True)),
-                    Fraction(0))  # fmt: skip
-        assert account.quote_x18 == quote
+        spent = (Fraction(s * f.filled_qty_x18 * f.price_x18, ONE) for s, f in zip(sides, mine, strict=True))
+        assert account.quote_x18 == -sum(spent, Fraction(0))
         assert account.fees_x18 == sum(f.fee_x18 for f in mine)
 
 

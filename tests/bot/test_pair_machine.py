@@ -17,6 +17,7 @@ from bot.model import (
     CycleEnd,
     Direction,
     ExitCode,
+    Hedged,
     PairInputs,
     PairState,
     Phase,
@@ -126,7 +127,7 @@ def test_both_legs_full_are_verified_before_they_count_as_hedged() -> None:
     positions = (state.legs[0].held_x18, state.legs[1].held_x18)
     answer = inputs(verified=Verified(state.verify_seq, positions))
     state, actions = decide(state, answer, plan(), NOW + 60 * MS)
-    assert (state.phase, actions) == (Phase.HEDGED, [])
+    assert (state.phase, actions) == (Phase.HEDGED, [Hedged()])
 
 
 def test_an_old_answer_is_not_the_answer() -> None:

@@ -1,4 +1,4 @@
-"""The gate: what it approves never exceeds a limit at worst case, exits always pass, and nothing goes around it."""
+"""The gate: approvals never exceed a limit at worst case, exits pass, and nothing goes around it."""
 
 from __future__ import annotations
 

@@ -26,7 +26,40 @@ from bot.risk import Purpose
 from nadofast.products import to_x18
 
 MS = 1_000_000
-FAMILY_COLUMNS = ["exchange", "timestamp", "side", "price", "quantity", "order_type", "mode", "fee_usd", "pnl_no_fee", "pnl_with_fee", "cycle_id", "entry_timestamp", "exit_timestamp", "entry_price_eth", "entry_price_sol", "exit_price_eth", "exit_price_sol", "spread_bps_entry", "spread_bps_exit", "slippage_bps_entry", "slippage_bps_exit", "cycle_skipped", "skip_reason", "eth_momentum_state", "sol_momentum_state", "spread_state_entry", "spread_state_exit", "entry_threshold_bps", "exit_threshold_bps", "exit_liquidity_available", "exit_liquidity_usd", "websocket_available"]
+FAMILY_COLUMNS = [
+    "exchange",
+    "timestamp",
+    "side",
+    "price",
+    "quantity",
+    "order_type",
+    "mode",
+    "fee_usd",
+    "pnl_no_fee",
+    "pnl_with_fee",
+    "cycle_id",
+    "entry_timestamp",
+    "exit_timestamp",
+    "entry_price_eth",
+    "entry_price_sol",
+    "exit_price_eth",
+    "exit_price_sol",
+    "spread_bps_entry",
+    "spread_bps_exit",
+    "slippage_bps_entry",
+    "slippage_bps_exit",
+    "cycle_skipped",
+    "skip_reason",
+    "eth_momentum_state",
+    "sol_momentum_state",
+    "spread_state_entry",
+    "spread_state_exit",
+    "entry_threshold_bps",
+    "exit_threshold_bps",
+    "exit_liquidity_available",
+    "exit_liquidity_usd",
+    "websocket_available",
+]
 
 
 def order(

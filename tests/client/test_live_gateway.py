@@ -7,6 +7,7 @@ import time
 
 import pytest
 from clientkit import DEADLINE_S, FAST_LINK, Venue, until
+from simproc import SimProcess
 
 from nadofast import (
     GatewayConfig,
@@ -377,3 +378,60 @@ async def test_entry_discard_follows_the_measured_round_trip(venue: Venue) -> No
         assert gateway.entry_discard_ms == 500
         gateway.round_trip.record_ns(400_000_000)
         assert gateway.entry_discard_ms >= 1200
+
+
+async def test_no_key_and_no_signature_in_any_log(venue: Venue, caplog: pytest.LogCaptureFixture) -> None:
+    signatures: list[str] = []
+    sign = venue.signer.sign_order
+    key = venue.ready["accounts"][0]["private_key"][2:]
+
+    def spy(**fields: object) -> object:
+        signed = sign(**fields)  # type: ignore[arg-type]
+        signatures.append(signed.signature[2:])
+        return signed
+
+    venue.signer.sign_order = spy  # type: ignore[method-assign,assignment]
+    caplog.set_level("DEBUG")
+    async with venue.feed(rest=venue.rest) as feed, venue.gateway(reply_timeout_s=0.2) as gateway:
+        await feed.wait_synced(DEADLINE_S)
+        crossing, resting = await prices(venue)
+        await venue.faults(lose_reply=1)
+        outcomes = [
+            await gateway.place(order(resting, OrderType.POST_ONLY)),
+            await gateway.place(order(crossing, OrderType.POST_ONLY)),
+            await gateway.place(order(crossing, OrderType.IOC)),
+        ]
+        shown = repr((outcomes, gateway.stats(), feed.stats(), venue.tracker.live(), gateway, feed))
+    assert len(signatures) == 3
+    for text in (caplog.text, shown):
+        assert key not in text
+        assert not any(signature in text for signature in signatures)
+
+
+async def test_an_exchange_that_dies_leaves_unknown_then_denied(venue: Venue) -> None:
+    with SimProcess(seed=5) as sim:
+        network = custom("sim", sim.ready)
+        signer = Signer(
+            sim.account["private_key"],
+            chain_id=network.chain_id,
+            endpoint_address=network.endpoint_address,
+        )
+        async with Rest(network, timeout_s=0.5) as rest:
+            doomed = Venue(sim.ready, network, signer, rest, await rest.products([4, 8]))
+            async with doomed.feed(rest=rest) as feed, doomed.gateway(reply_timeout_s=0.5) as gateway:
+                await feed.wait_synced(DEADLINE_S)
+                crossing, _ = await prices(doomed)
+                started = time.monotonic()
+                placing = asyncio.ensure_future(gateway.place(order(crossing, OrderType.IOC)))
+                await until(lambda: gateway.stats()["ws_requests"] == 1, "sent")
+                sim.kill()
+                outcome = await placing
+                assert outcome.kind is OutcomeKind.UNKNOWN
+                assert outcome.sent_ns > 0
+                assert time.monotonic() - started < 5
+                assert not feed.is_live
+                assert not feed.book(ETH).is_valid
+                after = await gateway.place(order(crossing, OrderType.IOC))
+                assert after.kind is OutcomeKind.DENIED
+                resolved = await gateway.resolve(outcome.digest, ETH, 0.5)
+                assert resolved.kind is OutcomeKind.UNKNOWN

@@ -25,7 +25,7 @@ def test_x18_round_trip(value: int) -> None:
 
 @pytest.mark.parametrize("value", ["0.0000000000000000001", "1e-19", "nan", "inf", "abc", "", "1,5"])
 def test_what_does_not_fit_is_refused(value: str) -> None:
-    with pytest.raises(ValueError, match="."):
+    with pytest.raises(ValueError, match=r"number|decimals"):
         to_x18(value)
 
 

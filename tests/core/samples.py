@@ -26,9 +26,9 @@ def _replies(value: Any) -> Iterator[dict[str, Any]]:
         for item in value:
             yield from _replies(item)
     elif isinstance(value, dict):
-        if isinstance(value.get("status"), str) and "request_type" in value:
-            yield value
-        elif "type" not in value and ({"result", "error"} & set(value)) and "method" not in value:
+        if (isinstance(value.get("status"), str) and "request_type" in value) or (
+            "type" not in value and ({"result", "error"} & set(value)) and "method" not in value
+        ):
             yield value
         else:
             for item in value.values():

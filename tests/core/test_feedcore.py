@@ -11,12 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracles.book import Depth, Level
 from oracles.exchange import ToyExchange
+from samples import compact, stream_events
 
 from nadofast import _feed
 from nadofast._feed import Bbo, FeedCore
 from nadofast.errors import ParseError
 from nadofast.events import ControlReply, TradeEvent, UnknownEvent
-from samples import compact, stream_events
 
 PRODUCT = 4
 T0 = 1_790_000_000_000_000_000

@@ -40,7 +40,8 @@ def texts(seed: int, count: int) -> list[bytes]:
     rng = random.Random(seed)
     return [
         b'{"type":"best_bid_offer","timestamp":"%d","bid_price":"%d000000000000000000"}'
-        % (1_790_000_000_000_000_000 + rng.randrange(10**9), rng.randrange(3000, 3100)) * rng.randrange(1, 9)
+        % (1_790_000_000_000_000_000 + rng.randrange(10**9), rng.randrange(3000, 3100))
+        * rng.randrange(1, 9)
         for _ in range(count)
     ]
 
@@ -51,7 +52,9 @@ def test_zlib_was_found() -> None:
 
 @pytest.mark.parametrize("takeover", [True, False])
 @pytest.mark.parametrize("bits", [9, 12, 15])
-@given(messages=st.lists(st.binary(max_size=3000), max_size=8), points=st.lists(st.integers(0, 200), max_size=4))
+@given(
+    messages=st.lists(st.binary(max_size=3000), max_size=8), points=st.lists(st.integers(0, 200), max_size=4)
+)
 def test_round_trip(takeover: bool, bits: int, messages: list[bytes], points: list[int]) -> None:
     deflate, inflater = Deflater(bits, takeover=takeover), Inflater(bits, not takeover)
     for message in messages:

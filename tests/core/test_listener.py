@@ -12,10 +12,10 @@ import aiohttp
 import pytest
 from aiohttp import web
 from picows import WSCloseCode, WSMsgType, WSTransport, ws_connect
-
-from nadofast._feed import FeedCore, FeedListener, TextListener, monotonic_ns, parse_deflate_answer
 from samples import compact, stream_events
 from wsserver import DEFLATE, Deflater, connected, eventually
+
+from nadofast._feed import FeedCore, FeedListener, TextListener, monotonic_ns, parse_deflate_answer
 
 TEXT, BINARY, MORE, PONG = WSMsgType.TEXT, WSMsgType.BINARY, WSMsgType.CONTINUATION, WSMsgType.PONG
 
@@ -146,7 +146,10 @@ async def test_messages_of_one_read_share_their_arrival() -> None:
     core.set_callback("best_bid_offer", None, lambda live: seen.append(live.received_ns))
 
     def script(transport: WSTransport) -> None:
-        frames = [bytes([0x81, 126]) + len(data).to_bytes(2, "big") + data for data in (bbo(4), bbo(8), bbo(4, 2000))]
+        frames = [
+            bytes([0x81, 126]) + len(data).to_bytes(2, "big") + data
+            for data in (bbo(4), bbo(8), bbo(4, 2000))
+        ]
         transport.underlying_transport.write(b"".join(frames))
 
     async with connected(listener, script, extension=None) as peer:
@@ -203,6 +206,7 @@ async def test_against_the_aiohttp_server() -> None:
 
 # --- failures latch --------------------------------------------------------------------------------------------
 
+
 def _send_all(*frames: tuple[Any, ...]) -> Callable[[WSTransport], None]:
     """Frames as (type, payload, fin, rsv1, rsv2, rsv3), then a good message that must not get through."""
 
@@ -225,15 +229,25 @@ FAILURES: dict[str, tuple[str, str | None, Callable[[WSTransport], None]]] = {
     "continuation of nothing": ("fragments", DEFLATE, _send_all((MORE, b"x"))),
     "a message inside another": ("fragments", DEFLATE, _send_all((TEXT, b"x", False), (TEXT, b"y"))),
     "broken deflate": ("broken", DEFLATE, _send_all((TEXT, b"\xff\xff\xff\xff", True, True))),
-    "truncated deflate": ("inside a block", DEFLATE, _send_all((TEXT, Deflater()(b"abc" * 50)[:-9], True, True))),
+    "truncated deflate": (
+        "inside a block",
+        DEFLATE,
+        _send_all((TEXT, Deflater()(b"abc" * 50)[:-9], True, True)),
+    ),
     "deflate bomb": ("limit", DEFLATE, _send_all((TEXT, Deflater()(bytes(200_000)), True, True))),
     "bomb in fragments": (
         "limit",
         DEFLATE,
-        _send_all((TEXT, Deflater()(bytes(200_000))[:20], False, True), (MORE, Deflater()(bytes(10**6))[20:])),
+        _send_all(
+            (TEXT, Deflater()(bytes(200_000))[:20], False, True), (MORE, Deflater()(bytes(10**6))[20:])
+        ),
     ),
     "large message": ("limit", DEFLATE, _send_all((TEXT, bytes(100_001)))),
-    "large message in fragments": ("limit", DEFLATE, _send_all((TEXT, bytes(60_000), False), (MORE, bytes(60_000)))),
+    "large message in fragments": (
+        "limit",
+        DEFLATE,
+        _send_all((TEXT, bytes(60_000), False), (MORE, bytes(60_000))),
+    ),
 }
 
 
@@ -416,6 +430,8 @@ def test_wrong_arguments() -> None:
 def test_another_picows_is_refused() -> None:
     """An extension built against another version would read garbage."""
     code = "import picows.version as v; v.__version__ = '2.4.0'; import nadofast._feed"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
+    )
     assert done.returncode == 1
     assert "built with picows 2.3.1 and cannot run with 2.4.0" in done.stderr

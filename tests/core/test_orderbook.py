@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracles.book import Depth, Level, OracleBook
+from samples import DATA, compact, load
 
 from nadofast._book import OrderBook
 from nadofast.errors import BookInvalid, InsufficientDepth, ParseError, SequenceGap
-from samples import DATA, compact, load
 
 X18 = 10**18
 PRODUCT = 4
@@ -58,7 +58,9 @@ def unique(levels: list[Level]) -> list[Level]:
     sides,
     st.sampled_from([3, 100]),
     st.lists(
-        st.tuples(st.sampled_from(["next", "next", "next", "next", "old", "early", "gap", "zero"]), sides, sides),
+        st.tuples(
+            st.sampled_from(["next", "next", "next", "next", "old", "early", "gap", "zero"]), sides, sides
+        ),
         max_size=25,
     ),
 )
@@ -144,7 +146,9 @@ def test_seeding_example_of_the_samples() -> None:
     sample = load(DATA / "samples" / "stream_book_depth.json")
     example = sample["seeding_example"]
     book = OrderBook(PRODUCT)
-    book.load_snapshot(example["snapshot"]["bids"], example["snapshot"]["asks"], int(example["snapshot"]["timestamp"]))
+    book.load_snapshot(
+        example["snapshot"]["bids"], example["snapshot"]["asks"], int(example["snapshot"]["timestamp"])
+    )
     first, second, third = (compact(event) for event in example["queued_events"])
     assert book.apply(first) is False
     assert book.apply(second) is False
@@ -153,7 +157,9 @@ def test_seeding_example_of_the_samples() -> None:
     assert book.bids(5) == [(int(price), int(qty)) for price, qty in after["bids"]]
     assert book.asks(5) == [(int(price), int(qty)) for price, qty in after["asks"]]
     with pytest.raises(SequenceGap) as caught:
-        book.apply(compact(dict(sample["gap_example"]["event"], last_max_timestamp="245", max_timestamp="260")))
+        book.apply(
+            compact(dict(sample["gap_example"]["event"], last_max_timestamp="245", max_timestamp="260"))
+        )
     assert (caught.value.expected_ns, caught.value.got_ns) == (240, 245)
     assert caught.value.product_id == PRODUCT
     assert not book.is_valid
@@ -287,7 +293,9 @@ def test_clear(book: OrderBook) -> None:
         ([], [], -1),
     ],
 )
-def test_bad_snapshot_leaves_the_book(book: OrderBook, bids: list[Any], asks: list[Any], timestamp: int) -> None:
+def test_bad_snapshot_leaves_the_book(
+    book: OrderBook, bids: list[Any], asks: list[Any], timestamp: int
+) -> None:
     with pytest.raises(ValueError):
         book.load_snapshot(bids, asks, timestamp)
     assert (book.best_bid, book.timestamp_ns, book.is_valid) == ((100, 5), 1000, True)

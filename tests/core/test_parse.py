@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracles import parser as oracle
+from samples import compact, replies, stream_events
 
 from nadofast._parse import parse, scanner
 from nadofast.errors import ParseError
 from nadofast.events import BBOEvent, BookDepthEvent, ControlReply, FillEvent, OrderUpdateEvent, UnknownEvent
-from samples import compact, replies, stream_events
 
 EVENTS = stream_events()
 REPLIES = replies()
@@ -77,7 +77,9 @@ def scrambled(value: Any, rng: random.Random, *, top: bool = True) -> str:
     if isinstance(value, dict):
         items = [(key, scrambled(item, rng, top=False)) for key, item in value.items()]
         if top and rng.random() < 0.7:
-            items.append(("brand_new", rng.choice(['{"a":[1,{"b":null}]}', "[[],{}]", "-1.5e-3", '"\\u00e9"'])))
+            items.append(
+                ("brand_new", rng.choice(['{"a":[1,{"b":null}]}', "[[],{}]", "-1.5e-3", '"\\u00e9"']))
+            )
         rng.shuffle(items)
         pairs = [f"{gap()}{quoted(key, rng)}{gap()}:{gap()}{item}{gap()}" for key, item in items]
         return gap() + "{" + ",".join(pairs) + "}" + gap()
@@ -96,7 +98,12 @@ def quoted(text: str, rng: random.Random) -> str:
     if rng.random() < 0.8:
         return json.dumps(text)
     at = rng.randrange(len(text)) if text else 0
-    return json.dumps(text[:at])[:-1] + "".join(f"\\u{ord(ch):04x}" for ch in text[at : at + 1]) + text[at + 1 :] + '"'
+    return (
+        json.dumps(text[:at])[:-1]
+        + "".join(f"\\u{ord(ch):04x}" for ch in text[at : at + 1])
+        + text[at + 1 :]
+        + '"'
+    )
 
 
 @pytest.mark.parametrize("index", range(len(EVENTS)))
@@ -290,7 +297,11 @@ def test_unknown_kind_keeps_its_bytes() -> None:
 
 
 def test_a_kind_with_escapes_is_still_that_kind() -> None:
-    text = compact(BBO).replace(b'"best_bid_offer"', b'"best\\u005fbid_offer"').replace(b'"type"', b'"t\\u0079pe"')
+    text = (
+        compact(BBO)
+        .replace(b'"best_bid_offer"', b'"best\\u005fbid_offer"')
+        .replace(b'"type"', b'"t\\u0079pe"')
+    )
     assert parse(text) == parse(compact(BBO))
 
 

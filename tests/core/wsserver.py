@@ -80,7 +80,9 @@ async def connected(
     port = server.sockets[0].getsockname()[1]
     settings = {"use_aiofastnet": False, "max_redirects": 0, "max_frame_size": 1 << 20} | options
     offer = {"Sec-WebSocket-Extensions": DEFLATE}
-    transport, _ = await ws_connect(lambda: listener, f"ws://127.0.0.1:{port}/", extra_headers=offer, **settings)
+    transport, _ = await ws_connect(
+        lambda: listener, f"ws://127.0.0.1:{port}/", extra_headers=offer, **settings
+    )
     try:
         yield peers[0]
     finally:

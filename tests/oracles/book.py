@@ -128,7 +128,9 @@ class OracleBook:
     def known(self, side: str) -> list[Level]:
         """Levels inside the horizon, best first."""
         if side == "bid":
-            return [level for level in self.bids() if self.bid_horizon is None or level[0] >= self.bid_horizon]
+            return [
+                level for level in self.bids() if self.bid_horizon is None or level[0] >= self.bid_horizon
+            ]
         return [level for level in self.asks() if self.ask_horizon is None or level[0] <= self.ask_horizon]
 
     def vwap(self, side: str, qty: int) -> int | None:

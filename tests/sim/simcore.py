@@ -11,6 +11,7 @@ from eth_account import Account
 from nado_protocol.contracts.eip712.sign import build_eip712_typed_data, sign_eip712_typed_data
 from nado_protocol.contracts.types import NadoTxType
 
+from nadosim.accounts import Subaccount
 from nadosim.clock import ManualClock
 from nadosim.config import ExchangeConfig
 from nadosim.errors import ExchangeError
@@ -29,6 +30,24 @@ REDUCE_ONLY, ISOLATED = 2048, 256
 def sample(name: str) -> dict[str, Any]:
     loaded: dict[str, Any] = json.loads((DATA / "samples" / f"{name}.json").read_text())
     return loaded
+
+
+def shape(value: Any) -> Any:
+    """Keys and JSON types; a list is the shape of its first entry."""
+    if isinstance(value, dict):
+        return {key: shape(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [shape(value[0])] if value else []
+    return type(value).__name__
+
+
+def code_of(call: Any, *args: Any) -> int:
+    """Code a call is refused with; 0 if it is not."""
+    try:
+        call(*args)
+    except ExchangeError as error:
+        return error.code
+    return 0
 
 
 def isolated_margin(quote: int) -> int:
@@ -76,6 +95,20 @@ class Sim:
 
     def private(self, kind: str) -> list[dict[str, Any]]:
         return [e for step in self.steps for _, e in step.private if e["type"] == kind]
+
+    def public(self, kind: str) -> list[dict[str, Any]]:
+        return [e for step in self.steps for e in step.public if e["type"] == kind]
+
+    def account(self, trader: Trader) -> Subaccount:
+        found = self.exchange.accounts.find(trader.sender)
+        assert found is not None
+        return found
+
+    def isolated(self, trader: Trader) -> list[dict[str, Any]]:
+        """What `isolated_positions` tells."""
+        request = {"type": "isolated_positions", "subaccount": trader.sender}
+        positions: list[dict[str, Any]] = self.exchange.query(request)["isolated_positions"]
+        return positions
 
     def updates(self) -> list[tuple[str, str]]:
         """(reason, amount) of every order_update so far."""
@@ -189,6 +222,10 @@ class Trader:
         }
         return self._tx(NadoTxType.LIQUIDATE_SUBACCOUNT, fields)
 
+    def wallet_tx(self, name: str, fields: dict[str, Any], sender: str) -> dict[str, Any]:
+        """Any execute of the wallet, for any subaccount."""
+        return self._tx(NadoTxType(name), fields, sender=sender)
+
     def _tx(
         self, kind: NadoTxType, fields: dict[str, Any], nonce: int | None = None, sender: str | None = None
     ) -> dict[str, Any]:
@@ -200,8 +237,8 @@ class Trader:
         wire = {k: str(v) if k in ("nonce", "amount") else v for k, v in tx.items()}
         return {"tx": wire, "signature": self.sign(kind, message, self._endpoint)}
 
-    def stream_auth(self, expiration_ms: int) -> str:
-        message = {"sender": bytes.fromhex(self.sender[2:]), "expiration": expiration_ms}
+    def stream_auth(self, expiration_ms: int, sender: str | None = None) -> str:
+        message = {"sender": bytes.fromhex((sender or self.sender)[2:]), "expiration": expiration_ms}
         return self.sign(NadoTxType.AUTHENTICATE_STREAM, message, self._endpoint)
 
     @property

@@ -1,0 +1,81 @@
+"""What is proved about the exchange and the account before anything trades. Every refusal is one line."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from nadofast.models import SubaccountInfo
+from nadofast.products import Product
+from nadofast.rest import Rest
+from nadofast.secret import Secret
+from nadofast.signing import Signer
+
+from .config import Settings, SettingsError
+from .exchange_process import Ready
+
+ACTIVE_TIMEOUT_S: Final = 10.0
+POLL_S: Final = 0.05
+NO_ADDRESS: Final = "0x" + "00" * 20
+
+
+class StartError(Exception):
+    """The bot cannot trade on what it found. One line; nothing was ordered."""
+
+
+def address_of(key: Secret) -> str:
+    """The wallet of a key; chain and contract do not matter for that."""
+    return Signer(key, chain_id=1, endpoint_address=NO_ADDRESS).address
+
+
+def choose_signer(ready: Ready, key: Secret | None) -> Signer:
+    """Our own key if there is one, else the first account the exchange opened with a key."""
+    secret = key or next((a.private_key for a in ready.accounts if a.private_key is not None), None)
+    if secret is None:
+        raise StartError("the embedded exchange opened no account with a key")
+    where = ready.network
+    signer = Signer(secret, chain_id=where.chain_id, endpoint_address=where.endpoint_address)
+    if signer.subaccount() not in {account.subaccount for account in ready.accounts}:
+        raise StartError(f"the embedded exchange did not fund {signer.address}")
+    return signer
+
+
+async def prove_identity(rest: Rest) -> None:
+    """The exchange must answer for the chain and contract we sign for, and be open for trading."""
+    ours, theirs = rest.network, await rest.contracts()
+    if theirs.chain_id != ours.chain_id:
+        raise StartError(
+            f"chain id mismatch: announced as {ours.chain_id}, but the exchange verifies {theirs.chain_id}"
+        )
+    if theirs.endpoint_address != ours.endpoint_address:
+        raise StartError("endpoint contract mismatch: the exchange names another one than it announced")
+    deadline = asyncio.get_running_loop().time() + ACTIVE_TIMEOUT_S
+    while (status := await rest.status()) != "active":
+        if asyncio.get_running_loop().time() >= deadline:
+            raise StartError(f"the exchange is not active but {status!r}")
+        await asyncio.sleep(POLL_S)
+
+
+async def pair_products(rest: Rest, settings: Settings) -> tuple[Product, Product]:
+    """The two configured perpetuals with the exchange's own rules, open for trading."""
+    listed = (await rest.symbols()).values()
+    by_symbol = {product.symbol: product for product in listed if product.is_perp}
+    found = []
+    for key, symbol in (("pair.first", settings.pair.first), ("pair.second", settings.pair.second)):
+        product = by_symbol.get(symbol)
+        if product is None:
+            known = ", ".join(sorted(by_symbol))
+            raise SettingsError(f"{key}: the exchange has no perpetual {symbol!r}; it has {known}")
+        if product.trading_status != "live":
+            raise StartError(f"{symbol} is not open for trading: {product.trading_status}")
+        found.append(product)
+    return found[0], found[1]
+
+
+async def prove_flat(rest: Rest, info: SubaccountInfo, products: tuple[Product, Product]) -> None:
+    """No position and no order of anybody else's making on the two products."""
+    for product in products:
+        if held_x18 := info.position_x18(product.product_id):
+            raise StartError(f"the account already holds {held_x18} x18 of {product.symbol}")
+        if await rest.subaccount_orders(info.subaccount, product.product_id):
+            raise StartError(f"the account already has orders on {product.symbol}")

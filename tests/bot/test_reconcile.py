@@ -1,0 +1,112 @@
+"""Ledger against exchange: fills on their way, fills only the archive knows, and what is taken over."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from test_ledger import SUB, fill
+
+from bot.ledger import Ledger
+from bot.reconcile import Reconciler
+from nadofast.errors import RequestTimeout
+from nadofast.models import ArchivedMatch, PerpBalance, SubaccountInfo
+from nadofast.orders import OrderTracker
+from nadofast.products import mul_x18, to_x18
+from nadofast.signing import Signer
+
+SIGNER = Signer("0x" + "2b" * 32, chain_id=1, endpoint_address="0x" + "00" * 20)
+MARKS = {4: to_x18(3000), 8: to_x18(140)}
+
+
+@dataclass
+class Exchange:
+    """The three queries the reconciler makes."""
+
+    positions: dict[int, int]
+    matches: list[ArchivedMatch] = field(default_factory=list)
+    archive_fails: bool = False
+    asked: int = 0
+
+    async def subaccount_info(self, subaccount: str) -> SubaccountInfo:
+        self.asked += 1
+        perp = {p: PerpBalance(p, amount, to_x18(-5), 0) for p, amount in self.positions.items()}
+        return SubaccountInfo(subaccount, True, to_x18(1000), {}, perp, {}, (0, 0, to_x18(990)))
+
+    async def archive_matches(self, subaccount: str, ids: tuple[int, ...], limit: int) -> list[ArchivedMatch]:
+        if self.archive_fails:
+            raise RequestTimeout("archive: no answer")
+        return self.matches
+
+
+def match(digest: str, amount: str, price: str, fee_x18: int) -> ArchivedMatch:
+    base, price_x18 = to_x18(amount), to_x18(price)
+    return ArchivedMatch(
+        digest=digest, sender=SUB, product_id=4, price_x18=price_x18, cumulative_base_x18=base,
+        base_filled_x18=base, quote_filled_x18=-mul_x18(base, price_x18) - fee_x18, fee_x18=fee_x18,
+        submission_idx=9, is_taker=True, isolated=False, timestamp_s=1, appendix=1, amount_x18=base,
+    )  # fmt: skip
+
+
+def signed(amount: str, nonce: int = 1) -> Any:
+    return SIGNER.sign_order(
+        product_id=4,
+        price_x18=to_x18(3000),
+        amount_x18=to_x18(amount),
+        expiration_s=2,
+        nonce=nonce,
+        appendix=1,
+    )
+
+
+def make(exchange: Exchange) -> tuple[Reconciler, Ledger, OrderTracker]:
+    ledger, tracker = Ledger((4, 8)), OrderTracker()
+    nothing: Any = None
+    rest: Any = exchange
+    return Reconciler(rest, nothing, ledger, tracker, subaccount=SUB, product_ids=(4, 8)), ledger, tracker
+
+
+async def test_agreement_costs_one_request() -> None:
+    exchange = Exchange({4: 0, 8: 0})
+    reconciler, _, _ = make(exchange)
+    seen = await reconciler.verify(MARKS)
+    assert seen.positions_x18 == (0, 0)
+    assert seen.drifts_x18 == (0, 0)
+    assert seen.cash_x18 == to_x18(1000) + 2 * to_x18(-5)
+    assert exchange.asked == 1
+
+
+async def test_a_fill_on_its_way_is_waited_for() -> None:
+    reconciler, ledger, _ = make(Exchange({4: to_x18("0.042"), 8: 0}))
+    asyncio.get_running_loop().call_later(0.03, ledger.apply, fill())
+    seen = await reconciler.verify(MARKS)
+    assert seen.drifts_x18 == (0, 0)
+    assert seen.from_archive == 0
+
+
+async def test_a_fill_the_stream_never_brought_comes_from_the_archive_with_its_fee() -> None:
+    exchange = Exchange({4: to_x18("0.042"), 8: 0})
+    reconciler, ledger, tracker = make(exchange)
+    order = signed("0.042")
+    tracker.register(order)
+    quote, fee = mul_x18(to_x18("0.042"), to_x18("3000.1")), to_x18("0.0441")
+    exchange.matches = [match(order.digest, "0.042", "3000.1", fee), match("0xforeign", "1", "3000", 0)]
+    seen = await reconciler.verify(MARKS)
+    assert (seen.from_archive, seen.drifts_x18) == (1, (0, 0))
+    assert ledger.account(4).fees_x18 == fee
+    assert ledger.account(4).quote_x18 == -quote
+    record = tracker.get(order.digest)
+    assert record is not None
+    assert record.filled_x18 == to_x18("0.042")
+
+
+@pytest.mark.parametrize("archive_fails", [True, False])
+async def test_what_nobody_can_explain_is_taken_over(archive_fails: bool) -> None:
+    reconciler, ledger, _ = make(Exchange({4: to_x18("0.042"), 8: 0}, archive_fails=archive_fails))
+    seen = await reconciler.verify(MARKS)
+    assert seen.drifts_x18 == (to_x18("0.042"), 0)
+    assert ledger.position_x18(4) == to_x18("0.042")
+    assert reconciler.drift_count == 1
+    assert ledger.pnl(MARKS).net_x18 == 0

@@ -1,0 +1,226 @@
+"""The tracker's answer depends on the facts and not on the order or the number of times they arrive."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nadofast import OrderState, OrderTracker, Signer, TrackedOrder, to_x18
+from nadofast.events import FillEvent, OrderUpdateEvent
+from nadofast.orders import OutcomeFacts
+from nadofast.signing import SignedOrder
+
+SIGNER = Signer("0x" + "01" * 32, chain_id=77001, endpoint_address="0x" + "0d" * 20)
+SIZE = to_x18("1")
+PRICE = to_x18("3000.1")
+
+
+def signed(amount_x18: int = SIZE, nonce: int = 1) -> SignedOrder:
+    return SIGNER.sign_order(
+        product_id=4, price_x18=PRICE, amount_x18=amount_x18, expiration_s=1, nonce=nonce, appendix=1
+    )
+
+
+ORDER = signed()
+
+
+def fill(
+    index: int, quantity: int, price: int = PRICE, *, is_bid: bool = True, digest: str = ORDER.digest
+) -> FillEvent:
+    return FillEvent(
+        product_id=4,
+        timestamp_ns=index,
+        subaccount=ORDER.sender,
+        order_digest=digest,
+        appendix=1,
+        filled_qty_x18=quantity,
+        remaining_qty_x18=0,
+        original_qty_x18=SIZE,
+        price_x18=price,
+        is_taker=True,
+        is_bid=is_bid,
+        fee_x18=index,
+        submission_idx=index,
+    )
+
+
+def update(reason: str, amount: int, timestamp: int = 1) -> OrderUpdateEvent:
+    return OrderUpdateEvent(
+        product_id=4, timestamp_ns=timestamp, digest=ORDER.digest, amount_x18=amount, reason=reason
+    )
+
+
+def apply(tracker: OrderTracker, fact: Any) -> None:
+    if isinstance(fact, FillEvent):
+        tracker.on_fill(fact)
+    elif isinstance(fact, OrderUpdateEvent):
+        tracker.on_order_update(fact)
+    elif isinstance(fact, OutcomeFacts):
+        tracker.on_outcome(ORDER.digest, fact)
+    elif isinstance(fact, tuple):
+        {"cancelled": tracker.on_cancelled, "resting": tracker.on_resting, "archived": tracker.on_archived}[
+            fact[0]
+        ](ORDER.digest, fact[1])
+
+
+def summary(order: TrackedOrder) -> tuple[Any, ...]:
+    return (
+        order.state,
+        order.filled_x18,
+        order.known_filled_x18,
+        order.remaining_x18,
+        order.quote_x18,
+        order.fee_x18,
+        order.avg_price_x18,
+        order.error_code,
+        order.is_terminal,
+        order.is_settled,
+        sorted(event.submission_idx for event in order.fills),
+    )
+
+
+FACTS = [
+    fill(1, SIZE // 4),
+    fill(2, SIZE // 4, to_x18("2999.9")),
+    fill(3, SIZE // 2, to_x18("3000")),
+    update("placed", SIZE),
+    update("filled", SIZE // 2),
+    update("filled", 0),
+    update("cancelled", 0),
+    OutcomeFacts(accepted=True),
+    OutcomeFacts(is_rejected=True, rejected_code=2056),
+    OutcomeFacts(is_unknown=True),
+    ("cancelled", SIZE // 4),
+    ("cancelled", None),
+    ("resting", SIZE // 2),
+    ("archived", SIZE // 2),
+]
+
+
+@given(st.lists(st.sampled_from(FACTS), min_size=1, max_size=12), st.randoms(use_true_random=False))
+def test_order_and_repetition_do_not_matter(facts: list[Any], random: Any) -> None:
+    first, second = OrderTracker(), OrderTracker()
+    one, other = first.register(ORDER), second.register(ORDER)
+    for fact in facts:
+        apply(first, fact)
+    again = [*facts, *random.choices(facts, k=random.randint(0, 6))]
+    random.shuffle(again)
+    for fact in again:
+        apply(second, fact)
+    assert summary(one) == summary(other)
+    assert 0 <= one.filled_x18 <= one.known_filled_x18 <= SIZE
+    assert one.remaining_x18 == SIZE - one.known_filled_x18
+
+
+@given(st.lists(st.sampled_from(FACTS), min_size=1, max_size=12))
+def test_a_terminal_order_stays_terminal(facts: list[Any]) -> None:
+    tracker = OrderTracker()
+    order = tracker.register(ORDER)
+    was_terminal = False
+    for fact in facts:
+        apply(tracker, fact)
+        # Proof of life can turn "rejected" into "cancelled" or "filled", never into a live order.
+        assert order.is_terminal or not was_terminal
+        was_terminal = order.is_terminal
+
+
+@pytest.mark.parametrize(
+    ("facts", "state"),
+    [
+        ([], OrderState.CREATED),
+        ([OutcomeFacts(is_unknown=True)], OrderState.UNKNOWN),
+        ([OutcomeFacts(is_denied=True)], OrderState.DENIED),
+        ([OutcomeFacts(accepted=True)], OrderState.OPEN),
+        ([OutcomeFacts(is_unknown=True), update("placed", SIZE)], OrderState.OPEN),
+        ([OutcomeFacts(is_rejected=True, rejected_code=2008)], OrderState.REJECTED),
+        ([OutcomeFacts(is_rejected=True, rejected_code=2056), fill(1, 5)], OrderState.CANCELLED),
+        ([update("filled", 0)], OrderState.FILLED),
+        ([fill(1, SIZE)], OrderState.FILLED),
+        ([update("cancelled", 0)], OrderState.CANCELLED),
+        ([("cancelled", SIZE)], OrderState.CANCELLED),
+        ([("cancelled", 0)], OrderState.FILLED),
+        ([("archived", SIZE)], OrderState.FILLED),
+    ],
+)
+def test_states(facts: list[Any], state: OrderState) -> None:
+    tracker = OrderTracker()
+    order = tracker.register(ORDER)
+    for fact in facts:
+        apply(tracker, fact)
+    assert order.state is state
+
+
+def test_sums_are_exact_and_signed() -> None:
+    tracker = OrderTracker()
+    order = tracker.register(ORDER)
+    for event in FACTS[:3]:
+        tracker.on_fill(event)
+    assert order.quote_x18 == -(to_x18("750.025") + to_x18("749.975") + to_x18(1500))
+    assert order.avg_price_x18 == to_x18(3000)
+    assert order.fee_x18 == 6
+    sell = tracker.register(signed(-SIZE, nonce=2))
+    tracker.on_fill(fill(9, SIZE, is_bid=False, digest=sell.digest))
+    assert sell.quote_x18 == PRICE
+    assert not sell.is_buy
+    assert sell.state is OrderState.FILLED
+
+
+def test_a_cancel_reply_ahead_of_its_fills_is_terminal_but_not_settled() -> None:
+    tracker = OrderTracker()
+    order = tracker.register(ORDER)
+    tracker.on_cancelled(ORDER.digest, SIZE // 4)
+    assert order.is_terminal
+    assert not order.is_settled
+    assert order.remaining_x18 == SIZE // 4
+    tracker.on_fill(fill(1, SIZE // 2))
+    assert not order.is_settled
+    tracker.on_fill(fill(2, SIZE // 4))
+    assert order.is_settled
+
+
+def test_registering_twice_keeps_the_record() -> None:
+    tracker = OrderTracker()
+    order = tracker.register(ORDER)
+    tracker.on_fill(fill(1, 5))
+    assert tracker.register(ORDER) is order
+    assert tracker.get(ORDER.digest.upper().replace("0X", "0x")) is order
+    assert len(tracker) == 1
+
+
+def test_events_of_other_orders_are_counted_not_kept() -> None:
+    tracker = OrderTracker()
+    assert tracker.on_fill(fill(1, 5)) is None
+    assert tracker.on_order_update(update("placed", 1)) is None
+    assert tracker.foreign_events == 2
+    assert len(tracker) == 0
+
+
+def test_finished_records_are_bounded_and_live_ones_never_forgotten() -> None:
+    tracker = OrderTracker(max_finished=3)
+    live = tracker.register(ORDER)
+    for nonce in range(2, 12):
+        tracker.register(signed(nonce=nonce))
+        tracker.on_cancelled(signed(nonce=nonce).digest, SIZE)
+    assert len(tracker) == 4
+    assert tracker.live() == [live]
+
+
+def test_listeners_hear_every_change_until_they_leave() -> None:
+    tracker = OrderTracker()
+    heard: list[OrderState] = []
+    leave = tracker.on_change(lambda order: heard.append(order.state))
+    tracker.register(ORDER)
+    tracker.on_sent(ORDER.digest, 5)
+    tracker.on_fill(fill(1, SIZE))
+    tracker.on_fill(fill(1, SIZE))
+    leave()
+    tracker.on_cancelled(ORDER.digest, 0)
+    assert heard == [OrderState.SENT, OrderState.FILLED]
+
+
+def test_the_record_holds_no_signature() -> None:
+    order = OrderTracker().register(ORDER)
+    assert ORDER.signature[2:] not in repr(order)

@@ -1,0 +1,104 @@
+"""The offset is bounded from both sides, shrinks with samples, and survives a step of either clock."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nadofast import TimeSample, TimeSync, TimeSyncConfig, errors
+
+MS = 1_000_000
+
+
+class Clock:
+    """Our monotonic clock, and an exchange whose clock differs by a constant."""
+
+    def __init__(self, offset_ms: int = 1_790_000_000_000) -> None:
+        self.now_ns = 5_000 * MS
+        self.offset_ms = offset_ms
+
+    def __call__(self) -> int:
+        return self.now_ns
+
+    def sample(self, out_ms: float, back_ms: float) -> TimeSample:
+        sent = self.now_ns
+        self.now_ns += int(out_ms * MS)
+        server_ms = (self.now_ns + self.offset_ms * MS) // MS
+        self.now_ns += int(back_ms * MS)
+        return TimeSample(sent, self.now_ns, server_ms)
+
+
+def test_unknown_without_samples() -> None:
+    sync = TimeSync()
+    assert not sync.is_known
+    assert sync.uncertainty_ms == float("inf")
+    with pytest.raises(errors.OrderDenied, match="clock_unknown"):
+        sync.exchange_now_ms()
+    with pytest.raises(errors.OrderDenied):
+        _ = sync.offset_ms
+
+
+@given(
+    st.lists(st.tuples(st.floats(0, 200), st.floats(0, 200)), min_size=1, max_size=12),
+    st.integers(-(10**6), 10**6),
+)
+def test_the_truth_is_inside_the_bounds(delays: list[tuple[float, float]], offset: int) -> None:
+    clock = Clock(1_790_000_000_000 + offset)
+    sync = TimeSync(TimeSyncConfig(max_uncertainty_ms=10_000), clock_ns=clock)
+    widths = []
+    for out, back in delays:
+        sync.update(clock.sample(out, back))
+        truth_ms = clock.now_ns / MS + clock.offset_ms
+        assert abs(sync.exchange_now_ms() - truth_ms) <= sync.uncertainty_ms + 1
+        widths.append(sync.uncertainty_ms)
+    assert sync.steps == 0
+    # As narrow as the quickest round trip allows, but for the drift assumed since (under 5 s at 100 ppm).
+    assert widths[-1] <= (min(out + back for out, back in delays) + 1) / 2 + 0.5
+
+
+def test_slow_answers_alone_are_not_good_enough() -> None:
+    clock = Clock()
+    sync = TimeSync(clock_ns=clock)
+    sync.update(clock.sample(400, 400))
+    assert not sync.is_known
+    sync.update(clock.sample(1, 1))
+    assert sync.is_known
+    assert sync.uncertainty_ms < 2
+
+
+def test_old_samples_widen_and_are_forgotten() -> None:
+    clock = Clock()
+    sync = TimeSync(TimeSyncConfig(drift_ppm=1000, max_sample_age_s=100), clock_ns=clock)
+    sync.update(clock.sample(1, 1))
+    fresh = sync.uncertainty_ms
+    clock.now_ns += 50_000 * MS
+    assert sync.uncertainty_ms == pytest.approx(fresh + 50, abs=1)
+    clock.now_ns += 60_000 * MS
+    assert not sync.is_known
+
+
+def test_a_step_of_the_exchange_clock_starts_afresh() -> None:
+    clock = Clock()
+    sync = TimeSync(clock_ns=clock)
+    sync.update(clock.sample(1, 1))
+    clock.offset_ms += 5_000
+    sync.update(clock.sample(1, 1))
+    assert sync.steps == 1
+    assert sync.exchange_now_ms() == pytest.approx(clock.now_ns / MS + clock.offset_ms, abs=2)
+
+
+def test_a_step_of_the_wall_clock_moves_only_the_reported_offset() -> None:
+    clock = Clock(offset_ms=1_000)
+    wall = [clock.now_ns]
+    sync = TimeSync(clock_ns=clock, wall_ns=lambda: wall[0])
+    sync.update(clock.sample(1, 1))
+    now = sync.exchange_now_ms()
+    wall[0] -= 3_600_000 * MS
+    assert sync.exchange_now_ms() == now
+    assert sync.offset_ms > 3_600_000
+
+
+def test_a_sample_from_the_future_is_refused() -> None:
+    with pytest.raises(ValueError, match="before"):
+        TimeSync().update(TimeSample(2, 1, 0))

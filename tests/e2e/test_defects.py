@@ -1,0 +1,76 @@
+"""A defect in the core with a position open: no new risk, flat by the other way, one line, exit 1."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import bot.desk
+import bot.pair
+from bot.app import Job, run
+from bot.config import load
+from bot.logs import Output
+from bot.metrics import TradesCsv
+from bot.model import ExitCode, Phase
+
+
+class Lines:
+    """A stream that keeps what is written."""
+
+    def __init__(self) -> None:
+        self.text = ""
+
+    def write(self, text: str) -> None:
+        self.text += text
+
+    def flush(self) -> None:
+        """Nothing is held back."""
+
+
+async def run_with(tmp_path: Path, seed: int = 5) -> tuple[ExitCode, str, str]:
+    lines = Lines()
+    output = Output(stream=lines)  # type: ignore[arg-type]
+    try:
+        csv = TradesCsv(tmp_path / "trades.csv", output.submit, mode="sim")
+        settings = load(None, {"run.cycles": 2}, {}).settings
+        code, reason = await run(Job(settings, seed, None), output, csv)
+    finally:
+        output.close()
+    return code, reason, lines.text
+
+
+@pytest.mark.parametrize("phase", [Phase.HEDGED, Phase.UNWINDING])
+async def test_a_defect_of_the_machine_ends_flat(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, phase: Phase
+) -> None:
+    real: Callable[..., Any] = bot.pair.decide
+
+    def broken(state: Any, *rest: Any) -> Any:
+        if state.phase is phase:
+            raise RuntimeError("a defect")
+        return real(state, *rest)
+
+    monkeypatch.setattr(bot.pair, "decide", broken)
+    code, reason, text = await run_with(tmp_path)
+    assert code is ExitCode.ERROR
+    assert reason == "internal error: RuntimeError: a defect; flat"
+    assert "flattening" in text
+    assert "positions now: none" in text
+    assert (tmp_path / "trades.csv").read_text().count(",exit-take,") == 2
+    assert "equal to the ledger to the last unit" in text
+
+
+async def test_a_defect_in_a_task_of_the_desk_unwinds_and_halts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken(*arguments: Any) -> None:
+        raise RuntimeError("a defect")
+
+    monkeypatch.setattr(bot.desk.OrderDesk, "_watch", broken)
+    code, reason, text = await run_with(tmp_path)
+    assert code is ExitCode.HALTED_FLAT
+    assert reason == "internal error: RuntimeError: a defect; flat"
+    assert "positions now: none" in text

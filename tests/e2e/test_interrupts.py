@@ -1,0 +1,73 @@
+"""Signals at any point of a cycle: the first one flattens and leaves, the second one leaves at once."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from botproc import BotProcess, end_exchange, positions, resting, state, wait_until_gone
+
+# A spread of moments: connecting, before the fills, while holding, while resting, after one leg is out.
+MOMENTS = [
+    (signal.SIGINT, "exchange  pid"),
+    (signal.SIGINT, "BUILD"),
+    (signal.SIGTERM, "entry  SOL-PERP"),
+    (signal.SIGINT, "exit-rest  SOL-PERP"),
+    (signal.SIGTERM, "exit-rest  ETH-PERP -0.042 filled"),
+]
+
+
+@pytest.mark.parametrize(("number", "moment"), MOMENTS)
+def test_a_signal_ends_flat(tmp_path: Path, number: signal.Signals, moment: str) -> None:
+    with BotProcess(tmp_path, "--cycles", "50", "--seed", "4", exchange__linger_s=30) as bot:
+        bot.wait_for(moment)
+        asked = time.monotonic()
+        bot.signal(number)
+        code = bot.finish()
+        took_s = time.monotonic() - asked
+        truth, pid = state(bot.control), bot.exchange_pid
+    assert code == 0, bot.output + bot.stderr
+    assert took_s < 15
+    assert positions(truth) == {}
+    assert resting(truth) == []
+    assert "Traceback" not in bot.output + bot.stderr
+    end_exchange(pid)
+
+
+def test_a_second_signal_leaves_at_once_and_names_what_is_open(tmp_path: Path) -> None:
+    with BotProcess(tmp_path, "--seed", "4", run__hold_s=30) as bot:
+        bot.wait_for("entry  SOL-PERP")
+        bot.wait_for("entry  ETH-PERP")
+        pid = bot.exchange_pid
+        bot.signal(signal.SIGINT)
+        bot.wait_for("unwinding: stop requested")
+        asked = time.monotonic()
+        bot.signal(signal.SIGTERM)
+        code = bot.finish()
+    assert time.monotonic() - asked < 5
+    assert code in (0, 4)  # 0 only if the exits filled before the second signal was seen
+    if code == 4:
+        assert bot.stderr.startswith("bot: second SIG")
+        assert "exposure: ETH-PERP" in bot.stderr
+    wait_until_gone(pid, 5)
+
+
+def test_a_stop_that_cannot_be_obeyed_says_why(tmp_path: Path) -> None:
+    """The exchange is halted by the operating system, so nothing can be flattened: named, not waited out."""
+    with BotProcess(tmp_path, "--seed", "4", run__hold_s=30, risk__max_blind_s=2) as bot:
+        bot.wait_for("entry  SOL-PERP")
+        bot.wait_for("entry  ETH-PERP")
+        pid = bot.exchange_pid
+        os.kill(pid, signal.SIGSTOP)
+        asked = time.monotonic()
+        bot.signal(signal.SIGINT)
+        bot.wait_for("END  nothing heard from the exchange")
+        said_s = time.monotonic() - asked
+        assert bot.finish() == 4
+    assert said_s < 5
+    assert "exposure: ETH-PERP +" in bot.stderr
+    assert bot.stderr.count("\n") == 1
+    wait_until_gone(pid, 5)
