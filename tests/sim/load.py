@@ -5,8 +5,8 @@
 The exchange is a process of its own. Every subscriber follows best_bid_offer, book_depth and trade of every
 perpetual over permessage-deflate, and inflates what it gets. send_lag_ms is the exchange's own figure: from
 the first event of a burst to its last frame handed to the transport, deflate included. arrival_ms is this
-process's wall clock when a message was read less the event's stamp, for best_bid_offer and trade: it holds the
-socket and our own inflating too, and so says as much about the subscribers as about the exchange.
+process's wall clock when a message was read less the event's stamp, for best_bid_offer and trade: it holds
+the socket and our own inflating too, and so says as much about the subscribers as about the exchange.
 """
 
 from __future__ import annotations
