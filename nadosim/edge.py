@@ -27,7 +27,7 @@ class EdgeCache:
         self._exchange = exchange
         self._replies: dict[str, Any] = {}
         self._prices: dict[int, dict[str, Any]] = {}
-        self._history: dict[int, deque[dict[str, Any]]] = {
+        self._history: dict[int, deque[tuple[int, int, int]]] = {  # (ms, bid, ask)
             product_id: deque(maxlen=HISTORY) for product_id in exchange.books
         }
         self._answers: dict[str, Callable[[Mapping[str, Any]], Any]] = {
@@ -42,8 +42,7 @@ class EdgeCache:
         for product_id in self._exchange.books:
             bid, _, ask, _ = self._exchange.bbo(product_id)
             self._prices[product_id] = {"product_id": product_id, "bid_x18": str(bid), "ask_x18": str(ask)}
-            sample = {"product_id": product_id, "timestamp": str(now_ms), "bid": str(bid), "ask": str(ask)}
-            self._history[product_id].append(sample)
+            self._history[product_id].append((now_ms, bid, ask))
 
     def answer(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """The whole reply, failures included."""
@@ -85,11 +84,10 @@ class EdgeCache:
         for product_id in self._wanted(request):
             last_ms: int | None = None
             taken = 0
-            for sample in reversed(self._history[product_id]):
-                at_ms = int(sample["timestamp"])
+            for at_ms, bid, ask in reversed(self._history[product_id]):
                 is_spaced = last_ms is None or last_ms - at_ms >= interval_ms - REFRESH_MS // 2
                 if at_ms <= max_time_ms and is_spaced and taken < limit:
-                    history.append(sample)
+                    history.append(_sample(product_id, at_ms, bid, ask))
                     last_ms = at_ms
                     taken += 1
         return {"interval_ms": interval_ms, "limit": limit, "history": history}
@@ -107,6 +105,10 @@ class EdgeCache:
         if any(product_id not in self._exchange.books for product_id in wanted):
             raise ExchangeError(2016)
         return wanted
+
+
+def _sample(product_id: int, at_ms: int, bid: int, ask: int) -> dict[str, Any]:
+    return {"product_id": product_id, "timestamp": str(at_ms), "bid": str(bid), "ask": str(ask)}
 
 
 def _integer(request: Mapping[str, Any], name: str, default: int) -> int:

@@ -90,9 +90,9 @@ CATALOG: Final[Mapping[str, Spec]] = {
     # sockets
     "cut": Spec(
         "action",
-        "drop sockets: how = rst, fin (no close frame) or close (1001)",
+        "drop sockets: how = fin (no close frame), rst or close (1001)",
         "scope",
-        {"how": Param("choice", "rst", choices=("rst", "fin", "close"))},
+        {"how": Param("choice", "fin", choices=("fin", "rst", "close"))},
     ),
     "half_open": Spec("action", "sockets stay open, nothing is read or sent any more, no pongs", "scope"),
     "stall_read": Spec(
