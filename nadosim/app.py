@@ -122,6 +122,7 @@ class SimServer:
             "sent": hub.sent,
             "sockets": dict(self.surface.sockets.by_scope),
             "sockets_cut": dict(self.surface.sockets.ends),
+            "send_lag_ms": self.surface.sockets.lag.view(),
             "connections": self.surface.sockets.listed(),
             "queries": gateway.queries,
             "executes": gateway.executes,

@@ -12,7 +12,6 @@ import os
 import socket
 import struct
 from collections import deque
-from itertools import count
 from time import monotonic
 from typing import Final
 
@@ -20,23 +19,32 @@ from aiohttp import ClientConnectionResetError, WSMsgType, web
 
 from .distortion import Distortion, Form, Outgoing, raw_frame
 from .faults import Faults
+from .lag import LagHistogram
 
 MAX_QUEUED: Final = 4096  # messages; some seconds of a fast market
 MAX_QUEUED_BYTES: Final = 4 * 1024 * 1024
 PING_DEADLINE_S: Final = 60.0  # the API asks for a ping frame every 30 s
 LINGER_ZERO: Final = struct.pack("ii", 1, 0)  # close() sends RST
-_numbers = count(1)
 
 
 class Connection:
-    """The sending half of a socket and its book-keeping. Receiving is left to the handler."""
+    """The sending half of a socket and its book-keeping. Receiving is left to the handler.
+
+    scope, number: what faults can name it by. lag: how long messages wait here is noted in it.
+    """
 
     def __init__(
-        self, ws: web.WebSocketResponse, request: web.Request, faults: Faults, scope: str = "gateway"
+        self,
+        ws: web.WebSocketResponse,
+        request: web.Request,
+        faults: Faults,
+        scope: str,
+        number: int,
+        lag: LagHistogram,
     ) -> None:
         self.ws = ws
         self.scope = scope
-        self.number = next(_numbers)
+        self.number = number
         self.address = request.remote or ""
         self.cut_reason: str | None = None
         self.is_half_open = False
@@ -48,6 +56,8 @@ class Connection:
         self._wake = asyncio.Event()
         self._goodbye: tuple[int, bytes] | None = None
         self._pinged_at_s = monotonic()
+        self._lag = lag
+        self._oldest_s = 0.0  # when the first message now in the queue came
 
     @property
     def is_open(self) -> bool:
@@ -67,6 +77,8 @@ class Connection:
         if len(self._queue) >= MAX_QUEUED or self._queued_bytes >= MAX_QUEUED_BYTES:
             self.cut("slow reader")
             return
+        if not self._queue:
+            self._oldest_s = monotonic()
         self._queue.append(message)
         self._queued_bytes += size
         self._wake.set()
@@ -116,8 +128,12 @@ class Connection:
             while self.is_open:
                 await self._wake.wait()
                 self._wake.clear()
+                waiting_since_s, has_sent = self._oldest_s, bool(self._queue)
                 while self._queue and self.is_open:
                     await self._write_one(self._queue.popleft())
+                if has_sent:
+                    # From the first event of the burst to its last frame: no message waited longer.
+                    self._lag.add(monotonic() - waiting_since_s)
                 if self._goodbye is not None:
                     code, text = self._goodbye
                     await self.ws.close(code=code, message=text)

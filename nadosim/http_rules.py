@@ -31,9 +31,8 @@ def guard(faults: Faults) -> Middleware:
     @web.middleware
     async def one_bad_request(request: web.Request, handler: Handler) -> web.StreamResponse:
         try:
-            if not request.path.startswith("/sim/"):
-                _check(request, faults)
-            return await handler(request)
+            refusal = None if request.path.startswith("/sim/") else _refusal(request, faults)
+            return await handler(request) if refusal is None else refusal
         except Malformed as error:
             return _body(422, malformed(error))
         except Blocked:
@@ -49,25 +48,21 @@ def guard(faults: Faults) -> Middleware:
     return one_bad_request
 
 
-def _check(request: web.Request, faults: Faults) -> None:
-    """Compression must be offered, and no fault stands in the way."""
+def _refusal(request: web.Request, faults: Faults) -> web.Response | None:
+    """Why the request does not get through: compression is not offered, or a fault stands in the way."""
     if "upgrade" in request.headers:
-        if rule := faults.take(
-            "socket_refused", scope="subscribe" if "subscribe" in request.path else "gateway"
-        ):
-            raise _error(rule.value["http"])
-        return
+        scope = "subscribe" if request.path.endswith("/subscribe") else "gateway"
+        rule = faults.take("socket_refused", scope=scope)
+        return None if rule is None else _error_page(rule.value["http"])
     if not _accepted(request) & CODINGS:
-        raise refused(403, COMPRESSION_REQUIRED)
-    if rule := faults.take("http_error", scope="http", kind=request.path):
-        raise _error(rule.value["status"])
+        return _body(403, _failure(COMPRESSION_REQUIRED))
+    rule = faults.take("http_error", scope="http", kind=request.path)
+    return None if rule is None else _error_page(rule.value["status"])
 
 
-def _error(status: int) -> web.HTTPException:
-    """An error page of the edge in front of the exchange: no JSON."""
-    kind = type("EdgeError", (web.HTTPException,), {"status_code": status})
-    error: web.HTTPException = kind(text=f"<html><title>{status}</title></html>", content_type="text/html")
-    return error
+def _error_page(status: int) -> web.Response:
+    """What the edge in front of the exchange says: no JSON."""
+    return web.Response(status=status, text=f"<html><title>{status}</title></html>", content_type="text/html")
 
 
 def _accepted(request: web.Request) -> set[str]:

@@ -41,8 +41,6 @@ _QUERY_WEIGHTS: Final[Mapping[str, int]] = {
 }
 _EXECUTE_WEIGHTS: Final[Mapping[str, int]] = {
     "link_signer": 30,
-    "withdraw_collateral": 10,
-    "withdraw_collateral_v2": 10,
     "liquidate_subaccount": 20,
     "mint_nlp": 10,
     "burn_nlp": 10,
@@ -79,6 +77,8 @@ def execute_weight(name: str, body: Any) -> int:
         case "cancel_and_place":
             cancel = _cancel_weight(body.get("cancel_tx"), "digests", 1, 1)
             return cancel + execute_weight("place_order", body.get("place_order"))
+        case "withdraw_collateral" | "withdraw_collateral_v2":
+            return 20 if body.get("spot_leverage") is False else 10
     return _EXECUTE_WEIGHTS.get(name, 1)
 
 

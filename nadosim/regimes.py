@@ -126,7 +126,7 @@ JUMPY: Final = Regime(
         Style(levels=10, half_spread=0.9, noise=0.4, touch_notional=1_000.0, inventory_limit=25_000.0),
         Style(levels=16, half_spread=1.2, noise=0.4, touch_notional=1_500.0, inventory_limit=30_000.0),
         Style(levels=44, half_spread=1.8, noise=0.25, touch_notional=2_000.0, inventory_limit=40_000.0),
-        Style(levels=112, half_spread=2.5, noise=0.2, touch_notional=3_000.0),
+        Style(levels=170, half_spread=2.5, noise=0.2, touch_notional=3_000.0),
     ),
     volatility=2.5,
     sway_bps=2.0,

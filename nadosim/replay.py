@@ -1,7 +1,7 @@
 """Books driven by a recording, with room for orders of our own.
 
 Every recorded level is one order of a house account, kept at the recorded total: a snapshot
-(`market_liquidity`) sets a book, each `book_depth` changes it. Recorded trades are published as they
+(`market_liquidity`) sets a book, each later `book_depth` changes it. Recorded trades are published as they
 were, but take nothing from the book: the recorded depth already shows what they left.
 
 Our orders match conservatively. A resting order is last in the queue of its price, so it
@@ -38,6 +38,7 @@ class Replay:
         self._exchange = exchange
         self._events = self._relevant(iter(frames))
         self._levels: dict[tuple[int, SideName, int], str] = {}
+        self._snapshots: dict[int, int] = {}  # product → stamp; no book before its first one
         self._next: tuple[float, dict[str, Any]] | None = None
         self._start_ns = 0
         self.now_s = 0.0
@@ -100,7 +101,9 @@ class Replay:
         if "data" in message:
             self._load(message["data"])
         elif message["type"] == "book_depth":
-            self._change(message["product_id"], message)
+            taken_ns = self._snapshots.get(message["product_id"])
+            if taken_ns is not None and int(message["max_timestamp"]) > taken_ns:
+                self._change(message["product_id"], message)
         else:
             self._trade(message)
 
@@ -108,6 +111,7 @@ class Replay:
         product_id = snapshot["product_id"]
         for key in [key for key in self._levels if key[0] == product_id]:
             self._set(*key, 0)
+        self._snapshots[product_id] = int(snapshot["timestamp"])
         self._change(product_id, snapshot)
 
     def _change(self, product_id: int, message: Mapping[str, Any]) -> None:

@@ -262,17 +262,16 @@ def _caller(request: web.Request) -> Caller:
     return Caller(request.remote or "")
 
 
-def _as_known_at(reply: dict[str, Any], known_s: float) -> dict[str, Any]:
-    """What an archive that lags would have said: nothing newer than known_s."""
-
-    def old(entry: dict[str, Any], name: str) -> bool:
-        return int(entry.get(name, 0)) <= known_s
-
+def _as_known_at(reply: Any, known_s: float) -> Any:
+    """What an archive that lags would have said: no order, match or balance event newer than known_s."""
+    if not isinstance(reply, dict):
+        return reply
     lagging = dict(reply)
     if "orders" in reply:
-        lagging["orders"] = [order for order in reply["orders"] if old(order, "last_fill_timestamp")]
-    if "matches" in reply:
-        lagging["txs"] = [tx for tx in reply["txs"] if old(tx, "timestamp")]
+        lagging["orders"] = [o for o in reply["orders"] if int(o["last_fill_timestamp"]) <= known_s]
+    if "txs" in reply:
+        lagging["txs"] = [tx for tx in reply["txs"] if int(tx["timestamp"]) <= known_s]
         known = {tx["submission_idx"] for tx in lagging["txs"]}
-        lagging["matches"] = [match for match in reply["matches"] if match["submission_idx"] in known]
+        for name in {"matches", "events", "products"} & reply.keys():
+            lagging[name] = [entry for entry in reply[name] if entry["submission_idx"] in known]
     return lagging

@@ -6,6 +6,7 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from itertools import count
 from typing import Any, Final
 
 import orjson
@@ -13,6 +14,7 @@ from aiohttp import WSMsgType, web
 
 from .connections import PING_DEADLINE_S, Connection
 from .faults import Faults, Rule
+from .lag import LagHistogram
 
 MAX_SOCKETS_PER_ADDRESS: Final = 100
 MAX_MESSAGE_BYTES: Final = 256 * 1024
@@ -33,6 +35,8 @@ class Sockets:
         self._faults = faults
         self._open: dict[Connection, None] = {}
         self._per_address: Counter[str] = Counter()
+        self._numbers = count(1)
+        self.lag = LagHistogram()  # event to the last byte handed to the transport
         self.ends: Counter[str] = Counter()  # why sockets were cut
 
     @property
@@ -57,7 +61,7 @@ class Sockets:
             # Pings are answered by hand: they are the keep-alive the exchange insists on.
             ws = web.WebSocketResponse(autoping=False, timeout=1.0, max_msg_size=MAX_MESSAGE_BYTES)
             await ws.prepare(request)
-            connection = Connection(ws, request, self._faults, scope)
+            connection = Connection(ws, request, self._faults, scope, next(self._numbers), self.lag)
             async with self._writing(connection):
                 yield connection
         finally:

@@ -50,6 +50,8 @@ def test_queries_weigh_what_is_published(request_: dict[str, Any], weight: int) 
         ("cancel_product_orders", {"tx": {"productIds": []}}, 50),
         ("cancel_and_place", {"cancel_tx": {"digests": ["0x"]}, "place_order": {}}, 2),
         ("link_signer", {}, 30),
+        ("withdraw_collateral", {}, 10),
+        ("withdraw_collateral", {"spot_leverage": False}, 20),
         ("liquidate_subaccount", {}, 20),
         ("place_order", None, 1),
     ],

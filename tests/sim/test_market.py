@@ -115,7 +115,7 @@ FROZEN = {
     "calm": "ca9c06fa370d7576",
     "lively": "6b5065e4731da6f2",
     "thin": "6d5cc644116ac6d2",
-    "jumpy": "5633d104a3df016d",
+    "jumpy": "5952d13bdaf5ce4e",
 }
 
 

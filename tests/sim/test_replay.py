@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import json
 from pathlib import Path
@@ -14,6 +15,7 @@ from simcore import ETH, IOC, LIMIT, Sim, Trader, x18
 from simproc import start_sim
 from wireclient import eventually
 
+from nadosim.record import RecordingStopped, record
 from nadosim.recording import BadRecording, Frame, RecordingWriter, read, redact
 from nadosim.replay import Replay
 
@@ -97,7 +99,7 @@ def snapshot(bids: dict[str, str], asks: dict[str, str]) -> dict[str, Any]:
 
 
 def depth(bids: dict[str, str], asks: dict[str, str]) -> dict[str, Any]:
-    return {"type": "book_depth", "product_id": ETH, **_sides(bids, asks)}
+    return {"type": "book_depth", "product_id": ETH, "max_timestamp": "2", **_sides(bids, asks)}
 
 
 def trade(price: str, size: str, *, is_buy: bool) -> dict[str, Any]:
@@ -153,6 +155,14 @@ def test_books_follow_the_recording() -> None:
     assert world.replay.refused == 0
 
 
+def test_changes_the_snapshot_holds_already_are_not_played() -> None:
+    old = {**depth({"3000": "9"}, {}), "max_timestamp": "1"}
+    world = World(depth({"2000": "1"}, {}), BOOK, old)
+    for second in range(3):
+        world.at(second)
+    assert world.book()[0] == [(x18(3000), x18(2)), (x18("2999.9"), x18(1))]
+
+
 def test_a_book_that_moves_never_trades_with_itself() -> None:
     world = World(BOOK, depth({"3000.3": "1"}, {"3000.1": "0", "3000.2": "0", "3000.4": "2"}), BOOK)
     for second in range(3):
@@ -205,31 +215,38 @@ def test_an_order_that_takes_meets_the_recorded_depth() -> None:
 async def test_a_recorded_market_can_be_traded_again(tmp_path: Path) -> None:
     path = tmp_path / "market.gz"
     async with start_sim(seed=3, rate=400) as original:
+        where = {"gateway": original.ready["gateway"], "subscribe": original.ready["subscribe"]}
         with RecordingWriter(path) as writer:
-            query = {"type": "market_liquidity", "product_id": ETH, "depth": 100}
-            original.hub.flush_depth()
-            data = original.exchange.query(query)
-            reply = {"status": "success", "data": data, "request_type": "query_market_liquidity"}
-            writer.write("in", "gateway", json.dumps(reply))
-
-            class Tap:
-                def send(self, payload: bytes, kind: str = "", product_id: int | None = None) -> None:
-                    writer.write("in", "subscribe", payload)
-
-            subscriber = original.hub.connect(Tap())
-            for kind in ("book_depth", "trade"):
-                stream = {"type": kind, "product_id": ETH}
-                original.hub.handle(
-                    subscriber, json.dumps({"method": "subscribe", "id": 1, "stream": stream})
-                )
-            await eventually(lambda: original.hub.events["trade"] > 30)
-            original.hub.flush_depth()
-            expected = original.exchange.depth(ETH, 20)
-            original.hub.disconnect(subscriber)
-    recorded = sum('"type":"trade"' in frame.text for frame in read(path))
+            await record(writer, **where, products=[ETH], seconds=1.5)
+    messages = [json.loads(frame.text) for frame in read(path) if frame.direction == "in"]
+    trades = sum(message.get("type") == "trade" for message in messages)
     async with start_sim(replay=str(path), speed=50) as again:
         assert isinstance(again.market, Replay)
         await eventually(lambda: again.market.is_over)  # type: ignore[union-attr]
-        assert again.exchange.depth(ETH, 20) == expected
-        assert again.hub.events["trade"] == recorded > 0
+        assert again.exchange.depth(ETH, 20) == _book_of(messages)
+        assert again.hub.events["trade"] == trades > 0
         assert again.market.refused == 0
+
+
+def _book_of(messages: list[dict[str, Any]]) -> Any:
+    """The last book by the rules of a client: snapshot, then every later batch."""
+    snapshot = next(message["data"] for message in messages if "data" in message)
+    book = {side: {int(p): int(q) for p, q in snapshot[side]} for side in ("bids", "asks")}
+    for message in messages:
+        is_depth = message.get("type") == "book_depth"
+        if is_depth and int(message["max_timestamp"]) > int(snapshot["timestamp"]):
+            for side in book:
+                book[side].update((int(price), int(total)) for price, total in message[side])
+    levels = {side: [(p, q) for p, q in sorted(book[side].items()) if q] for side in book}
+    return levels["bids"][::-1][:20], levels["asks"][:20]
+
+
+async def test_a_recorder_that_is_cut_says_so(tmp_path: Path) -> None:
+    async with start_sim(rate=0) as server, asyncio.timeout(10):
+        where = {"gateway": server.ready["gateway"], "subscribe": server.ready["subscribe"]}
+        with RecordingWriter(tmp_path / "cut.gz") as writer:
+            task = asyncio.create_task(record(writer, **where, products=[ETH], seconds=60))
+            await eventually(lambda: writer.frames >= 8)
+            server.surface.sockets.cut_all("test")
+            with pytest.raises(RecordingStopped):
+                await task
