@@ -32,7 +32,9 @@ class Archive:
             "interest_and_funding": accounts.interest_and_funding,
             "events": accounts.events,
             "subaccounts": accounts.subaccounts,
+            "liquidation_feed": accounts.liquidation_feed,
             "backlog": accounts.backlog,
+            "quote_price": market.quote_price,
         }
 
     def answer(self, request: Mapping[str, Any]) -> Any:
@@ -56,10 +58,8 @@ NOT_OFFERED = frozenset(
         "fast_withdrawal_signature",
         "leaderboard",
         "linked_signer_rate_limit",
-        "liquidation_feed",
         "maker_statistics",
         "nlp_snapshots",
-        "quote_price",
         "rewards",
         "summary",
     }

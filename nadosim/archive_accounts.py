@@ -12,6 +12,7 @@ from .archive_params import Filter, limit, optional_integer, parse_filter
 from .core import Core
 from .errors import ExchangeError
 from .events import reported_id
+from .health import Margin
 from .product_views import product_view
 from .records import BalanceRecord, FundingRecord
 from .x18 import NS_PER_S
@@ -29,19 +30,18 @@ class AccountArchive:
     def interest_and_funding(self, params: Params) -> dict[str, Any]:
         """Funding payments, newest first; no interest is charged here. 3002 without a subaccount.
 
-        next_idx: where to go on below, null after the last page.
+        next_idx: where to go on below the page, empty if there is nothing on it.
         """
         subaccount = params.get("subaccount")
         if not isinstance(subaccount, str):
             raise ExchangeError(3002)
         wanted = parse_filter({**params, "subaccounts": [subaccount]})
-        payments = [r for r in self._core.history.fundings_newest_first() if _takes(wanted, r)]
-        page = payments[: limit(params, MAX_PAYMENTS)]
-        rest = payments[len(page) :]
+        payments = (r for r in self._core.history.fundings_newest_first() if _takes(wanted, r))
+        page = list(islice(payments, limit(params, MAX_PAYMENTS)))
         return {
             "interest_payments": [],
             "funding_payments": [self._payment_view(record) for record in page],
-            "next_idx": str(rest[0].submission_idx) if rest else None,
+            "next_idx": str(page[-1].submission_idx - 1) if page else "",
         }
 
     def events(self, params: Params) -> dict[str, Any]:
@@ -67,6 +67,13 @@ class AccountArchive:
             if number >= start and (address is None or account.address == str(address).lower())
         ]
         return {"subaccounts": [_subaccount_view(n, account) for n, account in found[: limit(params)]]}
+
+    def liquidation_feed(self, _: Params) -> list[dict[str, Any]]:
+        """Accounts that may be liquidated right now."""
+        core = self._core
+        sick = [a for a in core.accounts.real() if core.health.health_x18(a, Margin.MAINTENANCE) < 0]
+        now_s = core.clock.now_ns() // NS_PER_S
+        return [{"subaccount": account.id, "update_time": now_s} for account in sick]
 
     def backlog(self, _: Params) -> dict[str, Any]:
         """How far the archive is behind the engine: nothing waits here."""

@@ -64,6 +64,9 @@ class MarketArchive:
             ]
         }
 
+    def quote_price(self, _: Params) -> dict[str, str]:
+        return {"price_x18": str(self._state(QUOTE_PRODUCT_ID).oracle_price_x18)}
+
     def products(self, params: Params) -> dict[str, Any]:
         """The product as it is now: older states are not kept."""
         product_id = self._product(params)

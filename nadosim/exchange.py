@@ -9,7 +9,6 @@ Simulated participants (`house_*`) trade through the same books and balances, wi
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
 from . import truth
@@ -23,6 +22,7 @@ from .clock import Clock
 from .config import ExchangeConfig
 from .core import ACTIVE, NEVER_S, Core
 from .engine import Order, SideName
+from .executes import Submission, execute_table
 from .funding import HOUR_S, Funding
 from .liquidation import Liquidation
 from .order_entry import OrderEntry
@@ -34,7 +34,7 @@ from .schedule import Schedule
 from .settlement import Settlement
 from .signatures import check_signer
 from .steps import Step
-from .wallet import Wallet, not_offered
+from .wallet import Wallet
 
 __all__ = [
     "ACTIVE",
@@ -48,14 +48,6 @@ __all__ = [
 ]
 
 DEFAULT_NAME: Final = b"default".ljust(12, b"\0").hex()
-
-
-@dataclass(frozen=True, slots=True)
-class Submission:
-    """An accepted execute: wait delay_ns, then commit() for the reply's data. It must be committed."""
-
-    delay_ns: int
-    commit: Callable[[], Any]
 
 
 class Exchange:
@@ -92,7 +84,7 @@ class Exchange:
         )
         self._spot_of = {perp: spot for spot, perp in HEALTH_GROUPS if spot in core.products}
         self._house_orders = 0
-        self._executes = self._execute_table()
+        self._executes = execute_table(self._entry, self._cancels, self._wallet)
 
     # ---- what the status and contracts queries claim
 
@@ -126,36 +118,6 @@ class Exchange:
     def submit(self, name: str, request: object) -> Submission:
         """Entry checks of any execute. Raises ExchangeError; KeyError for a name that is none."""
         return self._executes[name](request)
-
-    def _execute_table(self) -> dict[str, Callable[[object], Submission]]:
-        entry, wallet = self._entry, self._wallet
-
-        def held(
-            validate: Callable[[object], Any], commit: Callable[[Any], Any]
-        ) -> Callable[[object], Submission]:
-            def submit(request: object) -> Submission:
-                pending = validate(request)
-                return Submission(pending.delay_ns, lambda: commit(pending))
-
-            return submit
-
-        def at_once(execute: Callable[[object], Any]) -> Callable[[object], Submission]:
-            return lambda request: Submission(0, lambda: execute(request))
-
-        return {
-            "place_order": held(entry.validate_place, entry.commit_place),
-            "place_orders": held(entry.validate_batch, entry.commit_batch),
-            "cancel_orders": at_once(self._cancels.cancel_orders),
-            "cancel_product_orders": at_once(self._cancels.cancel_product_orders),
-            "cancel_and_place": held(entry.validate_replace, entry.commit_replace),
-            "link_signer": at_once(wallet.link_signer),
-            "withdraw_collateral": at_once(wallet.withdraw),
-            "withdraw_collateral_v2": at_once(lambda request: wallet.withdraw(request, is_v2=True)),
-            "transfer_quote": at_once(wallet.transfer_quote),
-            "liquidate_subaccount": at_once(wallet.liquidate),
-            "mint_nlp": at_once(not_offered),
-            "burn_nlp": at_once(not_offered),
-        }
 
     def validate_place(self, request: object) -> PendingOrder:
         return self._entry.validate_place(request)

@@ -29,7 +29,6 @@ class Liquidation:
 
     def __init__(self, core: Core) -> None:
         self._core = core
-        self.count = 0
 
     def is_liquidatable(self, account: Subaccount) -> bool:
         return self._core.health.health_x18(account, Margin.MAINTENANCE) < 0
@@ -159,7 +158,6 @@ class Liquidation:
     ) -> None:
         """Amount of the position changes hands; fee, insurance, events, records."""
         core, product_id = self._core, product.product_id
-        self.count += 1
         before = core.writer.balance(account, product_id)
         quote_before = core.writer.balance(account, QUOTE_PRODUCT_ID)
         taker_before = core.writer.balance(liquidator, product_id)

@@ -138,7 +138,9 @@ def test_payments_are_paged_downward(sim: Sim, trader: Trader) -> None:
     first = sim.exchange.archive({"interest_and_funding": request})
     assert [p["isolated"] for p in first["funding_payments"]] == [True, False, True, False]
     rest = sim.exchange.archive({"interest_and_funding": {**request, "max_idx": first["next_idx"]}})
-    assert (len(rest["funding_payments"]), rest["next_idx"]) == (2, None)
+    assert len(rest["funding_payments"]) == 2
+    last = sim.exchange.archive({"interest_and_funding": {**request, "max_idx": rest["next_idx"]}})
+    assert (last["funding_payments"], last["next_idx"]) == ([], "")
     assert {p["amount"] for p in rest["funding_payments"]} == {str(-ONE)}
     other = sim.exchange.archive({"interest_and_funding": {**request, "product_ids": [SOL]}})
     assert other["funding_payments"] == []
