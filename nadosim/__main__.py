@@ -13,6 +13,7 @@ import gc
 import logging
 import os
 import signal
+import ssl
 import stat
 import sys
 import warnings
@@ -21,6 +22,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import orjson
 import uvloop
 
+from .recording import BadRecording
+from .regimes import DEFAULT_REGIME, REGIMES
 from .settings import Settings, SettingsError, load
 
 if TYPE_CHECKING:
@@ -46,6 +49,8 @@ def parse(argv: list[str]) -> Settings:
     parser.add_argument("--port", type=int, help="port to listen on (0: any free one)")
     parser.add_argument("--seed", type=int, help="of the market and of the funded accounts")
     parser.add_argument("--rate", type=float, help="market messages per second, all products (200)")
+    parser.add_argument("--regime", help=f"kind of market: {', '.join(REGIMES)} ({DEFAULT_REGIME})")
+    parser.add_argument("--replay", metavar="FILE", help="play a recording instead of a simulated market")
     parser.add_argument("--speed", type=float, help="market seconds per real second (1)")
     parser.add_argument("--accounts", type=int, metavar="N", help="funded accounts to make (1)")
     parser.add_argument(
@@ -53,8 +58,36 @@ def parse(argv: list[str]) -> Settings:
     )
     parser.add_argument("--chain-id", type=int, help="chain id of the signing domain")
     parser.add_argument("--linger-s", type=float, metavar="S", help="live on after stdin closes (0)")
+    parser.add_argument(
+        "--tls", action="store_true", default=None, help="https and wss, certificate made here"
+    )
+    parser.add_argument("--tls-cert", metavar="FILE", help="certificate to use instead (PEM)")
+    parser.add_argument("--tls-key", metavar="FILE", help="its key (PEM)")
+    parser.add_argument(
+        "--no-rate-limits",
+        dest="rate_limits",
+        action="store_false",
+        default=None,
+        help="count no request weights",
+    )
+    parser.add_argument("--rate-limit-reply", help="code (HTTP 200 with 1000) or http (429)")
+    parser.add_argument(
+        "--switch", action="append", metavar="NAME=VALUE", help="a switch of the exchange core; repeatable"
+    )
     options = vars(parser.parse_args(argv))
+    switches = options.pop("switch")
+    if switches is not None:
+        options["switches"] = dict(_switch(text) for text in switches)
     return load(options.pop("config"), options)
+
+
+def _switch(text: str) -> tuple[str, Any]:
+    """NAME=VALUE; the value as JSON if it is some, else as it stands."""
+    name, _, value = text.partition("=")
+    try:
+        return name, orjson.loads(value)
+    except orjson.JSONDecodeError:
+        return name, value
 
 
 async def run(settings: Settings) -> None:
@@ -130,7 +163,7 @@ def main(argv: list[str] | None = None) -> int:
         settings = parse(sys.argv[1:] if argv is None else argv)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(run(settings))
-    except SettingsError as error:
+    except (SettingsError, BadRecording, ssl.SSLError) as error:
         return _complain(str(error), EXIT_USAGE)
     except (BrokenPipeError, KeyboardInterrupt):
         return EXIT_OK  # nobody reads the ready line, or nobody wants it any more

@@ -6,14 +6,15 @@ import time
 
 
 class Clock:
-    """Nanoseconds since the epoch."""
+    """Nanoseconds since the epoch. offset_ns: how wrong the clock is told to be."""
 
     def __init__(self) -> None:
+        self.offset_ns = 0
         self._last_step_ns = 0
 
     def now_ns(self) -> int:
         """A reading: may repeat, and may step back with the system's clock."""
-        return time.time_ns()
+        return time.time_ns() + self.offset_ns
 
     def now_ms(self) -> int:
         return self.now_ns() // 1_000_000

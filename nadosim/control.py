@@ -1,37 +1,41 @@
 """The exchange's own door for tests and oracles: the truth, its health, and its misbehaviour.
 
 `GET /sim/state`: every order, fill, balance and execute of real accounts. `GET /sim/health`: counters.
-`POST /sim/faults`: see `faults`. None of this exists on the real exchange, and nothing a trading
+`POST /sim/faults`: see `fault_catalog`; `GET` shows what is on and how often it struck.
+None of this exists on the real exchange, and nothing a trading
 client does depends on it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import orjson
 from aiohttp import web
 
-from . import faults as fault_requests
+from . import fault_catalog
 from .exchange import Exchange
-from .faults import BadFault, Faults
+from .fault_catalog import Act, BadFault
+from .fault_state import Lies
+from .faults import Faults
 
 
 class Control:
-    """cut: closes the sockets of a scope and says how many. health: counters of the whole process."""
+    """actions: faults that act at once. health: counters of the whole process."""
 
     def __init__(
         self,
         exchange: Exchange,
         faults: Faults,
         *,
-        cut: Callable[[str], int],
+        actions: Mapping[str, Act],
         health: Callable[[], dict[str, Any]],
     ) -> None:
         self._exchange = exchange
         self._faults = faults
-        self._cut = cut
+        self._actions = actions
+        self._lies = Lies(faults, exchange)
         self._health = health
 
     def routes(self) -> list[web.AbstractRouteDef]:
@@ -65,12 +69,15 @@ class Control:
             body = orjson.loads(await request.read())
             if not isinstance(body, dict):
                 raise BadFault("expected a JSON object")
-            fault_requests.apply(self._faults, body, self._cut)
+            self.strike(body)
         except (orjson.JSONDecodeError, BadFault) as error:
             return _json({"error": str(error)}, status=400)
-        self._exchange.status = self._faults.status
-        self._exchange.reported_chain_id = self._faults.chain_id or self._exchange.config.chain_id
         return _json(self._faults.snapshot())
+
+    def strike(self, request: Mapping[str, Any]) -> None:
+        """Carry out one fault request. Raises BadFault."""
+        fault_catalog.apply(self._faults, request, self._actions)
+        self._lies.impose()
 
 
 def _json(value: Any, status: int = 200) -> web.Response:

@@ -19,11 +19,16 @@ from .x18 import INT128_MAX, mul_x18
 SideName = Literal["bids", "asks"]
 NO_BID_X18: Final = 0
 NO_ASK_X18: Final = INT128_MAX
+NOTHING_PLANNED: Final = (0, 0)
 
 
 @dataclass(slots=True, eq=False)
 class Order:
-    """An order in the engine. amount_x18 is signed as sent; remaining_x18 counts down to zero, unsigned."""
+    """An order in the engine. amount_x18 is signed as sent; remaining_x18 counts down to zero, unsigned.
+
+    margin_x18: what an isolated order still has to bring from its parent; zero once it has moved.
+    may_borrow: whether its trades may turn a spot balance, or its margin the parent's USDT0, into a loan.
+    """
 
     digest: str
     product_id: int
@@ -38,6 +43,11 @@ class Order:
     appendix: int
     placed_ns: int
     client_id: int | None = None
+    is_isolated: bool = False
+    margin_x18: int = 0
+    may_borrow: bool = True
+    builder_id: int = 0
+    builder_rate_x18: int = 0
     end: str | None = None  # why it no longer lives; None while it does
     is_buy: bool = field(init=False)
 
@@ -62,14 +72,17 @@ class Order:
 class Listener(Protocol):
     """What the book reports while it matches."""
 
-    def admits(self, maker: Order, base_x18: int, quote_x18: int) -> bool:
-        """Whether the maker's account can bear this change of base and quote."""
+    def limit_x18(self, maker: Order, quantity_x18: int, planned: tuple[int, int]) -> int:
+        """How much of the quantity the maker may trade, 0 if its account cannot bear it.
+
+        planned: change of base and quote its account is to undergo before.
+        """
 
     def matched(self, taker: Order, maker: Order, quantity_x18: int) -> None:
         """One match at the maker's price; both remainders are already reduced."""
 
     def removed(self, order: Order, why: str) -> None:
-        """A resting order was taken off: `self_trade` or `health`."""
+        """A resting order was taken off: `self_trade`, or `unfit` to trade."""
 
 
 class _Level:
@@ -189,6 +202,24 @@ class Book:
         best = self._opposite(order).best_price_x18
         return best is not None and _accepts(order, best)
 
+    def meets_own(self, order: Order) -> bool:
+        """Whether the order would come upon a resting one of its own account."""
+        quantity_x18 = order.remaining_x18
+        for price, level in self._opposite(order).levels():
+            if quantity_x18 <= 0 or not _accepts(order, price):
+                return False
+            for maker in level.orders.values():
+                if maker.account is order.account:
+                    return True
+                quantity_x18 -= maker.remaining_x18
+                if quantity_x18 <= 0:
+                    return False
+        return False
+
+    @property
+    def has_touched(self) -> bool:
+        return bool(self._touched)
+
     def take_touched(self) -> set[tuple[SideName, int]]:
         touched, self._touched = self._touched, set()
         return touched
@@ -208,19 +239,19 @@ class Book:
 
     def can_fill(self, order: Order, quantity_x18: int, listener: Listener) -> bool:
         """Whether `quantity_x18` would trade at once; own orders and unfit makers do not count."""
-        planned: dict[str, tuple[int, int]] = {}
+        planned: dict[tuple[str, bool], tuple[int, int]] = {}
         for price, level in self._opposite(order).levels():
             if quantity_x18 <= 0 or not _accepts(order, price):
                 break
             for maker in level.orders.values():
                 if maker.account is order.account or quantity_x18 <= 0:
                     continue
-                quantity = min(quantity_x18, maker.remaining_x18)
-                base, quote = planned.get(maker.account.id, (0, 0))
-                step = maker_change(maker, quantity)
-                total = (base + step[0], quote + step[1])
-                if listener.admits(maker, *total):
-                    planned[maker.account.id] = total
+                bearer = (maker.account.id, maker.is_isolated)
+                before = planned.get(bearer, NOTHING_PLANNED)
+                quantity = listener.limit_x18(maker, min(quantity_x18, maker.remaining_x18), before)
+                if quantity > 0:
+                    base, quote = maker_change(maker, quantity)
+                    planned[bearer] = (before[0] + base, before[1] + quote)
                     quantity_x18 -= quantity
         return quantity_x18 <= 0
 
@@ -242,9 +273,11 @@ class Book:
                 listener.removed(maker, "self_trade")
                 continue
             quantity = min(quantity_x18, maker.remaining_x18)
-            if not listener.admits(maker, *maker_change(maker, quantity)):
+            if not maker.account.is_house:
+                quantity = listener.limit_x18(maker, quantity, NOTHING_PLANNED)
+            if quantity <= 0:
                 self.remove(maker)
-                listener.removed(maker, "health")
+                listener.removed(maker, "unfit")
                 continue
             quantity_x18 -= quantity
             order.remaining_x18 -= quantity

@@ -10,10 +10,11 @@ from .clock import Clock
 from .config import ExchangeConfig
 from .engine import Book
 from .errors import ExchangeError
+from .isolated import IsolatedMargin
 from .products import QUOTE_PRODUCT_ID, Product
 from .requests import Appendix, OrderFields, OrderType, PlaceRequest
 from .signatures import Verifier, check_signer
-from .x18 import NS_PER_S, mul_x18
+from .x18 import INT128_MAX, NS_PER_S, mul_x18
 
 BPS: Final = 10_000
 APPENDIX_VERSION: Final = 1
@@ -29,12 +30,14 @@ class EntryChecks:
         products: Mapping[int, Product],
         books: Mapping[int, Book],
         accounts: Accounts,
+        isolated: IsolatedMargin,
     ) -> None:
         self._config = config
         self._clock = clock
         self._products = products
         self._books = books
         self._accounts = accounts
+        self._isolated = isolated
         self.verifier = Verifier(config.chain_id, config.endpoint_address)
 
     def recv_time(self, nonce: int) -> None:
@@ -49,9 +52,12 @@ class EntryChecks:
             raise ExchangeError(2012)
 
     def signer(self, digest: str, signature: str, sender: str) -> str:
-        """The wallet's own signature or its linked signer's; returns who it was."""
+        """The wallet's own signature or its linked signer's; returns who it was.
+
+        For an isolated subaccount the parent's linked signer counts.
+        """
         account = self._accounts.find(sender)
-        linked = account.linked_signer if account is not None else ZERO_ADDRESS
+        linked = account.owner.linked_signer if account is not None else ZERO_ADDRESS
         return check_signer(digest, signature, owner=sender[:42], linked_signer=linked)
 
     def account(self, sender: str) -> Subaccount:
@@ -59,6 +65,11 @@ class EntryChecks:
         if account is None or not account.exists or account.is_house:
             raise ExchangeError(2024)
         return account
+
+    def tx_nonce(self, account: Subaccount, nonce: int) -> None:
+        """The strictly sequential nonce of a wallet's other executes."""
+        if nonce != self._accounts.tx_nonces.get(account.address, 0):
+            raise ExchangeError(2022)
 
     def product_ids(self, product_ids: Iterable[int]) -> None:
         for product_id in product_ids:
@@ -73,31 +84,32 @@ class EntryChecks:
             raise ExchangeError(2015)
         return product
 
-    def order(self, request: PlaceRequest, appendix: Appendix) -> None:
-        """Everything about an order that depends neither on its digest nor on the account."""
+    def order(self, request: PlaceRequest, appendix: Appendix, account: Subaccount) -> None:
+        """Everything about an order that depends neither on its digest nor on balances."""
         product = self.market(request.product_id)
         self.appendix(appendix)
+        self._margin_mode(product, appendix, account)
         self.expiration(request.order.expiration_s)
         self._price_and_size(request.order, appendix.order_type, product)
-        if request.names_spot_leverage and product.is_perp:
+        if request.spot_leverage is not None and product.is_perp:
             raise ExchangeError(2019)
-        if appendix.reduce_only and not appendix.order_type.is_taker:
+        may_reduce = appendix.order_type.is_taker or self._config.resting_reduce_only == "accept"
+        if appendix.reduce_only and not may_reduce:
             raise ExchangeError(2067)
-        self._trading_status(product, appendix)
 
     def appendix(self, appendix: Appendix) -> None:
-        """Isolated margin, triggers and builders are not offered here, and are refused by name."""
+        """Version, reserved bits, triggers (not taken here), and who is named as builder."""
         if appendix.version != APPENDIX_VERSION:
             raise ExchangeError(2095)
         if appendix.reserved:
             raise ExchangeError(2065)
         if appendix.trigger:
             raise ExchangeError(2009, "The gateway takes no trigger orders.")
-        if appendix.builder_id or appendix.builder_fee_rate:
+        if bool(appendix.builder_id) != bool(appendix.builder_fee_rate):
             raise ExchangeError(2118)
-        if appendix.isolated:
-            raise ExchangeError(2087, "Isolated margin is not offered.")
-        if appendix.value:
+        if appendix.builder_id and appendix.builder_id not in self._config.builder_ids:
+            raise ExchangeError(2118)
+        if appendix.value and not appendix.isolated:
             raise ExchangeError(2065)
 
     def expiration(self, expiration_s: int) -> None:
@@ -107,6 +119,34 @@ class EntryChecks:
     def open_orders(self, account: Subaccount, product_id: int) -> None:
         if self._books[product_id].count_of(account.id) >= self._config.max_open_orders:
             raise ExchangeError(2005)
+
+    def trading_status(self, product_id: int, appendix: Appendix) -> None:
+        status = self._accounts.states[product_id].trading_status
+        if status == "not_tradable":
+            raise ExchangeError(2069)
+        if status == "post_only" and appendix.order_type is not OrderType.POST_ONLY:
+            raise ExchangeError(2117)
+        if status in ("reduce_only", "soft_reduce_only") and not appendix.reduce_only:
+            raise ExchangeError(2119)
+
+    def _margin_mode(self, product: Product, appendix: Appendix, account: Subaccount) -> None:
+        """Who may trade what isolated; an isolated subaccount itself may only reduce."""
+        if appendix.isolated and not product.is_perp:
+            raise ExchangeError(2083)
+        if account.is_isolated:
+            if appendix.isolated:
+                raise ExchangeError(2081)
+            if product.product_id != account.product_id:
+                raise ExchangeError(2082)
+            if not appendix.reduce_only:
+                raise ExchangeError(2088)
+        if appendix.isolated:
+            if appendix.reduce_only and self._config.isolated_reduce_only == "reject":
+                raise ExchangeError(2085)
+            if not appendix.reduce_only:
+                self._isolated.require_room(account, product.product_id)
+        elif product.isolated_only and not account.is_isolated:
+            raise ExchangeError(2122)
 
     def _price_and_size(self, order: OrderFields, order_type: OrderType, product: Product) -> None:
         if order.price_x18 <= 0:
@@ -118,6 +158,8 @@ class EntryChecks:
         if order.amount_x18 % product.size_increment_x18:
             raise ExchangeError(2001)
         notional_x18 = mul_x18(abs(order.amount_x18), order.price_x18)
+        if notional_x18 > INT128_MAX:
+            raise ExchangeError(2091)
         is_sized = self._config.takers_obey_min_size or not order_type.is_taker
         if is_sized and notional_x18 < product.min_size_x18:
             raise ExchangeError(2094)
@@ -125,14 +167,3 @@ class EntryChecks:
         low, high = oracle * self._config.band_low_bps, oracle * self._config.band_high_bps
         if not low <= order.price_x18 * BPS <= high:
             raise ExchangeError(2007)
-
-    def _trading_status(self, product: Product, appendix: Appendix) -> None:
-        status = self._accounts.states[product.product_id].trading_status
-        if status == "not_tradable":
-            raise ExchangeError(2069)
-        if status == "post_only" and appendix.order_type is not OrderType.POST_ONLY:
-            raise ExchangeError(2117)
-        if status in ("reduce_only", "soft_reduce_only") and not appendix.reduce_only:
-            raise ExchangeError(2119)
-        if product.isolated_only:
-            raise ExchangeError(2122)

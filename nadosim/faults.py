@@ -1,170 +1,186 @@
-"""Misbehaviour that is switched on: state only. Who misbehaves asks here; `control` sets it."""
+"""Misbehaviour that is switched on: rules, who they are for, how often they still apply, how often they did.
+
+Whoever can misbehave asks `take()` at the moment it matters; `fault_catalog` knows the faults and reads
+requests; `control` and the script of the configuration switch them on. A rule that leaves probability to
+chance draws from one seeded generator, so the same seed and the same traffic give the same bad day.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections import Counter
 from dataclasses import dataclass, field
+from random import Random
 from time import monotonic
 from typing import Any, Final
 
 CUT_SCOPES: Final = ("all", "subscribe", "gateway")
-STATUSES: Final = ("started", "active", "stopping", "syncing", "live_syncing", "failed")
+ACTIVE: Final = "active"
+
+# Faults that touch messages on their way out: a connection looks for them only while one of them is on.
+OUTGOING: Final = frozenset(
+    {
+        "mute",
+        "drop",
+        "duplicate",
+        "reorder",
+        "delay",
+        "batch",
+        "corrupt_json",
+        "extra_fields",
+        "swap_types",
+        "truncated_frame",
+        "oversized_frame",
+        "bad_deflate",
+        "deflate_bomb",
+    }
+)
 
 
-@dataclass(slots=True)
-class Faults:
-    """What is wrong right now. Every field's default means: nothing."""
+@dataclass(slots=True, eq=False)
+class Rule:
+    """One fault that is on. None: everything, or without end.
 
-    status: str = "active"
-    chain_id: int | None = None
-    """What the `contracts` query claims instead of the truth."""
-    lose_replies: int = 0
-    """So many executes are carried out and never answered."""
-    drop_depth: dict[int, int] = field(default_factory=dict)
-    """Per product: so many depth batches vanish on their way to everybody."""
-    market_paused: bool = False
-    muted_until_s: float = 0.0
+    scope: `subscribe`, `gateway`, `http` or `all`. kind: type of an event, name of a request or reply.
+    connection: number of a socket, see /sim/health. skip: matching occasions that pass unharmed first.
+    count: occasions left. until_s: monotonic time of its end. value: parameters of the fault.
+    """
+
+    name: str
+    value: dict[str, Any] = field(default_factory=dict)
+    scope: str = "all"
+    kind: str | None = None
+    product_id: int | None = None
+    connection: int | None = None
+    skip: int = 0
+    count: int | None = None
+    probability: float = 1.0
+    until_s: float | None = None
+    hits: int = 0
 
     @property
-    def is_muted(self) -> bool:
-        """Subscription sockets say nothing, though they stay open and answer pings."""
-        return self.muted_until_s > 0.0 and monotonic() < self.muted_until_s
+    def is_over(self) -> bool:
+        return self.count == 0 or (self.until_s is not None and monotonic() >= self.until_s)
 
-    def take_lost_reply(self) -> bool:
-        if self.lose_replies <= 0:
-            return False
-        self.lose_replies -= 1
-        return True
+    def concerns(
+        self, scope: str | None, kind: str | None, product_id: int | None, connection: int | None
+    ) -> bool:
+        return (
+            (self.scope == "all" or scope is None or scope == self.scope)
+            and (self.kind is None or kind == self.kind)
+            and (self.product_id is None or product_id == self.product_id)
+            and (self.connection is None or connection == self.connection)
+        )
 
-    def take_dropped_depth(self, product_id: int) -> bool:
-        left = self.drop_depth.get(product_id, 0)
-        if left <= 0:
-            return False
-        self.drop_depth[product_id] = left - 1
-        return True
+    def view(self) -> dict[str, Any]:
+        """As `GET /sim/faults` shows it: what was asked for, and what is left of it."""
+        shown = {name: value for name, value in self.value.items() if not name.startswith("_")}
+        for name, nothing in _NOTHING.items():
+            if (value := getattr(self, name)) != nothing:
+                shown[name] = value
+        if self.until_s is not None:
+            shown["for_s"] = round(max(0.0, self.until_s - monotonic()), 3)
+        return {"fault": self.name, **shown, "hits": self.hits}
+
+
+_NOTHING: Final[dict[str, Any]] = {
+    "scope": "all",
+    "kind": None,
+    "product_id": None,
+    "connection": None,
+    "skip": 0,
+    "count": None,
+    "probability": 1.0,
+}
+
+
+class Faults:
+    """Every rule that is on, and how often each fault has happened since the start."""
+
+    def __init__(self, seed: int = 0) -> None:
+        self.counts: Counter[str] = Counter()
+        self.on_outgoing = False
+        self._rules: dict[str, list[Rule]] = {}
+        self._rng = Random(seed)
+
+    def add(self, rule: Rule) -> None:
+        self._rules.setdefault(rule.name, []).append(rule)
+        self._refresh()
+
+    def clear(self, name: str | None = None) -> None:
+        """Switch off every rule of a fault, or all."""
+        if name is None:
+            self._rules.clear()
+        else:
+            self._rules.pop(name, None)
+        self._refresh()
+
+    def take(
+        self,
+        name: str,
+        *,
+        scope: str | None = None,
+        kind: str | None = None,
+        product_id: int | None = None,
+        connection: int | None = None,
+    ) -> Rule | None:
+        """The rule by which this very occasion goes wrong, already counted; None if it goes well."""
+        rules = self._rules.get(name)
+        if not rules:
+            return None
+        for rule in rules:
+            if rule.is_over or not rule.concerns(scope, kind, product_id, connection):
+                continue
+            if rule.skip:
+                rule.skip -= 1
+                continue
+            if rule.probability < 1.0 and self._rng.random() >= rule.probability:
+                continue
+            if rule.count is not None:
+                rule.count -= 1
+            rule.hits += 1
+            self.counts[name] += 1
+            return rule
+        self._forget(name)
+        return None
+
+    def standing(self, name: str) -> Rule | None:
+        """The newest rule of a fault that is a state; looking does not use it up."""
+        for rule in reversed(self._rules.get(name, ())):
+            if not rule.is_over:
+                return rule
+        return None
+
+    def note(self, name: str) -> None:
+        """A fault that acts at once has acted."""
+        self.counts[name] += 1
+
+    @property
+    def status(self) -> str:
+        """What the `status` query claims."""
+        for name in ("restart", "maintenance", "status"):
+            rule = self.standing(name)
+            if rule is not None:
+                return str(rule.value["status"])
+        return ACTIVE
+
+    @property
+    def market_paused(self) -> bool:
+        return self.standing("pause_market") is not None or self.standing("restart") is not None
+
+    def between(self, low: float, high: float) -> float:
+        """A seeded draw, for jitter."""
+        return self._rng.uniform(low, high)
 
     def snapshot(self) -> dict[str, Any]:
-        return {
-            "status": self.status,
-            "chain_id": self.chain_id,
-            "lose_reply": self.lose_replies,
-            "drop_depth": {str(product_id): n for product_id, n in self.drop_depth.items() if n},
-            "pause_market": self.market_paused,
-            "mute": max(0.0, round(self.muted_until_s - monotonic(), 3)) if self.is_muted else 0,
-        }
+        """Rules still on, in the order they came, and counts of everything that happened."""
+        rules = [rule.view() for rules in self._rules.values() for rule in rules if not rule.is_over]
+        return {"status": self.status, "rules": rules, "counts": dict(sorted(self.counts.items()))}
 
+    def _forget(self, name: str) -> None:
+        rules = self._rules.get(name, [])
+        if any(rule.is_over for rule in rules):
+            self._rules[name] = [rule for rule in rules if not rule.is_over]
+            self._refresh()
 
-class BadFault(ValueError):
-    """A fault request that cannot be understood. The text says which part."""
-
-
-def apply(faults: Faults, request: Mapping[str, Any], cut: Callable[[str], int]) -> None:
-    """Switch faults on or off as `request` says. All of it is checked before any of it happens.
-
-    cut: closes sockets of a scope ("all", "subscribe", "gateway").
-    Raises BadFault.
-    """
-    if not request:
-        raise BadFault(f"empty request; known faults: {', '.join(_SETTERS)}")
-    actions = []
-    for name, value in request.items():
-        setter = _SETTERS.get(name)
-        if setter is None:
-            raise BadFault(f"unknown fault {name!r}; known: {', '.join(_SETTERS)}")
-        actions.append(setter(faults, value, cut))
-    for action in actions:
-        action()
-
-
-Action = Callable[[], None]
-
-
-def _integer(name: str, value: Any, minimum: int = 0) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < minimum:
-        raise BadFault(f"{name}: expected an integer of at least {minimum}, got {value!r}")
-    return value
-
-
-def _set_cut(faults: Faults, value: Any, cut: Callable[[str], int]) -> Action:
-    if value not in CUT_SCOPES:
-        raise BadFault(f"cut: expected one of {', '.join(CUT_SCOPES)}, got {value!r}")
-    scope: str = value
-
-    def action() -> None:
-        cut(scope)
-
-    return action
-
-
-def _set_drop_depth(faults: Faults, value: Any, cut: Callable[[str], int]) -> Action:
-    if not isinstance(value, Mapping) or set(value) - {"product_id", "count"} or "product_id" not in value:
-        raise BadFault('drop_depth: expected {"product_id": n, "count": n}')
-    product_id = _integer("drop_depth.product_id", value["product_id"])
-    count = _integer("drop_depth.count", value.get("count", 1))
-
-    def action() -> None:
-        faults.drop_depth[product_id] = count
-
-    return action
-
-
-def _set_mute(faults: Faults, value: Any, cut: Callable[[str], int]) -> Action:
-    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= 3600:
-        raise BadFault(f"mute: expected seconds from 0 to 3600, got {value!r}")
-    seconds = float(value)
-
-    def action() -> None:
-        faults.muted_until_s = monotonic() + seconds if seconds else 0.0
-
-    return action
-
-
-def _set_lose_reply(faults: Faults, value: Any, cut: Callable[[str], int]) -> Action:
-    count = _integer("lose_reply", value)
-
-    def action() -> None:
-        faults.lose_replies = count
-
-    return action
-
-
-def _set_status(faults: Faults, value: Any, cut: Callable[[str], int]) -> Action:
-    if value not in STATUSES:
-        raise BadFault(f"status: expected one of {', '.join(STATUSES)}, got {value!r}")
-    status: str = value
-
-    def action() -> None:
-        faults.status = status
-
-    return action
-
-
-def _set_pause_market(faults: Faults, value: Any, cut: Callable[[str], int]) -> Action:
-    if not isinstance(value, bool):
-        raise BadFault(f"pause_market: expected true or false, got {value!r}")
-    paused: bool = value
-
-    def action() -> None:
-        faults.market_paused = paused
-
-    return action
-
-
-def _set_chain_id(faults: Faults, value: Any, cut: Callable[[str], int]) -> Action:
-    chain_id = None if value is None else _integer("chain_id", value, minimum=1)
-
-    def action() -> None:
-        faults.chain_id = chain_id
-
-    return action
-
-
-_SETTERS: Final[dict[str, Callable[[Faults, Any, Callable[[str], int]], Action]]] = {
-    "cut": _set_cut,
-    "drop_depth": _set_drop_depth,
-    "mute": _set_mute,
-    "lose_reply": _set_lose_reply,
-    "status": _set_status,
-    "pause_market": _set_pause_market,
-    "chain_id": _set_chain_id,
-}
+    def _refresh(self) -> None:
+        self.on_outgoing = any(self._rules.get(name) for name in OUTGOING)

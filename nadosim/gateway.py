@@ -8,21 +8,29 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass
 from time import monotonic_ns
 from typing import Any, Final
 
 import orjson
 
-from .errors import ExchangeError
-from .exchange import Exchange, PendingOrder, PendingReplace
+from .errors import TEXTS, ExchangeError
+from .exchange import Exchange
+from .fault_state import Lies
 from .faults import Faults
+from .limits import Limits, execute_weight, query_weight, sender_of
 
 log = logging.getLogger(__name__)
 
 MALFORMED: Final = 2038
 INTERNAL: Final = 5000
+RATE_LIMIT: Final = 1000
+BLOCKED: Final = 1002
 _NOTHING: Final[Mapping[str, Any]] = {}
+
+
+FORGED: Final = frozenset({2027, 2028, 2034, 2035})  # the wallet named is not the one that asked
 
 
 class Malformed(Exception):
@@ -33,94 +41,189 @@ class LostReply(Exception):
     """The execute was carried out; its reply is not to be sent."""
 
 
-class Gateway:
-    """One exchange behind all its request transports."""
+class TooMany(Exception):
+    """Over the rate limit, to be said as HTTP 429."""
 
-    def __init__(self, exchange: Exchange, faults: Faults) -> None:
+
+class Blocked(Exception):
+    """This address may query only, to be said as HTTP 403."""
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Where a request came from. connection: number of the socket, None over HTTP."""
+
+    address: str
+    connection: int | None = None
+
+    @property
+    def scope(self) -> str:
+        return "http" if self.connection is None else "gateway"
+
+
+class Gateway:
+    """One exchange behind all its request transports.
+
+    says_429: a request over the limit is answered by HTTP 429 rather than by code 1000, where HTTP it is.
+    """
+
+    def __init__(
+        self, exchange: Exchange, faults: Faults, limits: Limits | None = None, *, says_429: bool = False
+    ) -> None:
         self._exchange = exchange
         self._faults = faults
+        self._says_429 = says_429
+        self._lies = Lies(faults, exchange)
+        self.limits = limits or Limits()
         self.queries = 0
         self.executes = 0
         self.failures = 0
         self.replies_lost = 0
 
-    async def answer_socket(self, text: str | bytes) -> bytes | None:
+    async def answer_socket(self, text: str | bytes, caller: Caller) -> bytes | None:
         """Reply to one socket message, query or execute; None when a fault swallows it."""
         try:
             message = decode(text)
-            reply = (
-                self.query(message) if isinstance(message.get("type"), str) else await self.execute(message)
-            )
+            await self.hold_up(caller)
+            if isinstance(message.get("type"), str):
+                reply = self.query(message, caller)
+            else:
+                reply = await self.execute(message, caller)
         except Malformed as error:
             reply = _failure(str(error), MALFORMED, None)
+        except TooMany:
+            reply = _failure(TEXTS[RATE_LIMIT], RATE_LIMIT, None)
+        except Blocked:
+            reply = _failure("Address may query only.", BLOCKED, None)
         except LostReply:
             return None
         return orjson.dumps(reply)
 
-    def query(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """Answer a query. Never raises for anything a client can send."""
+    async def hold_up(self, caller: Caller) -> None:
+        """The fault of a slow way in."""
+        rule = self._faults.take("delay_request", scope=caller.scope, connection=caller.connection)
+        if rule is not None:
+            ms = rule.value["ms"] + self._faults.between(0.0, rule.value["jitter_ms"])
+            await asyncio.sleep(ms / 1e3)
+
+    def query(self, request: Mapping[str, Any], caller: Caller) -> dict[str, Any]:
+        """Answer a query. Raises TooMany; for anything else a client can send the answer is a reply."""
         self.queries += 1
         kind = str(request.get("type"))
         request_type = f"query_{kind}"
+        self._lies.impose()
         try:
-            data = self._exchange.query(request)
+            self._charge_query(kind, request, caller)
+            data = self._answer(kind, request)
             reply = {"status": "success", "data": data, "request_type": request_type}
         except ExchangeError as error:
             self.failures += 1
             reply = _failure(error.text, error.code, request_type)
+        except TooMany:
+            raise
         except Exception:
             log.exception("query %s failed", kind)
             reply = _failure("Internal error.", INTERNAL, request_type)
         return {**reply, **_id(request)}
 
-    async def execute(self, message: Mapping[str, Any]) -> dict[str, Any]:
+    def _answer(self, kind: str, request: Mapping[str, Any]) -> Any:
+        data = self._exchange.query(request)
+        if kind != "market_liquidity":
+            return data
+        rule = self._faults.take("stale_snapshot", product_id=data["product_id"])
+        if rule is None:
+            return data
+        old, depth = rule.value["_books"][data["product_id"]], int(request["depth"])
+        return {**old, "bids": old["bids"][:depth], "asks": old["asks"][:depth]}
+
+    def _charge_query(self, kind: str, request: Mapping[str, Any], caller: Caller) -> None:
+        if not self.limits.queries.spend(caller.address, query_weight(request)):
+            raise TooMany if self._says_429 else ExchangeError(RATE_LIMIT)
+        self._maybe_rate_error(kind, caller)
+
+    def _maybe_rate_error(self, kind: str, caller: Caller) -> None:
+        rule = self._faults.take("rate_error", scope=caller.scope, kind=kind, connection=caller.connection)
+        if rule is not None:
+            raise TooMany if rule.value["form"] == "http" else ExchangeError(rule.value["code"])
+
+    async def execute(self, message: Mapping[str, Any], caller: Caller) -> dict[str, Any]:
         """Carry out an execute, the hold of taker orders included; never raises for a refusal.
 
-        Raises Malformed for an unknown one, LostReply when a fault says so.
+        Raises Malformed for an unknown one, TooMany, Blocked, and LostReply when a fault says so.
         """
-        name, body = _execute_of(message)
+        name, body = self._execute_of(message)
         self.executes += 1
         request_type = f"execute_{name}"
         signature, request_id = _tags(name, body, message)
+        self._lies.impose()
         try:
-            data = await self._execute(name, body)
-            reply = {"status": "success", **signature, "data": data, "request_type": request_type}
+            data = await self._execute_charged(name, body, caller)
+            told = {} if data is None else {"data": data}
+            reply = {"status": "success", **signature, **told, "request_type": request_type}
         except ExchangeError as error:
             self.failures += 1
             reply = _failure(error.text, error.code, request_type, signature)
+        except (TooMany, Blocked):
+            raise
         except Exception:
             log.exception("execute %s failed", name)
             reply = _failure("Internal error.", INTERNAL, request_type, signature)
-        if self._faults.take_lost_reply():
+        if reply["status"] == "failure" and not self._exchange.config.echo_id_on_failure:
+            request_id = {}
+        if self._faults.take("lose_reply", scope=caller.scope, kind=name, connection=caller.connection):
             self.replies_lost += 1
             raise LostReply
         return {**reply, **request_id}
 
+    async def _execute_charged(self, name: str, body: Any, caller: Caller) -> Any:
+        """The execute, if the caller may and the wallet can still afford it.
+
+        A forged signature is paid for by the address it came from, not by the wallet it names.
+        """
+        if self._faults.take("query_only", scope=caller.scope):
+            raise Blocked
+        wallet, weight = sender_of(name, body), execute_weight(name, body)
+        if wallet is None:
+            budget, key = self.limits.queries, caller.address
+        else:
+            budget, key = self.limits.executes, wallet
+        if not budget.spend(key, weight):
+            raise TooMany if self._says_429 else ExchangeError(RATE_LIMIT)
+        self._maybe_rate_error(name, caller)
+        self._maybe_refuse(name, caller)
+        try:
+            return await self._execute(name, body)
+        except ExchangeError as error:
+            if error.code in FORGED and wallet is not None:
+                self._blame(caller, wallet, weight)
+            raise
+
+    def _blame(self, caller: Caller, wallet: str, weight: int) -> None:
+        self.limits.executes.give_back(wallet, weight)
+        self.limits.queries.spend(caller.address, weight)
+
+    def _maybe_refuse(self, name: str, caller: Caller) -> None:
+        down = self._faults.standing("maintenance")
+        if down is not None:
+            raise ExchangeError(down.value["code"])
+        rule = self._faults.take("refuse", scope=caller.scope, kind=name, connection=caller.connection)
+        if rule is not None:
+            raise ExchangeError(rule.value["code"])
+
     async def _execute(self, name: str, body: Any) -> Any:
-        exchange = self._exchange
-        match name:
-            case "place_order":
-                return await self._held(exchange.validate_place(body), exchange.commit_place)
-            case "cancel_and_place":
-                pending = exchange.validate_cancel_and_place(body)
-                return await self._held(pending, exchange.commit_cancel_and_place)
-            case "cancel_orders":
-                return exchange.cancel_orders(body)
-            case "cancel_product_orders":
-                return exchange.cancel_product_orders(body)
-            case _:
-                return exchange.link_signer(body)
+        """Commit after the pending execute's delay, measured on the monotonic clock, never early."""
+        submission = self._exchange.submit(name, body)
+        if submission.delay_ns:
+            await _sleep_until(monotonic_ns() + submission.delay_ns)
+        return submission.commit()
 
-    async def _held(
-        self, pending: PendingOrder | PendingReplace, commit: Callable[[Any], dict[str, Any]]
-    ) -> dict[str, Any]:
-        """Commit after the pending order's delay, measured on the monotonic clock, never early."""
-        if pending.delay_ns:
-            await _sleep_until(monotonic_ns() + pending.delay_ns)
-        return commit(pending)
-
-
-EXECUTES: Final = ("place_order", "cancel_orders", "cancel_product_orders", "cancel_and_place", "link_signer")
+    def _execute_of(self, message: Mapping[str, Any]) -> tuple[str, Any]:
+        """(name, body) of an execute. Raises Malformed if it is not exactly one known execute."""
+        names = [name for name in message if name != "id"]
+        known = self._exchange.execute_names
+        if len(names) != 1 or names[0] not in known:
+            raise Malformed(f"Unknown request; executes are {', '.join(known)}, queries name their type.")
+        return names[0], message[names[0]]
 
 
 async def _sleep_until(due_ns: int) -> None:
@@ -153,14 +256,6 @@ def decode(text: str | bytes) -> dict[str, Any]:
     if not isinstance(message, dict):
         raise Malformed("A request is a JSON object.")
     return message
-
-
-def _execute_of(message: Mapping[str, Any]) -> tuple[str, Any]:
-    """(name, body) of an execute. Raises Malformed if it is not exactly one known execute."""
-    names = [name for name in message if name != "id"]
-    if len(names) != 1 or names[0] not in EXECUTES:
-        raise Malformed(f"Unknown request; executes are {', '.join(EXECUTES)}, queries name their type.")
-    return names[0], message[names[0]]
 
 
 def _failure(

@@ -18,7 +18,7 @@ COMMON_SHARE: Final = 0.8  # of the variance: correlation of any two products
 PULL_BACK_S: Final = 600.0  # time constant of mean reversion
 MAX_DEVIATION: Final = 0.05  # of the start price, in log terms
 SWAY_S: Final = 1.0  # time constant
-SWAY_BPS: Final = 1.2  # standard deviation
+SWAY_BPS: Final = 1.2  # usual standard deviation
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +33,17 @@ class Volatility:
 
 
 class LatentPrices:
-    """start: price of each product at time zero."""
+    """start: price of each product at time zero. sway_bps: standard deviation of the sway."""
 
-    def __init__(self, rng: Random, start: Mapping[int, float], volatility: Mapping[int, Volatility]) -> None:
+    def __init__(
+        self,
+        rng: Random,
+        start: Mapping[int, float],
+        volatility: Mapping[int, Volatility],
+        sway_bps: float = SWAY_BPS,
+    ) -> None:
         self._rng = rng
+        self._sway = sway_bps
         self._start = dict(start)
         self._volatility = {product_id: volatility[product_id].per_sqrt_second for product_id in start}
         self._common = 0.0  # in units of one standard deviation per square root of a second
@@ -62,8 +69,13 @@ class LatentPrices:
             log_return = max(-MAX_DEVIATION, min(MAX_DEVIATION, log_return))
             self._values[product_id] = start * math.exp(log_return)
             keep = math.exp(-dt_s / SWAY_S)
-            noise = self._rng.gauss(0.0, SWAY_BPS * math.sqrt(1.0 - keep * keep))
+            noise = self._rng.gauss(0.0, self._sway * math.sqrt(1.0 - keep * keep))
             self._sway_bps[product_id] = keep * self._sway_bps[product_id] + noise
+
+    def jump(self, bps: float) -> None:
+        """Move every product at once by about this much; the usual pull brings it back over minutes."""
+        typical = sum(self._volatility.values()) / len(self._volatility)
+        self._common += bps * 1e-4 / (typical * math.sqrt(COMMON_SHARE))
 
     def _walk(self, value: float, dt_s: float) -> float:
         return value - value * dt_s / PULL_BACK_S + self._rng.gauss(0.0, math.sqrt(dt_s))

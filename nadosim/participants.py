@@ -7,28 +7,15 @@ real ones do; what it does depends on the seed, the latent price and the book, n
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from random import Random
 
 from .engine import NO_ASK_X18
 from .errors import ExchangeError
 from .exchange import Exchange
 from .products import Product
+from .regimes import Style
 from .requests import OrderType
 from .x18 import ONE
-
-
-@dataclass(frozen=True, slots=True)
-class Style:
-    """How one maker quotes.
-
-    levels: per side. half_spread, noise: in gaps. touch_notional: quote units at the best level.
-    """
-
-    levels: int
-    half_spread: float
-    noise: float
-    touch_notional: float
 
 
 class Venue:
@@ -37,6 +24,7 @@ class Venue:
     def __init__(self, exchange: Exchange, product: Product, gap_bps: float = 0.3) -> None:
         self._exchange = exchange
         self._resting = exchange.books[product.product_id].orders
+        self._accounts = exchange.accounts
         self.product = product
         self.product_id = product.product_id
         self.tick_x18 = product.price_increment_x18
@@ -72,6 +60,14 @@ class Venue:
 
     def cancel(self, subaccount: str, digest: str) -> None:
         self._exchange.house_cancel(subaccount, self.product_id, digest)
+
+    def position_notional(self, subaccount: str) -> float:
+        """Signed value of what a participant holds, in quote units."""
+        account = self._accounts.find(subaccount)
+        if account is None:
+            return 0.0
+        held_x18 = self._accounts.position_x18(account, self.product_id)
+        return held_x18 / ONE * (self._accounts.states[self.product_id].oracle_price_x18 / ONE)
 
     def rests(self, digest: str) -> bool:
         return digest in self._resting
@@ -113,7 +109,7 @@ class Maker:
     def _targets(self, latent_ticks: float) -> tuple[int, int]:
         """Best bid and ask this maker wants: on its grid, never crossing what others show."""
         gap = self._venue.gap
-        fair = latent_ticks / gap + self._skew
+        fair = latent_ticks / gap + self._skew - self._lean()
         bid = math.floor(fair - self._style.half_spread) * gap
         ask = math.ceil(fair + self._style.half_spread) * gap
         best_bid, best_ask = self._venue.bbo_ticks()
@@ -122,6 +118,18 @@ class Maker:
         if best_bid is not None:
             ask = max(ask, -(-(best_bid + 1) // gap) * gap)
         return bid, ask
+
+    def _lean(self) -> float:
+        """Gaps by which a maker who holds much quotes lower, and one who is short higher."""
+        share = self._venue.position_notional(self.subaccount) / self._style.inventory_limit
+        return self._style.half_spread * max(-2.0, min(2.0, share))
+
+    def stand_aside(self) -> None:
+        """Stand aside: cancel the three best quotes of each side."""
+        self._notice_fills()
+        for side in (0, 1):
+            for at in sorted(self._quotes[side], reverse=side == 0)[:3]:
+                self._cancel(side, at)
 
     def _withdraw(self, side: int, best: int, budget: int) -> int:
         """Cancel quotes better than `best` and those that fell out of the far end."""
@@ -174,12 +182,19 @@ class Takers:
     """Anonymous orders that cross the spread. They lean toward the latent price."""
 
     def __init__(
-        self, rng: Random, venue: Venue, subaccounts: tuple[str, ...], median_notional: float
+        self,
+        rng: Random,
+        venue: Venue,
+        subaccounts: tuple[str, ...],
+        *,
+        median_notional: float,
+        mean_chain: float,
     ) -> None:
         self._rng = rng
         self._venue = venue
         self._subaccounts = subaccounts
         self._log_median = math.log(median_notional)
+        self._mean_chain = mean_chain
 
     def cluster(self, latent_ticks: float) -> tuple[int, list[float]]:
         """A burst: its side (0 buys, 1 sells) and the delay of each order in seconds."""
@@ -188,7 +203,7 @@ class Takers:
         if bid is not None and ask is not None:
             lean = max(-0.35, min(0.35, (latent_ticks - (bid + ask) / 2) / (8 * self._venue.gap)))
         side = 0 if self._rng.random() < 0.5 + lean else 1
-        count = min(8, 1 + int(self._rng.expovariate(0.7)))
+        count = min(8, 1 + int(self._rng.expovariate(1.0 / self._mean_chain)))
         delays, at_s = [], 0.0
         for _ in range(count):
             delays.append(at_s)

@@ -17,6 +17,7 @@ class Product:
 
     price_increment_x18: tick. size_increment_x18: base step. min_size_x18: quote notional, not base.
     start_price_x18: oracle price until the first set_oracle().
+    token_decimals, withdraw_fee_x18: of a spot product's token; amounts of withdrawals are in token decimals.
     """
 
     product_id: int
@@ -32,6 +33,8 @@ class Product:
     max_open_interest_x18: int | None
     start_price_x18: int
     isolated_only: bool = False
+    token_decimals: int = 18
+    withdraw_fee_x18: int = 0
 
     @property
     def short_weight_initial_x18(self) -> int:
@@ -74,7 +77,40 @@ USDT0: Final = Product(
     long_weight_maintenance_x18=ONE,
     max_open_interest_x18=None,
     start_price_x18=ONE,
+    token_decimals=6,
+    withdraw_fee_x18=ONE,
 )
+
+# A spot product and the perpetual on the same asset: opposite positions offset each other's risk.
+HEALTH_GROUPS: Final = ((1, 2), (3, 4))
+
+
+def _spot(
+    product_id: int,
+    symbol: str,
+    *,
+    tick_x18: int,
+    step_x18: int,
+    start_price: int,
+    token_decimals: int,
+    withdraw_fee_x18: int,
+) -> Product:
+    return Product(
+        product_id=product_id,
+        symbol=symbol,
+        kind="spot",
+        price_increment_x18=tick_x18,
+        size_increment_x18=step_x18,
+        min_size_x18=100 * ONE,
+        maker_fee_rate_x18=_BP,
+        taker_fee_rate_x18=_BP * 35 // 10,
+        long_weight_initial_x18=ONE * 95 // 100,
+        long_weight_maintenance_x18=ONE * 97 // 100,
+        max_open_interest_x18=None,
+        start_price_x18=start_price * ONE,
+        token_decimals=token_decimals,
+        withdraw_fee_x18=withdraw_fee_x18,
+    )
 
 
 def _perp(
@@ -106,6 +142,15 @@ def _perp(
 
 DEFAULT_PRODUCTS: Final[tuple[Product, ...]] = (
     USDT0,
+    _spot(
+        1,
+        "KBTC",
+        tick_x18=ONE,
+        step_x18=5 * 10**13,
+        start_price=90_000,
+        token_decimals=8,
+        withdraw_fee_x18=4 * 10**13,
+    ),
     _perp(
         2,
         "BTC-PERP",
@@ -115,6 +160,15 @@ DEFAULT_PRODUCTS: Final[tuple[Product, ...]] = (
         weight_maintenance_tenth_milli=9900,
         max_open_interest=165_000_000,
         start_price=90_000,
+    ),
+    _spot(
+        3,
+        "WETH",
+        tick_x18=ONE // 10,
+        step_x18=ONE // 1000,
+        start_price=3_000,
+        token_decimals=18,
+        withdraw_fee_x18=6 * 10**14,
     ),
     _perp(
         4,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from .accounts import PerpBalance
+from .accounts import PerpBalance, Subaccount
 from .engine import Order
 from .x18 import div_trunc
 
@@ -25,14 +25,17 @@ class NetEntry:
     """Cost of the open position, fees included: the figure settlement does not disturb.
 
     unrealized_x18: of the open position; positive for longs. cumulative_x18: of everything ever traded.
+    volume_x18: unsigned.
     """
 
     unrealized_x18: int = 0
     cumulative_x18: int = 0
+    volume_x18: int = 0
 
     def book(self, position_x18: int, base_x18: int, quote_net_x18: int) -> Closing:
         """Take in a fill against the position held before it; reducing realises pro rata."""
         self.cumulative_x18 -= quote_net_x18
+        self.volume_x18 += abs(quote_net_x18)
         if position_x18 * base_x18 >= 0:
             self.unrealized_x18 -= quote_net_x18
             return Closing()
@@ -45,19 +48,27 @@ class NetEntry:
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """One side of one match. Base and quote are signed; quote_net has the fee in it."""
+    """One side of one match. Base and quote are signed; quote_net has all fees in it.
+
+    bearer: the subaccount it was booked on. quote_before, quote_after: USDT0 of the order's account before,
+    of the bearer after.
+    """
 
     order: Order
     counterparty: Order
+    bearer: Subaccount
     submission_idx: int
     timestamp_ns: int
     price_x18: int
     base_x18: int
     quote_net_x18: int
     fee_x18: int
+    builder_fee_x18: int
     is_taker: bool
     before: PerpBalance
     after: PerpBalance
+    quote_before_x18: int
+    quote_after_x18: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +85,42 @@ class FillRecord:
     closing: Closing
     net_entry_unrealized_x18: int
     net_entry_cumulative_x18: int
+
+
+@dataclass(frozen=True, slots=True)
+class BalanceRecord:
+    """A change of one balance. kind: the event type of the archive.
+
+    net_entry_*: as in FillRecord. net_funding_x18, volume_x18: of the subaccount in the product so far.
+    """
+
+    account: Subaccount
+    product_id: int
+    submission_idx: int
+    timestamp_ns: int
+    kind: str
+    before: PerpBalance
+    after: PerpBalance
+    oracle_price_x18: int
+    net_entry_unrealized_x18: int = 0
+    net_entry_cumulative_x18: int = 0
+    net_funding_x18: int = 0
+    volume_x18: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class FundingRecord:
+    """What one subaccount paid (negative) or got for its position. rate_x18: of the interval."""
+
+    account: Subaccount
+    product_id: int
+    submission_idx: int
+    timestamp_ns: int
+    amount_x18: int
+    position_x18: int
+    rate_x18: int
+    daily_rate_x18: int
+    oracle_price_x18: int
 
 
 @dataclass(slots=True)
@@ -105,6 +152,9 @@ class History:
         self._finished: deque[OrderRecord] = deque()
         self._fills: deque[FillRecord] = deque(maxlen=limit)
         self._executes: deque[ExecuteRecord] = deque(maxlen=limit)
+        self._balances: deque[BalanceRecord] = deque(maxlen=limit)
+        self._fundings: deque[FundingRecord] = deque(maxlen=limit)
+        self._net_funding: dict[tuple[str, int], int] = {}
         self._entries: dict[tuple[str, int], NetEntry] = {}
 
     def opened(self, order: Order) -> None:
@@ -127,7 +177,7 @@ class History:
         order = match.order
         record = self._orders[order.digest]
         last = record.fills[-1] if record.fills else None
-        entry = self._entries.setdefault((order.account.id, order.product_id), NetEntry())
+        entry = self._entries.setdefault((match.bearer.id, order.product_id), NetEntry())
         closing = entry.book(match.before.amount_x18, match.base_x18, match.quote_net_x18)
         fill = FillRecord(
             match=match,
@@ -140,6 +190,37 @@ class History:
         )
         record.fills.append(fill)
         self._fills.append(fill)
+
+    def balance_changed(self, record: BalanceRecord) -> None:
+        key = (record.account.id, record.product_id)
+        entry = self._entries.get(key)
+        if entry is not None:
+            record = replace(
+                record,
+                net_entry_unrealized_x18=entry.unrealized_x18,
+                net_entry_cumulative_x18=entry.cumulative_x18,
+                net_funding_x18=self._net_funding.get(key, 0),
+                volume_x18=entry.volume_x18,
+            )
+        self._balances.append(record)
+
+    def liquidated(
+        self, account: Subaccount, product_id: int, position_x18: int, base_x18: int, quote_x18: int
+    ) -> None:
+        """A position changed hands without an order: the entry figures follow."""
+        entry = self._entries.setdefault((account.id, product_id), NetEntry())
+        entry.book(position_x18, base_x18, quote_x18)
+
+    def funding_paid(self, record: FundingRecord) -> None:
+        key = (record.account.id, record.product_id)
+        self._net_funding[key] = self._net_funding.get(key, 0) + record.amount_x18
+        self._fundings.append(record)
+
+    def balances_newest_first(self) -> Iterator[BalanceRecord]:
+        return reversed(self._balances)
+
+    def fundings_newest_first(self) -> Iterator[FundingRecord]:
+        return reversed(self._fundings)
 
     def executed(self, received_ns: int, kind: str, sender: str = "") -> ExecuteRecord:
         record = ExecuteRecord(received_ns, kind, sender)

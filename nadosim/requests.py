@@ -8,13 +8,26 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any
+from typing import Any, Final
 
 from .errors import ExchangeError
+from .fields import (
+    MALFORMED,
+    client_id,
+    flag,
+    hex_bytes,
+    lenient_int,
+    mapping,
+    nonce,
+    product_ids,
+    sender,
+    text,
+    uint32,
+    wire_int,
+)
 from .x18 import INT128_MAX, INT128_MIN, UINT64_MAX, UINT128_MAX
 
-MALFORMED = 2038
-UINT32_MAX = (1 << 32) - 1
+MAX_BATCH: Final = 50
 
 
 class OrderType(IntEnum):
@@ -78,11 +91,14 @@ class OrderFields:
 
 @dataclass(frozen=True, slots=True)
 class PlaceRequest:
+    """spot_leverage, borrow_margin: None when the request does not name them."""
+
     product_id: int
     order: OrderFields
     signature: str
     client_id: int | None
-    names_spot_leverage: bool
+    spot_leverage: bool | None
+    borrow_margin: bool | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,57 +131,53 @@ class ReplaceRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class LinkSignerRequest:
-    """signer: 32 bytes, an address padded on the right; zero revokes."""
+class BatchRequest:
+    """place_orders."""
 
-    sender: str
-    signer: str
-    nonce: int
-    signature: str
+    orders: tuple[PlaceRequest, ...]
+    stop_on_failure: bool
 
 
 def parse_place(request: object) -> PlaceRequest:
-    fields = _mapping(request, "place_order")
-    order = _mapping(fields.get("order"), "order")
+    fields = mapping(request, "place_order")
+    order = mapping(fields.get("order"), "order")
     return PlaceRequest(
-        product_id=_uint32(fields.get("product_id"), "product_id"),
+        product_id=uint32(fields.get("product_id"), "product_id"),
         order=OrderFields(
-            sender=_hex(order.get("sender"), 32, "sender"),
-            price_x18=_wire_int(order, "priceX18", INT128_MIN, INT128_MAX),
-            amount_x18=_wire_int(order, "amount", INT128_MIN, INT128_MAX),
-            expiration_s=_wire_int(order, "expiration", 0, UINT64_MAX),
-            nonce=_wire_int(order, "nonce", 0, UINT64_MAX),
-            appendix=_wire_int(order, "appendix", 0, UINT128_MAX),
+            sender=sender(order),
+            price_x18=wire_int(order, "priceX18", INT128_MIN, INT128_MAX),
+            amount_x18=wire_int(order, "amount", INT128_MIN, INT128_MAX),
+            expiration_s=wire_int(order, "expiration", 0, UINT64_MAX),
+            nonce=nonce(order, as_text=True),
+            appendix=wire_int(order, "appendix", 0, UINT128_MAX),
         ),
-        signature=_text(fields.get("signature"), "signature"),
-        client_id=_client_id(fields.get("id")),
-        names_spot_leverage=fields.get("spot_leverage") is not None,
+        signature=text(fields.get("signature"), "signature"),
+        client_id=client_id(fields.get("id")),
+        spot_leverage=_optional_flag(fields, "spot_leverage"),
+        borrow_margin=_optional_flag(fields, "borrow_margin"),
     )
 
 
 def parse_cancel(request: object) -> CancelRequest:
-    fields = _mapping(request, "cancel_orders")
+    fields = mapping(request, "cancel_orders")
     return _cancel(
         fields.get("tx"), fields.get("signature"), fields.get("required_unfilled_amount"), "cancel_orders"
     )
 
 
 def parse_cancel_products(request: object) -> CancelProductsRequest:
-    fields = _mapping(request, "cancel_product_orders")
-    tx = _mapping(fields.get("tx"), "tx")
+    fields = mapping(request, "cancel_product_orders")
+    tx = mapping(fields.get("tx"), "tx")
     return CancelProductsRequest(
-        sender=_hex(tx.get("sender"), 32, "sender"),
-        product_ids=_product_ids(tx.get("productIds")),
-        nonce=_lenient_int(tx.get("nonce"), 0, UINT64_MAX, "nonce"),
-        signature=_text(fields.get("signature"), "signature"),
+        sender=sender(tx),
+        product_ids=product_ids(tx.get("productIds")),
+        nonce=nonce(tx),
+        signature=text(fields.get("signature"), "signature"),
     )
 
 
 def parse_replace(request: object) -> ReplaceRequest:
-    fields = _mapping(request, "cancel_and_place")
-    requires_unfilled = fields.get("place_requires_unfilled", False)
-    if not isinstance(requires_unfilled, bool):
-        raise ExchangeError(MALFORMED, "place_requires_unfilled")
+    fields = mapping(request, "cancel_and_place")
     return ReplaceRequest(
         cancel=_cancel(
             fields.get("cancel_tx"),
@@ -174,97 +186,43 @@ def parse_replace(request: object) -> ReplaceRequest:
             "cancel_tx",
         ),
         place=parse_place(fields.get("place_order")),
-        requires_unfilled=requires_unfilled,
+        requires_unfilled=flag(fields, "place_requires_unfilled", False),
     )
 
 
-def parse_link_signer(request: object) -> LinkSignerRequest:
-    fields = _mapping(request, "link_signer")
-    tx = _mapping(fields.get("tx"), "tx")
-    return LinkSignerRequest(
-        sender=_hex(tx.get("sender"), 32, "sender"),
-        signer=_hex(tx.get("signer"), 32, "signer"),
-        nonce=_lenient_int(tx.get("nonce"), 0, UINT64_MAX, "nonce"),
-        signature=_text(fields.get("signature"), "signature"),
-    )
+def parse_batch(request: object) -> BatchRequest:
+    """2111 for more than 50 orders, 2114 for different senders."""
+    fields = mapping(request, "place_orders")
+    orders = fields.get("orders")
+    if not isinstance(orders, list):
+        raise ExchangeError(MALFORMED, "orders")
+    if len(orders) > MAX_BATCH:
+        raise ExchangeError(2111)
+    parsed = tuple(parse_place(order) for order in orders)
+    if len({place.order.sender for place in parsed}) > 1:
+        raise ExchangeError(2114)
+    return BatchRequest(parsed, flag(fields, "stop_on_failure", False))
 
 
 def _cancel(tx: object, signature: object, required_unfilled: object, what: str) -> CancelRequest:
-    fields = _mapping(tx, what)
+    fields = mapping(tx, what)
     digests = fields.get("digests")
     if not isinstance(digests, list):
         raise ExchangeError(MALFORMED, "digests")
     required = (
         None
         if required_unfilled is None
-        else _lenient_int(required_unfilled, INT128_MIN, INT128_MAX, "required_unfilled_amount")
+        else lenient_int(required_unfilled, INT128_MIN, INT128_MAX, "required_unfilled_amount")
     )
     return CancelRequest(
-        sender=_hex(fields.get("sender"), 32, "sender"),
-        product_ids=_product_ids(fields.get("productIds")),
-        digests=tuple(_hex(digest, 32, "digests") for digest in digests),
-        nonce=_lenient_int(fields.get("nonce"), 0, UINT64_MAX, "nonce"),
-        signature=_text(signature, "signature"),
+        sender=sender(fields),
+        product_ids=product_ids(fields.get("productIds")),
+        digests=tuple(hex_bytes(digest, 32, "digests") for digest in digests),
+        nonce=nonce(fields),
+        signature=text(signature, "signature"),
         required_unfilled_x18=required,
     )
 
 
-def _mapping(value: object, what: str) -> Mapping[str, Any]:
-    if not isinstance(value, dict):
-        raise ExchangeError(MALFORMED, what)
-    return value
-
-
-def _text(value: object, what: str) -> str:
-    if not isinstance(value, str):
-        raise ExchangeError(MALFORMED, what)
-    return value
-
-
-def _hex(value: object, size: int, what: str) -> str:
-    """0x-hex of exactly `size` bytes, in lower case."""
-    text = _text(value, what).lower()
-    if len(text) != 2 + 2 * size or not text.startswith("0x"):
-        raise ExchangeError(MALFORMED, what)
-    try:
-        bytes.fromhex(text[2:])
-    except ValueError:
-        raise ExchangeError(MALFORMED, what) from None
-    return text
-
-
-def _wire_int(fields: Mapping[str, Any], name: str, low: int, high: int) -> int:
-    value = fields.get(name)
-    if not isinstance(value, str):
-        raise ExchangeError(MALFORMED, f"{name} must be a string")
-    return _lenient_int(value, low, high, name)
-
-
-def _lenient_int(value: object, low: int, high: int, what: str) -> int:
-    """Integer from a decimal string or a number. Python's own `int()` takes spaces and underscores too."""
-    if isinstance(value, str):
-        digits = value[1:] if value.startswith("-") else value
-        if len(digits) > 40 or not (digits.isascii() and digits.isdigit()):
-            raise ExchangeError(MALFORMED, what)
-        value = int(value)
-    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-        raise ExchangeError(MALFORMED, what)
-    return value
-
-
-def _uint32(value: object, what: str) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= UINT32_MAX:
-        raise ExchangeError(MALFORMED, what)
-    return value
-
-
-def _product_ids(value: object) -> tuple[int, ...]:
-    if not isinstance(value, list):
-        raise ExchangeError(MALFORMED, "productIds")
-    return tuple(_uint32(item, "productIds") for item in value)
-
-
-def _client_id(value: object) -> int | None:
-    if value is None:
-        return None
-    return _lenient_int(value, 0, UINT64_MAX, "id")
+def _optional_flag(fields: Mapping[str, Any], name: str) -> bool | None:
+    return None if fields.get(name) is None else flag(fields, name, False)

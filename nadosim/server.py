@@ -1,4 +1,4 @@
-"""The exchange on a port: HTTP and WebSocket surface in front of gateway, streams and control.
+"""The exchange on a port: HTTP and WebSocket surface in front of gateway, streams, market data and control.
 
 Paths under the port are those of the real hosts. Refusals before a request is understood are HTTP
 errors: 403 with code 2080 where compression is not offered (`Accept-Encoding` of a request,
@@ -9,33 +9,27 @@ too many sockets. Whatever the exchange itself refuses is HTTP 200 with `"status
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from typing import Final
+from typing import Any, Final
 
 import orjson
-from aiohttp import WSMsgType, web
+from aiohttp import web
 
-from .connections import PING_DEADLINE_S, Connection
+from .connections import Connection
+from .display import Display
+from .edge import EdgeCache
 from .errors import TEXTS, ExchangeError
 from .exchange import Exchange
-from .gateway import Gateway, LostReply, Malformed, decode, malformed
+from .faults import Faults
+from .gateway import Caller, Gateway, LostReply, Malformed, TooMany, decode
+from .http_rules import RATE_LIMIT, compressed, guard, refused
+from .limits import archive_weight
+from .sockets import MAX_MESSAGE_BYTES, MAX_SOCKETS_PER_ADDRESS, Sockets, TooManySockets
 from .streams import StreamHub
 
-log = logging.getLogger(__name__)
+__all__ = ["MAX_SOCKETS_PER_ADDRESS", "Surface"]
 
 COMPRESSION_REQUIRED: Final = 2080
-RATE_LIMIT: Final = 1000
-CODINGS: Final = frozenset({"gzip", "br", "deflate"})
-COMPRESS_FROM_BYTES: Final = 1024
-MAX_REQUEST_BYTES: Final = 256 * 1024
-MAX_SOCKETS_PER_ADDRESS: Final = 100
 MAX_CONCURRENT: Final = 256  # requests in flight on one /ws/v2 socket
-NOT_CARRIED: Final = orjson.dumps({"error": "Text frames only.", "error_code": 2038})
-
-OnText = Callable[[str], Awaitable[None]]
 
 
 class Surface:
@@ -46,26 +40,35 @@ class Surface:
         gateway: Gateway,
         hub: StreamHub,
         exchange: Exchange,
+        faults: Faults,
+        *,
+        edge: EdgeCache,
+        display: Display,
     ) -> None:
         self._gateway = gateway
         self._hub = hub
         self._exchange = exchange
+        self._faults = faults
+        self._edge = edge
+        self._display = display
         self._symbols = orjson.dumps(exchange.symbols_list())
-        self._sockets: dict[Connection, str] = {}  # → scope: "gateway" or "subscribe"
-        self._per_address: Counter[str] = Counter()
         self._running: set[asyncio.Task[None]] = set()
-        self.sockets_cut: Counter[str] = Counter()
+        self.sockets = Sockets(faults)
 
     def application(self, extra: list[web.AbstractRouteDef]) -> web.Application:
-        app = web.Application(middlewares=[_one_bad_request], client_max_size=MAX_REQUEST_BYTES)
+        app = web.Application(middlewares=[guard(self._faults)], client_max_size=MAX_MESSAGE_BYTES)
         app.add_routes(
             [
                 web.get("/v1/query", self.query),
                 web.post("/v1/query", self.query),
                 web.post("/v1/execute", self.execute),
+                web.get("/v1/edge/query", self.edge),
+                web.post("/v1/edge/query", self.edge),
                 web.get("/v1/symbols", self.symbols),
                 web.get("/v1/time", self.time),
                 web.post("/archive/v1", self.archive),
+                web.get("/v2/{name}", self.gateway_v2),
+                web.get("/archive/v2/{name}", self.archive_v2),
                 web.get("/v1/ws", self.serial_socket),
                 web.get("/ws/v2", self.concurrent_socket),
                 web.get("/v1/subscribe", self.subscription_socket),
@@ -78,192 +81,197 @@ class Surface:
 
     async def query(self, request: web.Request) -> web.Response:
         """GET with the fields as URL parameters, or POST with a JSON body."""
-        fields = dict(request.query) if request.method == "GET" else decode(await request.read())
-        if not isinstance(fields.get("type"), str):
-            raise Malformed("A query names its type.")
-        return _reply(request, orjson.dumps(self._gateway.query(fields)))
+        fields, caller = await _fields(request), _caller(request)
+        await self._gateway.hold_up(caller)
+        return compressed(request, orjson.dumps(self._gateway.query(fields, caller)))
 
     async def execute(self, request: web.Request) -> web.Response:
+        message, caller = decode(await request.read()), _caller(request)
+        await self._gateway.hold_up(caller)
         try:
-            reply = await self._gateway.execute(decode(await request.read()))
+            reply = await self._gateway.execute(message, caller)
         except LostReply:
             if request.transport is not None:
                 request.transport.abort()
             return web.Response()
-        return _reply(request, orjson.dumps(reply))
+        return compressed(request, orjson.dumps(reply))
+
+    async def edge(self, request: web.Request) -> web.Response:
+        """The display cache: never more than half a second old."""
+        fields = await _fields(request)
+        self._charge("queries", request, 1)
+        return compressed(request, orjson.dumps(self._edge.answer(fields)))
 
     async def symbols(self, request: web.Request) -> web.Response:
-        return _reply(request, self._symbols)
+        self._charge("queries", request, 2)
+        return compressed(request, self._symbols)
 
     async def time(self, request: web.Request) -> web.Response:
-        return _reply(request, orjson.dumps(self._exchange.clock.now_ms()))
+        return compressed(request, orjson.dumps(self._exchange.clock.now_ms()))
 
     async def archive(self, request: web.Request) -> web.Response:
         """Archive errors have no `status`."""
+        asked = decode(await request.read())
+        self._charge("archive", request, archive_weight(asked))
         try:
-            reply = self._exchange.archive(decode(await request.read()))
+            reply = self._exchange.archive(asked)
         except ExchangeError as error:
             reply = {"error": error.text, "error_code": error.code}
-        return _reply(request, orjson.dumps(reply))
+        rule = self._faults.take("archive_lag")
+        if rule is not None:
+            reply = _as_known_at(reply, self._exchange.clock.now_ms() / 1e3 - rule.value["seconds"])
+        return compressed(request, orjson.dumps(reply))
+
+    async def gateway_v2(self, request: web.Request) -> web.Response:
+        self._charge("queries", request, 2 if request.match_info["name"] == "assets" else 1)
+        return self._displayed(request, self._display.gateway)
+
+    async def archive_v2(self, request: web.Request) -> web.Response:
+        self._charge("archive", request, 1)
+        return self._displayed(request, self._display.archive)
+
+    def _displayed(self, request: web.Request, answer: Any) -> web.Response:
+        try:
+            found = answer(request.match_info["name"], dict(request.query))
+        except ExchangeError as error:
+            found = {"error": error.text, "error_code": error.code}
+        if found is None:
+            raise web.HTTPNotFound
+        return compressed(request, orjson.dumps(found))
+
+    def _charge(self, budget: str, request: web.Request, weight: int) -> None:
+        """Display data counts as queries, the archive on its own; over the limit is always 429 here."""
+        limits = self._gateway.limits
+        chosen = limits.archive if budget == "archive" else limits.queries
+        if not chosen.spend(request.remote or "", weight):
+            raise TooMany
 
     # WebSocket --------------------------------------------------------------------------------
 
     async def serial_socket(self, request: web.Request) -> web.StreamResponse:
         """`/v1/ws`: one request after another, the hold of a taker order included."""
-        async with self._socket(request, "gateway") as connection:
+        try:
+            async with self.sockets.accept(request, "gateway") as connection:
+                caller = Caller(connection.address, connection.number)
 
-            async def on_text(text: str) -> None:
-                reply = await self._gateway.answer_socket(text)
-                if reply is not None:
-                    connection.send(reply)
+                async def on_text(text: str) -> None:
+                    reply = await self._gateway.answer_socket(text, caller)
+                    if reply is not None:
+                        connection.send(reply)
 
-            await _receive(connection, on_text)
-        return connection.ws
+                await self.sockets.receive(connection, on_text)
+            return connection.ws
+        except TooManySockets:
+            raise refused(429, RATE_LIMIT) from None
 
     async def concurrent_socket(self, request: web.Request) -> web.StreamResponse:
         """`/ws/v2`: requests run side by side, and to their end even if the socket dies."""
-        async with self._socket(request, "gateway") as connection:
-            slots = asyncio.Semaphore(MAX_CONCURRENT)
-
-            async def answer(text: str) -> None:
-                try:
-                    reply = await self._gateway.answer_socket(text)
-                finally:
-                    slots.release()
-                if reply is not None:
-                    connection.send(reply)
-
-            async def on_text(text: str) -> None:
-                await slots.acquire()
-                task = asyncio.create_task(answer(text))
-                self._running.add(task)
-                task.add_done_callback(self._running.discard)
-
-            await _receive(connection, on_text)
-        return connection.ws
+        if self._faults.take("v2_refused") is not None:
+            raise web.HTTPNotFound
+        try:
+            async with self.sockets.accept(request, "gateway") as connection:
+                crowd = _Crowd(self._gateway, self._faults, connection, self._running)
+                await self.sockets.receive(connection, crowd.on_text)
+            return connection.ws
+        except TooManySockets:
+            raise refused(429, RATE_LIMIT) from None
 
     async def subscription_socket(self, request: web.Request) -> web.StreamResponse:
         """`/v1/subscribe`: control messages in, events out; permessage-deflate is a must."""
         if "permessage-deflate" not in request.headers.get("Sec-WebSocket-Extensions", ""):
-            raise _refused(403, COMPRESSION_REQUIRED)
-        async with self._socket(request, "subscribe") as connection:
-            subscriber = self._hub.connect(connection)
-
-            async def on_text(text: str) -> None:
-                if not self._hub.handle(subscriber, text):
-                    connection.close(1008, TEXTS[RATE_LIMIT])
-
-            try:
-                await _receive(connection, on_text)
-            finally:
-                self._hub.disconnect(subscriber)
-        return connection.ws
-
-    @asynccontextmanager
-    async def _socket(self, request: web.Request, scope: str) -> AsyncIterator[Connection]:
-        """An open WebSocket with its writer running, until the block ends."""
-        address = request.remote or ""
-        if self._per_address[address] >= MAX_SOCKETS_PER_ADDRESS:
-            raise _refused(429, RATE_LIMIT)
-        # Pings are answered by hand: they are the keep-alive the exchange insists on.
-        ws = web.WebSocketResponse(autoping=False, timeout=1.0, max_msg_size=MAX_REQUEST_BYTES)
-        await ws.prepare(request)
-        connection = Connection(ws, request)
-        self._sockets[connection] = scope
-        self._per_address[address] += 1
-        writer = asyncio.create_task(connection.write())
+            raise refused(403, COMPRESSION_REQUIRED)
         try:
-            yield connection
+            async with self.sockets.accept(request, "subscribe") as connection:
+                await self._subscribed(connection)
+            return connection.ws
+        except TooManySockets:
+            raise refused(429, RATE_LIMIT) from None
+
+    async def _subscribed(self, connection: Connection) -> None:
+        subscriber = self._hub.connect(connection, connection.number)
+
+        async def on_text(text: str) -> None:
+            if not self._hub.handle(subscriber, text):
+                connection.close(1008, TEXTS[RATE_LIMIT])
+
+        try:
+            await self.sockets.receive(connection, on_text)
         finally:
-            del self._sockets[connection]
-            self._per_address[address] -= 1
-            if connection.cut_reason is not None:
-                self.sockets_cut[connection.cut_reason] += 1
-            writer.cancel()
-            await asyncio.wait([writer])
-
-    def cut(self, scope: str) -> int:
-        """Drop every socket of "gateway", "subscribe" or "all", without a close frame."""
-        victims = [connection for connection, of in self._sockets.items() if scope in ("all", of)]
-        for connection in victims:
-            connection.cut("cut by a fault")
-        return len(victims)
-
-    def cut_overdue(self, deadline_s: float = PING_DEADLINE_S) -> None:
-        """Drop sockets whose client sent no ping frame for too long."""
-        for connection in self._sockets:
-            if connection.since_ping_s > deadline_s:
-                connection.cut("no ping")
-
-    @property
-    def sockets_open(self) -> Counter[str]:
-        return Counter(self._sockets.values())
+            self._hub.disconnect(subscriber)
 
     async def close(self) -> None:
         """Drop every socket and wait for what is still being carried out (30 ms holds)."""
-        for connection in list(self._sockets):
-            connection.cut("exchange stops")
+        self.sockets.cut_all("exchange stops")
         if self._running:
             await asyncio.wait(self._running, timeout=1.0)
 
 
-async def _receive(connection: Connection, on_text: OnText) -> None:
-    """Feed text messages to on_text until the socket ends."""
-    ws = connection.ws
-    while True:
-        message = await ws.receive()
-        if message.type is WSMsgType.TEXT:
-            await on_text(message.data)
-        elif message.type is WSMsgType.PING:
-            connection.pinged()
-            await ws.pong(message.data)
-        elif message.type is WSMsgType.BINARY:
-            connection.send(NOT_CARRIED)
-        elif message.type is not WSMsgType.PONG:
+class _Crowd:
+    """Requests of one `/ws/v2` socket, side by side."""
+
+    def __init__(
+        self, gateway: Gateway, faults: Faults, connection: Connection, running: set[asyncio.Task[None]]
+    ) -> None:
+        self._gateway = gateway
+        self._faults = faults
+        self._connection = connection
+        self._caller = Caller(connection.address, connection.number)
+        self._running = running
+        self._slots = asyncio.Semaphore(MAX_CONCURRENT)
+        self._held: list[asyncio.Event] = []
+
+    async def on_text(self, text: str) -> None:
+        await self._slots.acquire()
+        task = asyncio.create_task(self._answer(text))
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+
+    async def _answer(self, text: str) -> None:
+        try:
+            reply = await self._gateway.answer_socket(text, self._caller)
+        finally:
+            self._slots.release()
+        if reply is None:
+            return
+        rule = self._faults.take("out_of_order", connection=self._connection.number)
+        if rule is not None:
+            await self._wait_for_another(rule.value["ms"] / 1e3)
+        self._connection.send(reply)
+        held, self._held = self._held, []
+        for event in held:
+            event.set()
+
+    async def _wait_for_another(self, patience_s: float) -> None:
+        event = asyncio.Event()
+        self._held.append(event)
+        try:
+            async with asyncio.timeout(patience_s):
+                await event.wait()
+        except TimeoutError:
             return
 
 
-@web.middleware
-async def _one_bad_request(
-    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
-) -> web.StreamResponse:
-    """What is wrong with one request stays with that request."""
-    try:
-        if "upgrade" not in request.headers and not request.path.startswith("/sim/"):
-            _require_compression(request)
-        return await handler(request)
-    except Malformed as error:
-        return web.Response(status=422, body=malformed(error), content_type="application/json")
-    except (web.HTTPException, ConnectionError, asyncio.CancelledError):
-        raise
-    except Exception:
-        log.exception("%s %s failed", request.method, request.path)
-        return web.Response(status=500, text="internal error")
+async def _fields(request: web.Request) -> dict[str, Any]:
+    fields = dict(request.query) if request.method == "GET" else decode(await request.read())
+    if not isinstance(fields.get("type"), str):
+        raise Malformed("A query names its type.")
+    return fields
 
 
-def _accepted(request: web.Request) -> set[str]:
-    """Content codings the client takes, without weights."""
-    accepted = request.headers.get("Accept-Encoding", "")
-    return {coding.partition(";")[0].strip().lower() for coding in accepted.split(",")}
+def _caller(request: web.Request) -> Caller:
+    return Caller(request.remote or "")
 
 
-def _require_compression(request: web.Request) -> None:
-    if not _accepted(request) & CODINGS:
-        raise _refused(403, COMPRESSION_REQUIRED)
-
-
-def _refused(status: int, code: int) -> web.HTTPException:
-    body = orjson.dumps({"status": "failure", "error": TEXTS[code], "error_code": code}).decode()
-    kinds = {403: web.HTTPForbidden, 429: web.HTTPTooManyRequests}
-    return kinds[status](text=body, content_type="application/json")
-
-
-def _reply(request: web.Request, body: bytes) -> web.Response:
-    response = web.Response(body=body, content_type="application/json")
-    accepted = _accepted(request)
-    if len(body) >= COMPRESS_FROM_BYTES:
-        if "gzip" in accepted:
-            response.enable_compression(web.ContentCoding.gzip)
-        elif "deflate" in accepted:
-            response.enable_compression(web.ContentCoding.deflate)
-    return response
+def _as_known_at(reply: Any, known_s: float) -> Any:
+    """What an archive that lags would have said: no order, match or balance event newer than known_s."""
+    if not isinstance(reply, dict):
+        return reply
+    lagging = dict(reply)
+    if "orders" in reply:
+        lagging["orders"] = [o for o in reply["orders"] if int(o["last_fill_timestamp"]) <= known_s]
+    if "txs" in reply:
+        lagging["txs"] = [tx for tx in reply["txs"] if int(tx["timestamp"]) <= known_s]
+        known = {tx["submission_idx"] for tx in lagging["txs"]}
+        for name in {"matches", "events", "products"} & reply.keys():
+            lagging[name] = [entry for entry in reply[name] if entry["submission_idx"] in known]
+    return lagging

@@ -20,7 +20,8 @@ with warnings.catch_warnings():
 
 from .accounts import ZERO_ADDRESS
 from .errors import ExchangeError
-from .requests import CancelProductsRequest, CancelRequest, LinkSignerRequest, OrderFields
+from .requests import CancelProductsRequest, CancelRequest, OrderFields
+from .wallet_requests import LinkSignerRequest, LiquidateRequest, TransferRequest, WithdrawRequest
 
 SIGNATURE_BYTES: Final = 65
 
@@ -72,6 +73,39 @@ class Verifier:
             "nonce": request.nonce,
         }
         return self._digest(NadoTxType.LINK_SIGNER, message, self._endpoint_address)
+
+    def withdraw_digest(self, request: WithdrawRequest) -> str:
+        message: dict[str, Any] = {
+            "sender": _bytes(request.sender),
+            "productId": request.product_id,
+            "amount": request.amount,
+            "nonce": request.nonce,
+        }
+        kind = NadoTxType.WITHDRAW_COLLATERAL
+        if request.send_to is not None:
+            kind = NadoTxType.WITHDRAW_COLLATERAL_V2
+            message |= {"sendTo": request.send_to, "appendix": request.appendix}
+        return self._digest(kind, message, self._endpoint_address)
+
+    def transfer_digest(self, request: TransferRequest) -> str:
+        message = {
+            "sender": _bytes(request.sender),
+            "recipient": _bytes(request.recipient),
+            "amount": request.amount_x18,
+            "nonce": request.nonce,
+        }
+        return self._digest(NadoTxType.TRANSFER_QUOTE, message, self._endpoint_address)
+
+    def liquidate_digest(self, request: LiquidateRequest) -> str:
+        message = {
+            "sender": _bytes(request.sender),
+            "liquidatee": _bytes(request.liquidatee),
+            "productId": request.product_id,
+            "isEncodedSpread": request.is_encoded_spread,
+            "amount": request.amount_x18,
+            "nonce": request.nonce,
+        }
+        return self._digest(NadoTxType.LIQUIDATE_SUBACCOUNT, message, self._endpoint_address)
 
     def _digest(self, tx: NadoTxType, message: dict[str, Any], contract: str) -> str:
         typed = build_eip712_typed_data(tx, message, contract, self._chain_id)

@@ -1,94 +1,140 @@
 """One engine step: its stamp, what it changed, and the events it owes to accounts and to the public.
 
-All events of a step share its timestamp (ns, decimal string). Quantities on the wire are x18 strings.
+All events of a step share its timestamp. `StepWriter` books what happens into accounts and history and
+writes it down; nothing else does.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from .accounts import Accounts, PerpBalance, Subaccount
+from .candles import GRANULARITIES_S, Candles
+from .config import ExchangeConfig
 from .engine import Book, Order, SideName, maker_change
+from .events import (
+    Event,
+    candle_event,
+    fill_event,
+    order_update_event,
+    position_change_event,
+    trade_event,
+)
 from .fees import trade_fee_x18
-from .health import Change, HealthRules
+from .health import Change
+from .isolated import IsolatedMargin
 from .products import QUOTE_PRODUCT_ID, Product
-from .records import History, Match
-from .x18 import mul_x18
-
-Event = dict[str, Any]
+from .records import BalanceRecord, History, Match
+from .statistics import Statistics
+from .x18 import NS_PER_S, mul_x18
 
 
 @dataclass(slots=True)
 class Step:
     """Outcome of one engine step.
 
-    private: (subaccount, event) in order; order_update, fill and position_change of real accounts.
+    private: (subaccount that hears of it, event) in order; order_update, fill and position_change.
+    trades: one per match. public: latest_candlestick, liquidation, funding_payment, funding_rate.
     touched: levels that may have changed, by product; read the new totals with Exchange.level().
     """
 
     timestamp_ns: int
     private: list[tuple[str, Event]] = field(default_factory=list)
     trades: list[Event] = field(default_factory=list)
+    public: list[Event] = field(default_factory=list)
     touched: dict[int, set[tuple[SideName, int]]] = field(default_factory=dict)
 
     @property
     def is_empty(self) -> bool:
-        return not (self.private or self.trades or self.touched)
+        return not (self.private or self.trades or self.touched or self.public)
 
 
 class StepWriter:
-    """Books what the engine reports into accounts and history, and writes the step. An engine Listener."""
+    """An engine Listener; also told of everything that moves balances without a match."""
 
     def __init__(
         self,
+        config: ExchangeConfig,
         products: Mapping[int, Product],
         books: Mapping[int, Book],
         accounts: Accounts,
-        rules: HealthRules,
+        isolated: IsolatedMargin,
         history: History,
     ) -> None:
+        self._config = config
         self._products = products
         self._books = books
         self._accounts = accounts
-        self._rules = rules
+        self._isolated = isolated
         self._history = history
-        self._submission_idx = 0
         self._step = Step(0)
+        self.submission_idx = 0
+        self.candles = Candles()
+        self.statistics = Statistics()
+
+    @property
+    def timestamp_ns(self) -> int:
+        return self._step.timestamp_ns
 
     def begin(self, timestamp_ns: int) -> None:
         self._step = Step(timestamp_ns)
 
     def finish(self) -> Step:
+        step = self._step
         for product_id, book in self._books.items():
-            touched = book.take_touched()
-            if touched:
-                self._step.touched[product_id] = touched
-        return self._step
+            if book.has_touched:
+                step.touched[product_id] = book.take_touched()
+        if step.trades:
+            for product_id in dict.fromkeys(trade["product_id"] for trade in step.trades):
+                for granularity_s in GRANULARITIES_S:
+                    candle = self.candles.latest(product_id, granularity_s)
+                    assert candle is not None
+                    step.public.append(candle_event(self._config, candle))
+        return step
+
+    def next_idx(self) -> int:
+        """Index of the next transaction: a match, or anything else that moves balances."""
+        self.submission_idx += 1
+        return self.submission_idx
 
     # ---- engine.Listener
 
-    def admits(self, maker: Order, base_x18: int, quote_x18: int) -> bool:
+    def limit_x18(self, maker: Order, quantity_x18: int, planned: tuple[int, int]) -> int:
         if maker.account.is_house:
-            return True
-        return self._rules.allows(maker.account, maker.product_id, Change(base_x18, quote_x18))
+            return quantity_x18
+        if maker.reduce_only:
+            held = self._isolated.position_x18(maker) + planned[0]
+            if held == 0 or (held > 0) == maker.is_buy:
+                return 0
+            quantity_x18 = min(quantity_x18, abs(held))
+        base, quote = maker_change(maker, quantity_x18)
+        change = Change(planned[0] + base, planned[1] + quote)
+        return 0 if self._isolated.refusal(maker, change) else quantity_x18
 
     def matched(self, taker: Order, maker: Order, quantity_x18: int) -> None:
-        self._submission_idx += 1
+        idx = self.next_idx()
+        step = self._step
         base, quote = maker_change(maker, quantity_x18)
-        self._trade(taker, maker, quantity_x18)
-        self._book_side(taker, maker, -base, -quote, maker.price_x18, is_taker=True)
-        self._book_side(maker, taker, base, quote, maker.price_x18, is_taker=False)
+        step.trades.append(trade_event(step.timestamp_ns, taker, maker, quantity_x18))
+        self.candles.trade(
+            taker.product_id, maker.price_x18, quantity_x18, step.timestamp_ns // NS_PER_S, idx
+        )
+        taker_fee = self._book_side(taker, maker, -base, -quote, maker.price_x18, is_taker=True)
+        maker_fee = self._book_side(maker, taker, base, quote, maker.price_x18, is_taker=False)
+        self.statistics.traded(taker.product_id, quantity_x18, abs(quote), maker_fee, taker_fee)
 
     def removed(self, order: Order, why: str) -> None:
+        if why == "unfit":
+            why = "reduce_only" if order.reduce_only else "health"
         self.ended(order, why)
 
     # ---- life of an order
 
     def placed(self, order: Order) -> None:
         """The order rests now."""
-        self._order_update(order, "placed", order.remaining_x18)
+        if not order.account.is_house:
+            self._order_update(order, "placed", order.remaining_x18)
 
     def ended(self, order: Order, why: str, *, is_told: bool = True) -> None:
         """The order is over without being filled completely; the account hears of it if is_told."""
@@ -99,118 +145,141 @@ class StepWriter:
         if is_told:
             self._order_update(order, "cancelled", 0)
 
-    def deposited(self, account: Subaccount) -> None:
-        self._position_change(
-            account, QUOTE_PRODUCT_ID, PerpBalance(amount_x18=account.quote_x18), "deposit_collateral"
+    # ---- balances
+
+    def announce(self, event: Event) -> None:
+        """An event for everybody."""
+        self._step.public.append(event)
+
+    def balance(self, account: Subaccount, product_id: int) -> PerpBalance:
+        """The balance now, funding included; a spot balance has no quote of its own."""
+        if self._products[product_id].is_perp:
+            return self._accounts.effective(account, product_id)
+        return PerpBalance(amount_x18=account.spot_x18(product_id))
+
+    def changed(self, account: Subaccount, product_id: int, before: PerpBalance, reason: str) -> None:
+        """A balance is not what it was: tell and record it. Simulated participants are not told."""
+        if account.is_house:
+            return
+        after = self.balance(account, product_id)
+        event = position_change_event(
+            self._config,
+            self._step.timestamp_ns,
+            account,
+            product_id,
+            after.amount_x18,
+            after.v_quote_x18,
+            reason,
+        )
+        self._step.private.append((account.owner.id, event))
+        self._history.balance_changed(
+            BalanceRecord(
+                account=account,
+                product_id=product_id,
+                submission_idx=self.submission_idx,
+                timestamp_ns=self._step.timestamp_ns,
+                kind=reason.removesuffix("_v2"),
+                before=before,
+                after=after,
+                oracle_price_x18=self._accounts.states[product_id].oracle_price_x18,
+            )
         )
 
     # ---- inside
 
     def _book_side(
         self, order: Order, other: Order, base_x18: int, quote_x18: int, price_x18: int, *, is_taker: bool
-    ) -> None:
+    ) -> int:
         """One side of a match: fee, balances, and for real accounts the events and the record."""
         product = self._products[order.product_id]
-        filled_before = order.filled_x18 - abs(base_x18)
-        signed_before = filled_before if order.is_buy else -filled_before
-        fee = trade_fee_x18(
-            quote_x18,
-            product.taker_fee_rate_x18 if is_taker else product.maker_fee_rate_x18,
-            is_taker=is_taker,
-            already_quote_x18=-mul_x18(signed_before, price_x18),
-            is_first_match=filled_before == 0,
-            min_size_x18=product.min_size_x18,
-        )
-        account = order.account
-        before = None if account.is_house else self._accounts.effective(account, order.product_id)
-        balance = self._accounts.apply(account, order.product_id, base_x18, quote_x18 - fee)
-        self._accounts.collect_fee(order.product_id, fee)
+        fee = _fee_x18(product, order, base_x18, quote_x18, price_x18, is_taker=is_taker)
         if order.remaining_x18 == 0:
             order.end = "filled"
-        if before is None:
-            return
-        self._order_update(order, "filled", order.remaining_x18)
-        self._fill(order, abs(base_x18), price_x18, fee, is_taker=is_taker)
-        self._position_change(account, order.product_id, balance, "match_orders")
-        self._history.filled(
-            Match(
-                order=order,
-                counterparty=other,
-                submission_idx=self._submission_idx,
-                timestamp_ns=self._step.timestamp_ns,
-                price_x18=price_x18,
-                base_x18=base_x18,
-                quote_net_x18=quote_x18 - fee,
-                fee_x18=fee,
-                is_taker=is_taker,
-                before=before,
-                after=self._accounts.effective(account, order.product_id),
-            )
+        if order.account.is_house:
+            self._apply(order.account, product, base_x18, quote_x18 - fee)
+            self._accounts.collect_fee(product.product_id, fee)
+            return fee
+        builder_fee = mul_x18(abs(quote_x18), order.builder_rate_x18) if order.builder_id else 0
+        if builder_fee:
+            self._accounts.collect_builder_fee(order.builder_id, builder_fee)
+        self._accounts.collect_fee(product.product_id, fee)
+        parent_before = self.balance(order.account, QUOTE_PRODUCT_ID)
+        bearer = self._isolated.bearer(order)
+        before = self.balance(bearer, product.product_id)
+        quote_net = quote_x18 - fee - builder_fee
+        self._apply(bearer, product, base_x18, quote_net)
+        match = Match(
+            order=order,
+            counterparty=other,
+            bearer=bearer,
+            submission_idx=self.submission_idx,
+            timestamp_ns=self._step.timestamp_ns,
+            price_x18=price_x18,
+            base_x18=base_x18,
+            quote_net_x18=quote_net,
+            fee_x18=fee,
+            builder_fee_x18=builder_fee,
+            is_taker=is_taker,
+            before=before,
+            after=self.balance(bearer, product.product_id),
+            quote_before_x18=parent_before.amount_x18,
+            quote_after_x18=bearer.quote_x18,
         )
+        self._tell(match, parent_before)
+        return fee
+
+    def _apply(self, bearer: Subaccount, product: Product, base_x18: int, quote_x18: int) -> None:
+        if product.is_perp:
+            self._accounts.apply(bearer, product.product_id, base_x18, quote_x18)
+        else:
+            self._accounts.apply_spot(bearer, product.product_id, base_x18, quote_x18)
+
+    def _tell(self, match: Match, parent_before: PerpBalance) -> None:
+        """Events and records of one side; an isolated subaccount that became flat is closed."""
+        order, bearer = match.order, match.bearer
+        quantity = abs(match.base_x18)
+        self._order_update(order, "filled", order.remaining_x18, (quantity, match.price_x18))
+        fill = fill_event(
+            self._config,
+            match.timestamp_ns,
+            order,
+            bearer,
+            quantity_x18=quantity,
+            price_x18=match.price_x18,
+            fee_x18=match.fee_x18,
+            is_taker=match.is_taker,
+            submission_idx=match.submission_idx,
+        )
+        self._step.private.append((order.account.id, fill))
+        self._history.filled(match)
+        self.changed(bearer, order.product_id, match.before, "match_orders")
+        if bearer.is_isolated:
+            self._isolated.close_if_flat(bearer)
+        if order.account.quote_x18 != parent_before.amount_x18:
+            self.changed(order.account, QUOTE_PRODUCT_ID, parent_before, "match_orders")
         if order.remaining_x18 == 0:
             self._history.finished(order)
 
-    def _trade(self, taker: Order, maker: Order, quantity_x18: int) -> None:
-        self._step.trades.append(
-            {
-                "type": "trade",
-                "timestamp": str(self._step.timestamp_ns),
-                "product_id": taker.product_id,
-                "price": str(maker.price_x18),
-                "taker_qty": str(quantity_x18),
-                "maker_qty": str(quantity_x18),
-                "is_taker_buyer": taker.is_buy,
-            }
-        )
-
-    def _order_update(self, order: Order, reason: str, amount_x18: int) -> None:
-        if order.account.is_house:
-            return
-        event: Event = {
-            "type": "order_update",
-            "timestamp": str(self._step.timestamp_ns),
-            "product_id": order.product_id,
-            "digest": order.digest,
-            "amount": str(amount_x18),
-            "reason": reason,
-        }
-        self._private(order, event)
-
-    def _fill(self, order: Order, quantity_x18: int, price_x18: int, fee_x18: int, *, is_taker: bool) -> None:
-        event: Event = {
-            "type": "fill",
-            "timestamp": str(self._step.timestamp_ns),
-            "product_id": order.product_id,
-            "subaccount": order.account.id,
-            "order_digest": order.digest,
-            "appendix": str(order.appendix),
-            "filled_qty": str(quantity_x18),
-            "remaining_qty": str(order.remaining_x18),
-            "original_qty": str(abs(order.amount_x18)),
-            "price": str(price_x18),
-            "is_taker": is_taker,
-            "is_bid": order.is_buy,
-            "fee": str(fee_x18),
-            "submission_idx": str(self._submission_idx),
-        }
-        self._private(order, event)
-
-    def _private(self, order: Order, event: Event) -> None:
-        if order.client_id is not None:
-            event["id"] = order.client_id
+    def _order_update(
+        self, order: Order, reason: str, amount_x18: int, filled: tuple[int, int] | None = None
+    ) -> None:
+        event = order_update_event(self._config, self._step.timestamp_ns, order, reason, amount_x18, filled)
         self._step.private.append((order.account.id, event))
 
-    def _position_change(
-        self, account: Subaccount, product_id: int, balance: PerpBalance, reason: str
-    ) -> None:
-        event: Event = {
-            "type": "position_change",
-            "timestamp": str(self._step.timestamp_ns),
-            "product_id": product_id,
-            "subaccount": account.id,
-            "isolated": False,
-            "amount": str(balance.amount_x18),
-            "v_quote_amount": str(balance.v_quote_x18),
-            "reason": reason,
-        }
-        self._step.private.append((account.id, event))
+
+def _fee_x18(
+    product: Product, order: Order, base_x18: int, quote_x18: int, price_x18: int, *, is_taker: bool
+) -> int:
+    """Fee of this side; the order's remainder is already reduced by the match."""
+    if not is_taker:
+        return trade_fee_x18(quote_x18, product.maker_fee_rate_x18, is_taker=False)
+    filled_before = order.filled_x18 - abs(base_x18)
+    signed_before = filled_before if order.is_buy else -filled_before
+    return trade_fee_x18(
+        quote_x18,
+        product.taker_fee_rate_x18,
+        is_taker=True,
+        already_quote_x18=-mul_x18(signed_before, price_x18),
+        is_first_match=filled_before == 0,
+        min_size_x18=product.min_size_x18,
+    )

@@ -11,7 +11,8 @@ from .records import History
 def orders_state(history: History) -> list[dict[str, Any]]:
     """Orders of real accounts, oldest first. `end` is null while the order lives, else how it ended:
 
-    filled, cancelled, expired, self_trade, health, remainder, no_cross, not_fillable.
+    filled, cancelled, expired, self_trade, health, reduce_only, remainder, no_cross, not_fillable,
+    liquidation.
     """
     return [
         {
@@ -23,6 +24,7 @@ def orders_state(history: History) -> list[dict[str, Any]]:
             "unfilled_amount": str(record.order.unfilled_x18),
             "order_type": record.order.order_type.wire_name,
             "reduce_only": record.order.reduce_only,
+            "isolated": record.order.is_isolated,
             "expiration": str(record.order.expiration_s),
             "placed_ns": str(record.order.placed_ns),
             "id": record.order.client_id,
@@ -34,18 +36,23 @@ def orders_state(history: History) -> list[dict[str, Any]]:
 
 
 def fills_state(history: History) -> list[dict[str, Any]]:
-    """Fills of real accounts, oldest first; one entry per order and match. base and quote_net are signed."""
+    """Fills of real accounts, oldest first; one entry per order and match. base and quote_net are signed.
+
+    subaccount: whose order it was. bearer: the subaccount it was booked on, an isolated one perhaps.
+    """
     return [
         {
             "digest": fill.match.order.digest,
             "product_id": fill.match.order.product_id,
             "subaccount": fill.match.order.account.id,
+            "bearer": fill.match.bearer.id,
             "submission_idx": str(fill.match.submission_idx),
             "timestamp": str(fill.match.timestamp_ns),
             "price_x18": str(fill.match.price_x18),
             "base": str(fill.match.base_x18),
             "quote_net": str(fill.match.quote_net_x18),
             "fee": str(fill.match.fee_x18),
+            "builder_fee": str(fill.match.builder_fee_x18),
             "is_taker": fill.match.is_taker,
         }
         for fill in history.fills()
@@ -53,12 +60,14 @@ def fills_state(history: History) -> list[dict[str, Any]]:
 
 
 def balances_state(accounts: Accounts) -> dict[str, Any]:
-    """Balances of real accounts with funding up to now, and the sums that must be zero."""
+    """Balances of real accounts, funding included, the exchange's own, and the sums that must be zero."""
     totals = accounts.totals()
     return {
         "subaccounts": {
             account.id: {
                 "quote": str(account.quote_x18),
+                "parent": account.parent.id if account.parent is not None else None,
+                "spots": {str(product_id): str(amount) for product_id, amount in account.spots.items()},
                 "perps": {
                     str(product_id): _perp(accounts, account.id, product_id)
                     for product_id in sorted(account.perps)
@@ -68,6 +77,14 @@ def balances_state(accounts: Accounts) -> dict[str, Any]:
             if not account.is_house
         },
         "collected_fees": str(sum(s.collected_fees_x18 for s in accounts.states.values())),
+        "exchange": {
+            "funding_pool": str(accounts.own.funding_pool_x18),
+            "insurance": str(accounts.own.insurance_x18),
+            "sequencer_fees": str(accounts.own.sequencer_fees_x18),
+            "builder_fees": {str(b): str(fee) for b, fee in accounts.own.builder_fees_x18.items()},
+            "bad_debt": str(accounts.own.bad_debt_x18),
+        },
+        "funding_dust": str(totals.funding_dust_x18),
         "base_sums": {str(product_id): str(base) for product_id, base in sorted(totals.base_x18.items())},
         "quote_sum": str(totals.quote_x18),
     }

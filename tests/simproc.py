@@ -6,7 +6,8 @@
     async with start_sim(seed=7) as server:          # same loop, faster to start
         server.ready["subscribe"]
 
-Options are those of the command line with underscores; `fund` takes a list.
+Options are those of the command line with underscores; `fund` takes a list. Rate limits are off unless
+asked for: tests go faster than a trader may.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ class SimProcess:
 
     def __init__(self, *, ready_deadline_s: float = READY_DEADLINE_S, **options: Any) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "nadosim", *arguments(options)],
+            [sys.executable, "-m", "nadosim", *arguments({"rate_limits": False, **options})],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -113,7 +114,7 @@ class SimProcess:
 @asynccontextmanager
 async def start_sim(**options: Any) -> AsyncIterator[SimServer]:
     """An exchange in this loop, closed at the end of the block, which fails if an inner task has died."""
-    server = await serve(load(None, options))
+    server = await serve(load(None, {"rate_limits": False, **options}))
     try:
         yield server
         if server.failed.done():
@@ -126,6 +127,10 @@ def arguments(options: dict[str, Any]) -> list[str]:
     """Command line of these options."""
     found: list[str] = []
     for name, value in options.items():
+        if isinstance(value, bool):
+            if value is not (name == "rate_limits"):  # the one that is on by itself
+                found.append(f"--{'' if value else 'no-'}{name.replace('_', '-')}")
+            continue
         values: Iterable[Any] = value if isinstance(value, list | tuple) else [value]
         for item in values:
             found += [f"--{name.replace('_', '-')}", str(item)]

@@ -11,6 +11,7 @@ from eth_account import Account
 from nado_protocol.contracts.eip712.sign import build_eip712_typed_data, sign_eip712_typed_data
 from nado_protocol.contracts.types import NadoTxType
 
+from nadosim.accounts import Subaccount
 from nadosim.clock import ManualClock
 from nadosim.config import ExchangeConfig
 from nadosim.errors import ExchangeError
@@ -19,7 +20,7 @@ from nadosim.steps import Step
 from nadosim.x18 import ONE
 
 DATA = Path(__file__).parent.parent / "data"
-ETH, SOL = 4, 8
+KBTC, WETH, ETH, SOL = 1, 3, 4, 8
 HOUSE = "0x" + "aa" * 20 + b"house".ljust(12, b"\0").hex()
 OTHER_HOUSE = "0x" + "bb" * 20 + b"house".ljust(12, b"\0").hex()
 LIMIT, IOC, FOK, POST_ONLY = 1, 513, 1025, 1537
@@ -29,6 +30,29 @@ REDUCE_ONLY, ISOLATED = 2048, 256
 def sample(name: str) -> dict[str, Any]:
     loaded: dict[str, Any] = json.loads((DATA / "samples" / f"{name}.json").read_text())
     return loaded
+
+
+def shape(value: Any) -> Any:
+    """Keys and JSON types; a list is the shape of its first entry."""
+    if isinstance(value, dict):
+        return {key: shape(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [shape(value[0])] if value else []
+    return type(value).__name__
+
+
+def code_of(call: Any, *args: Any) -> int:
+    """Code a call is refused with; 0 if it is not."""
+    try:
+        call(*args)
+    except ExchangeError as error:
+        return error.code
+    return 0
+
+
+def isolated_margin(quote: int) -> int:
+    """Appendix bits of an isolated order's margin."""
+    return quote * 10**6 << 64
 
 
 def x18(text: str | int) -> int:
@@ -55,6 +79,12 @@ class Sim:
         self.clock.advance_ns(pending.delay_ns)
         return self.exchange.commit_place(pending)
 
+    def execute(self, name: str, request: Any) -> Any:
+        """Any execute by its name; reply data."""
+        submission = self.exchange.submit(name, request)
+        self.clock.advance_ns(submission.delay_ns)
+        return submission.commit()
+
     def refusal(self, request: dict[str, Any]) -> int:
         """Code a place_order is refused with; 0 if it is accepted."""
         try:
@@ -65,6 +95,20 @@ class Sim:
 
     def private(self, kind: str) -> list[dict[str, Any]]:
         return [e for step in self.steps for _, e in step.private if e["type"] == kind]
+
+    def public(self, kind: str) -> list[dict[str, Any]]:
+        return [e for step in self.steps for e in step.public if e["type"] == kind]
+
+    def account(self, trader: Trader) -> Subaccount:
+        found = self.exchange.accounts.find(trader.sender)
+        assert found is not None
+        return found
+
+    def isolated(self, trader: Trader) -> list[dict[str, Any]]:
+        """What `isolated_positions` tells."""
+        request = {"type": "isolated_positions", "subaccount": trader.sender}
+        positions: list[dict[str, Any]] = self.exchange.query(request)["isolated_positions"]
+        return positions
 
     def updates(self) -> list[tuple[str, str]]:
         """(reason, amount) of every order_update so far."""
@@ -151,18 +195,50 @@ class Trader:
         tx = {"sender": self.sender, "productIds": list(product_ids), "nonce": str(nonce)}
         return {"tx": tx, "signature": signature}
 
-    def link(self, address: str, nonce: int) -> dict[str, Any]:
-        signer = address + "0" * 24
-        message = {
-            "sender": bytes.fromhex(self.sender[2:]),
-            "signer": bytes.fromhex(signer[2:]),
-            "nonce": nonce,
-        }
-        signature = self.sign(NadoTxType.LINK_SIGNER, message, self._endpoint)
-        return {"tx": {"sender": self.sender, "signer": signer, "nonce": str(nonce)}, "signature": signature}
+    def link(self, address: str, nonce: int | None = None) -> dict[str, Any]:
+        return self._tx(NadoTxType.LINK_SIGNER, {"signer": address + "0" * 24}, nonce)
 
-    def stream_auth(self, expiration_ms: int) -> str:
-        message = {"sender": bytes.fromhex(self.sender[2:]), "expiration": expiration_ms}
+    def withdraw(self, product_id: int, amount: int, **extra: Any) -> dict[str, Any]:
+        """amount in the token's decimals."""
+        fields = {"productId": product_id, "amount": amount}
+        return {**self._tx(NadoTxType.WITHDRAW_COLLATERAL, fields), **extra}
+
+    def withdraw_v2(self, product_id: int, amount: int) -> dict[str, Any]:
+        fields = {"productId": product_id, "amount": amount, "sendTo": "0x" + "0" * 40, "appendix": 0}
+        return self._tx(NadoTxType.WITHDRAW_COLLATERAL_V2, fields)
+
+    def transfer(self, recipient: str, amount_x18: int, sender: str | None = None) -> dict[str, Any]:
+        fields = {"recipient": recipient, "amount": amount_x18}
+        return self._tx(NadoTxType.TRANSFER_QUOTE, fields, sender=sender)
+
+    def liquidate(
+        self, liquidatee: str, product_id: int, amount_x18: int, *, spread: bool = False
+    ) -> dict[str, Any]:
+        fields = {
+            "liquidatee": liquidatee,
+            "productId": product_id,
+            "isEncodedSpread": spread,
+            "amount": amount_x18,
+        }
+        return self._tx(NadoTxType.LIQUIDATE_SUBACCOUNT, fields)
+
+    def wallet_tx(self, name: str, fields: dict[str, Any], sender: str) -> dict[str, Any]:
+        """Any execute of the wallet, for any subaccount."""
+        return self._tx(NadoTxType(name), fields, sender=sender)
+
+    def _tx(
+        self, kind: NadoTxType, fields: dict[str, Any], nonce: int | None = None, sender: str | None = None
+    ) -> dict[str, Any]:
+        """A signed execute of the wallet; its nonce is the next sequential one."""
+        nonce = self._sim.exchange.accounts.tx_nonces.get(self.address, 0) if nonce is None else nonce
+        tx = {"sender": sender or self.sender, **fields, "nonce": nonce}
+        subaccounts = ("sender", "signer", "recipient", "liquidatee")
+        message = {k: bytes.fromhex(v[2:]) if k in subaccounts else v for k, v in tx.items()}
+        wire = {k: str(v) if k in ("nonce", "amount") else v for k, v in tx.items()}
+        return {"tx": wire, "signature": self.sign(kind, message, self._endpoint)}
+
+    def stream_auth(self, expiration_ms: int, sender: str | None = None) -> str:
+        message = {"sender": bytes.fromhex((sender or self.sender)[2:]), "expiration": expiration_ms}
         return self.sign(NadoTxType.AUTHENTICATE_STREAM, message, self._endpoint)
 
     @property

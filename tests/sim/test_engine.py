@@ -27,8 +27,8 @@ class Recorder:
     matches: list[tuple[str, str, int]] = field(default_factory=list)
     removals: list[tuple[str, str]] = field(default_factory=list)
 
-    def admits(self, maker: Order, base_x18: int, quote_x18: int) -> bool:
-        return maker.account.id not in self.unfit
+    def limit_x18(self, maker: Order, quantity_x18: int, planned: tuple[int, int]) -> int:
+        return 0 if maker.account.id in self.unfit else quantity_x18
 
     def matched(self, taker: Order, maker: Order, quantity_x18: int) -> None:
         self.matches.append((taker.digest, maker.digest, quantity_x18))
@@ -108,7 +108,7 @@ def test_a_maker_whose_account_fails_is_cancelled() -> None:
     assert not book.can_fill(_order("t", ALICE, 100, 4), 4, heard)
     assert book.can_fill(_order("t", ALICE, 100, 3), 3, heard)
     book.take(_order("taker", ALICE, 100, 3), 3, heard)
-    assert heard.removals == [("weak", "health")]
+    assert heard.removals == [("weak", "unfit")]
     assert heard.matches == [("taker", "fit", 3)]
 
 

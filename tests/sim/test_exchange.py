@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+from functools import partial
 from typing import Any
 
 import pytest
@@ -61,13 +62,13 @@ def _code(call: Any, *args: Any) -> int:
         ({"price": "599.9", "size": "1"}, 2007),
         ({"price": "15000.1", "size": "1"}, 2007),
         ({"product_id": 0}, 2016),
-        ({"product_id": 3}, 2015),
+        ({"product_id": 6}, 2015),
         ({"appendix": 2}, 2095),
         ({"appendix": LIMIT | 1 << 14}, 2065),
         ({"appendix": LIMIT | 1 << 64}, 2065),
         ({"appendix": LIMIT | 1 << 12}, 2009),
         ({"appendix": LIMIT | 1 << 48}, 2118),
-        ({"appendix": LIMIT | ISOLATED}, 2087),
+        ({"appendix": LIMIT | ISOLATED}, 2006),
         ({"appendix": LIMIT | REDUCE_ONLY}, 2067),
         ({"appendix": POST_ONLY | REDUCE_ONLY}, 2067),
         ({"appendix": IOC | REDUCE_ONLY}, 2064),
@@ -126,7 +127,7 @@ anything = st.recursive(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=400, deadline=None)
 @given(st.data())
 def test_nothing_but_a_refusal_comes_out_of_nonsense(data: st.DataObject) -> None:
     """Valid messages with one field replaced by anything: answered, or refused with a code."""
@@ -140,6 +141,12 @@ def test_nothing_but_a_refusal_comes_out_of_nonsense(data: st.DataObject) -> Non
         (sim.exchange.link_signer, trader.link(trader.address, 0)),
         (sim.exchange.archive, {"matches": {"subaccounts": [], "product_ids": [4], "limit": 5, "idx": 9}}),
         (sim.exchange.archive, {"orders": {"digests": []}}),
+        (partial(sim.execute, "place_orders"), {"orders": [trader.order()], "stop_on_failure": True}),
+        (partial(sim.execute, "withdraw_collateral"), trader.withdraw(0, 10)),
+        (partial(sim.execute, "withdraw_collateral_v2"), trader.withdraw_v2(0, 10)),
+        (partial(sim.execute, "transfer_quote"), trader.transfer(trader.sender, 10)),
+        (partial(sim.execute, "liquidate_subaccount"), trader.liquidate(trader.sender, ETH, 10)),
+        *((sim.exchange.archive, request) for request in _archive_requests(trader)),
     ]
     for kind in (
         "symbols",
@@ -148,14 +155,35 @@ def test_nothing_but_a_refusal_comes_out_of_nonsense(data: st.DataObject) -> Non
         "subaccount_info",
         "order",
         "max_order_size",
+        "max_withdrawable",
+        "isolated_positions",
     ):
         templates.append((sim.exchange.query, dict(sample(f"query_{kind}")["request"])))
     call, request = data.draw(st.sampled_from(templates), label="request")
     parents: list[dict[str, Any]] = [request, *(v for v in request.values() if isinstance(v, dict))]
+    parents += [v for parent in parents[1:] for v in parent.values() if isinstance(v, dict)]
     parent = data.draw(st.sampled_from(parents), label="parent")
     parent[data.draw(st.sampled_from(sorted(parent)), label="field")] = data.draw(anything, label="value")
     with contextlib.suppress(ExchangeError):
         call(request)
+
+
+def _archive_requests(trader: Trader) -> list[dict[str, Any]]:
+    interval = {"count": 2, "granularity": 60, "max_time": 1_790_000_000}
+    payments = {"subaccount": trader.sender, "product_ids": [4], "limit": 5, "max_idx": "9"}
+    return [
+        {"candlesticks": {"product_id": 4, "granularity": 60, "limit": 2, "max_time": 1_790_000_000}},
+        {"funding_rates": {"product_ids": [4, 8]}},
+        {"perp_prices": {"product_ids": [4, 8]}},
+        {"oracle_price": {"product_ids": [4]}},
+        {"products": {"product_id": 4, "limit": 1}},
+        {"market_snapshots": {"interval": interval, "product_ids": [4]}},
+        {"market_snapshots": interval},
+        {"interest_and_funding": payments},
+        {"events": {"subaccounts": [trader.sender], "event_types": ["settle_pnl"], "limit": {"txs": 5}}},
+        {"events": {"limit": {"raw": 5}}},
+        {"subaccounts": {"address": trader.address, "start": 0, "limit": 5}},
+    ]
 
 
 def test_only_the_wallet_or_its_linked_signer_may_sign(sim: Sim, trader: Trader) -> None:
@@ -241,7 +269,7 @@ def test_open_order_limit() -> None:
     ],
 )
 def test_trading_status(sim: Sim, trader: Trader, status: Any, appendix: int, code: int) -> None:
-    sim.exchange.accounts.states[ETH].trading_status = status
+    sim.exchange.set_trading_status(ETH, status)
     assert sim.refusal(trader.order(appendix=appendix)) == code
     shown = sim.exchange.query({"type": "symbols"})["symbols"]["ETH-PERP"]["trading_status"]
     assert shown == status
@@ -392,7 +420,7 @@ def test_cancel_codes(sim: Sim, trader: Trader) -> None:
     assert _code(cancel, {"tx": {**trader.cancel(digest)["tx"], "digests": []}, "signature": "0x"}) == 2039
     assert _code(cancel, {**trader.cancel(digest), "signature": "0x00"}) == 2027
     assert _code(cancel, other.cancel(digest)) == 2014
-    assert _code(cancel, trader.cancel(digest, product_id=3)) == 2015
+    assert _code(cancel, trader.cancel(digest, product_id=6)) == 2015
     assert _code(cancel, trader.cancel(digest, product_id=SOL)) == 2020
     assert _code(cancel, trader.cancel(digest, digest)) == 2020
     assert _code(cancel, trader.cancel(digest, "0x" + "11" * 32)) == 2020
@@ -603,17 +631,19 @@ def test_archive_codes(sim: Sim) -> None:
     assert _code(archive, {"orders": {"digests": [], "subaccounts": []}}) == 3000
     assert _code(archive, {"orders": {"digests": ["0x"] * 501}}) == 3001
     assert _code(archive, {"matches": {"limit": "many"}}) == 2038
-    assert _code(archive, {"backlog": {}}) == 2038
+    assert _code(archive, {"no_such_query": {}}) == 2038
+    assert _code(archive, {"leaderboard": {}}) == 4001
 
 
 @pytest.mark.parametrize(
     ("request_fields", "code"),
     [
         ({}, 2038),
-        ({"type": "nlp_pool_info"}, 2038),
+        ({"type": "nlp_pool_info"}, 4001),
+        ({"type": "no_such_query"}, 2038),
         ({"type": "market_price"}, 2038),
         ({"type": "market_price", "product_id": "four"}, 2038),
-        ({"type": "market_price", "product_id": 3}, 2015),
+        ({"type": "market_price", "product_id": 6}, 2015),
         ({"type": "market_liquidity", "product_id": 4, "depth": 101}, 2038),
         ({"type": "order", "product_id": 4, "digest": "0x" + "11" * 32}, 2020),
         ({"type": "subaccount_info", "subaccount": "0x12"}, 2038),

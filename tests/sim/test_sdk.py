@@ -112,7 +112,7 @@ def test_reads_the_market(sdk: EngineClient, sim: SimProcess) -> None:
 
     products = sdk.get_all_products()
     assert {p.product_id for p in products.perp_products} == {2, ETH, SOL}
-    assert [p.product_id for p in products.spot_products] == [0]
+    assert [p.product_id for p in products.spot_products] == [0, 1, 3]
 
     bid, ask = _touch(sdk)
     assert 0 < bid < ask

@@ -12,8 +12,9 @@ from simcore import DATA
 
 import nadosim
 from nadosim.errors import ExchangeError
-from nadosim.requests import CancelProductsRequest, CancelRequest, LinkSignerRequest, OrderFields
+from nadosim.requests import CancelProductsRequest, CancelRequest, OrderFields
 from nadosim.signatures import Verifier, check_signer, recover_signer
+from nadosim.wallet_requests import LinkSignerRequest
 
 VECTORS: dict[str, Any] = json.loads((DATA / "vectors.json").read_text())
 ORDERS = [*VECTORS["orders"], VECTORS["linked_signer_order"]]

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from simcore import ETH, HOUSE, IOC, LIMIT, OTHER_HOUSE, POST_ONLY, SOL, Sim, Trader, sample, x18
 
-from nadosim.faults import Faults
+from nadosim.faults import Faults, Rule
 from nadosim.streams import MAX_STREAMS, StreamHub, Subscriber
 
 NO_ASK = str((1 << 127) - 1)
@@ -25,7 +25,7 @@ class Listener:
         self.subscriber: Subscriber = world.hub.connect(self)
         self._last_id = 0
 
-    def send(self, payload: bytes) -> None:
+    def send(self, payload: bytes, kind: str = "", product_id: int | None = None) -> None:
         self.payloads.append(payload)
 
     @property
@@ -305,7 +305,7 @@ def test_products_do_not_mix(world: World) -> None:
 
 def test_a_dropped_batch_shows_as_a_gap(world: World) -> None:
     listener = Listener(world).follow(public("book_depth"))
-    world.faults.drop_depth[ETH] = 1
+    world.faults.add(Rule("drop_depth", product_id=ETH, count=1))
     for price in ("2999.9", "2999.8", "2999.7"):
         world.house("buy", price, "2")
         world.tick()
@@ -429,12 +429,83 @@ def test_resting_and_cancelled_orders_are_told(world: World) -> None:
     assert updates == [("placed", str(x18("0.1"))), ("cancelled", "0")] * 2
 
 
-def test_a_muted_hub_says_nothing(world: World) -> None:
-    listener = Listener(world).follow(public("best_bid_offer"))
-    world.faults.muted_until_s = float("inf")
+# Streams of events that come by the clock ------------------------------------------------------------
+
+
+def test_all_bbo_names_every_product_without_quantities(world: World) -> None:
+    listener = Listener(world)
+    world.hub.publish_all_bbo()  # nobody listens
+    listener.follow({"type": "all_bbo"})
     world.house("buy", "2999.9", "2")
-    world.hub.handle(listener.subscriber, '{"method":"list","id":9}')
-    assert len(listener.messages) == 1
-    world.faults.muted_until_s = 0.0
-    world.house("buy", "3000", "2")
-    assert len(listener.events("best_bid_offer")) == 1
+    world.hub.publish_all_bbo()
+    (event,) = listener.events("all_bbo")
+    published = sample("stream_all_bbo")["events"][0]
+    assert list(event) == list(published)
+    assert event["time"] == str(world.clock.now_ms())
+    assert event["bbos"]["4"] == {"bid": str(x18("2999.9")), "ask": NO_ASK}
+    assert listener.ask("list")["result"] == [{"type": "all_bbo"}]
+
+
+def test_candles_go_to_followers_of_their_granularity(world: World) -> None:
+    minute = {"type": "latest_candlestick", "product_id": ETH, "granularity": 60}
+    listener = Listener(world).follow(minute)
+    hour = Listener(world).follow({**minute, "granularity": 3600})
+    world.house("sell", "3000.1", "1")
+    take(world, "3000.1", "0.4")
+    (event,) = listener.events("latest_candlestick")
+    published = sample("stream_latest_candlestick")["events"][0]
+    assert {name: type(value) for name, value in event.items()} == {
+        name: type(value) for name, value in published.items()
+    }
+    assert (event["granularity"], event["volume"]) == (60, str(x18("0.4")))
+    assert [e["granularity"] for e in hour.events("latest_candlestick")] == [3600]
+    assert listener.ask("list")["result"] == [minute]
+    for granularity in (None, 61, True, "60"):
+        refused = listener.ask("subscribe", stream={**minute, "granularity": granularity})
+        assert refused["error_code"] == 3003
+
+
+@pytest.mark.parametrize("product_id", [ETH, None])
+def test_funding_is_told_by_rate_and_by_payment(world: World, product_id: int | None) -> None:
+    listener = Listener(world).follow(
+        {"type": "funding_rate", "product_id": product_id}, {"type": "funding_payment", "product_id": ETH}
+    )
+    world.house("buy", "2999.9", "2")
+    world.house("sell", "3000.1", "1")
+    take(world, "3000.1", "0.4")
+    world.clock.advance_s(21)
+    world.exchange.run_due()
+    rates = listener.events("funding_rate")
+    assert len([event for event in rates if event["product_id"] == ETH]) == 1
+    assert (len(rates) == 1) is (product_id is not None)
+    assert list(rates[0]) == list(sample("stream_funding_rate")["events"][0])
+    world.exchange.pay_funding(ETH, x18("0.5"))
+    (payment,) = listener.events("funding_payment")
+    assert list(payment) == list(sample("stream_funding_payment")["events"][0])
+    assert payment["payment_amount"] == str(x18("0.5"))
+
+
+@pytest.mark.parametrize(("product_id", "count"), [(ETH, 1), (None, 1), (SOL, 0)])
+def test_a_liquidation_is_told_once_to_whom_it_concerns(
+    world: World, product_id: int | None, count: int
+) -> None:
+    trader = Trader(world)
+    listener = Listener(world).follow({"type": "liquidation", "product_id": product_id})
+    world.house("sell", "3000.1", "1")
+    world.place(trader.order("buy", "3000.1", "0.5", IOC))
+    assert world.exchange.seize(trader.sender) == 1
+    events = listener.events("liquidation")
+    assert len(events) == count
+    for event in events:
+        assert list(event) == list(sample("stream_liquidation")["events"][0])
+
+
+def test_after_a_restart_the_depth_chain_begins_again(world: World) -> None:
+    listener = Listener(world).follow(public("book_depth"))
+    for price in ("2999.9", "2999.8", "2999.7"):
+        world.house("buy", price, "2")
+        world.tick()
+        if price == "2999.8":
+            world.hub.restart()
+    chain = [event["last_max_timestamp"] for event in listener.events("book_depth")]
+    assert chain[0] == chain[2] == "0" != chain[1]

@@ -1,0 +1,315 @@
+"""The faults there are, their parameters, and how a request for one is read.
+
+A request is an object of faults: `{"mute": 3, "drop": {"kind": "book_depth", "product_id": 4, "count": 2}}`.
+A bare value stands for the fault's main parameter; an object holds parameters and the matching keys scope,
+kind, product_id, connection, skip, count, probability and for_s; a list holds several. `null`, `false` and 0
+switch a fault off, `{"clear": "all"}` everything. Without count, probability or for_s a fault of an occasion
+happens once, and a state lasts until it is switched off.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from time import monotonic
+from typing import Any, Final, Literal
+
+from .faults import CUT_SCOPES, Faults, Rule
+
+STATUSES: Final = ("started", "active", "stopping", "syncing", "live_syncing", "failed")
+MAX_SECONDS: Final = 86_400.0
+
+
+class BadFault(ValueError):
+    """A fault request that cannot be understood. The text says which part."""
+
+
+@dataclass(frozen=True, slots=True)
+class Param:
+    """One parameter: kind of value, bounds of a number or choices of a text, and its default."""
+
+    kind: Literal["integer", "number", "text", "choice", "flag"]
+    default: Any = None
+    low: float = 0
+    high: float = 1e12
+    choices: tuple[str, ...] = ()
+
+    def check(self, name: str, value: Any) -> Any:
+        """The value, or BadFault."""
+        match self.kind:
+            case "flag":
+                if isinstance(value, bool):
+                    return value
+                raise BadFault(f"{name}: expected true or false, got {value!r}")
+            case "choice":
+                if value in self.choices:
+                    return value
+                raise BadFault(f"{name}: expected one of {', '.join(self.choices)}, got {value!r}")
+            case "text":
+                if isinstance(value, str) and value:
+                    return value
+                raise BadFault(f"{name}: expected a text, got {value!r}")
+        allowed = int if self.kind == "integer" else int | float
+        is_number = isinstance(value, allowed) and not isinstance(value, bool)
+        if not is_number or not self.low <= value <= self.high:
+            raise BadFault(f"{name}: expected {self.kind} from {self.low:g} to {self.high:g}, got {value!r}")
+        return value
+
+
+_SECONDS: Final = Param("number", 0.0, 0, MAX_SECONDS)
+_MS: Final = Param("number", 0.0, 0, 60_000)
+_MATCHING: Final[Mapping[str, Param]] = {
+    "scope": Param("choice", choices=("all", "subscribe", "gateway", "http")),
+    "kind": Param("text"),
+    "product_id": Param("integer", low=0, high=10_000),
+    "connection": Param("integer", low=1),
+    "skip": Param("integer"),
+    "count": Param("integer", low=1),
+    "probability": Param("number", low=0, high=1),
+    "for_s": Param("number", low=0, high=MAX_SECONDS),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """One fault.
+
+    nature: `occasion` happens to one message or request, `state` lasts, `action` is done at once.
+    main: the parameter or matching key a bare value stands for; None if it takes only `true`.
+    required: keys that must be given.
+    """
+
+    nature: Literal["occasion", "state", "action"]
+    text: str
+    main: str | None = "count"
+    params: Mapping[str, Param] = field(default_factory=dict)
+    required: tuple[str, ...] = ()
+
+
+CATALOG: Final[Mapping[str, Spec]] = {
+    # sockets
+    "cut": Spec(
+        "action",
+        "drop sockets: how = fin (no close frame), rst or close (1001)",
+        "scope",
+        {"how": Param("choice", "fin", choices=("fin", "rst", "close"))},
+    ),
+    "half_open": Spec("action", "sockets stay open, nothing is read or sent any more, no pongs", "scope"),
+    "stall_read": Spec(
+        "occasion", "the exchange stops reading a socket for a while", "seconds", {"seconds": _SECONDS}
+    ),
+    "v2_refused": Spec("state", "/ws/v2 does not exist", None),
+    "socket_refused": Spec(
+        "state", "WebSocket handshakes are refused", "http", {"http": Param("integer", 503, 400, 599)}
+    ),
+    # messages on their way out
+    "mute": Spec("state", "messages are swallowed; pongs go on", "for_s"),
+    "drop": Spec("occasion", "a message is lost"),
+    "drop_depth": Spec(
+        "occasion", "a depth batch is lost on its way to everybody", "product_id", required=("product_id",)
+    ),
+    "duplicate": Spec("occasion", "a message is sent twice"),
+    "reorder": Spec("occasion", "a message is sent after the next one"),
+    "delay": Spec("state", "messages leave later, in order", "ms", {"ms": _MS, "jitter_ms": _MS}),
+    "batch": Spec(
+        "state",
+        "messages of a connection leave together",
+        "every_ms",
+        {"every_ms": Param("number", 250.0, 1)},
+    ),
+    "corrupt_json": Spec("occasion", "a message is not JSON"),
+    "extra_fields": Spec("occasion", "a message has a field nobody knows"),
+    "swap_types": Spec("occasion", "wide integers of a message are numbers"),
+    "truncated_frame": Spec("occasion", "half a frame, then the socket is dropped"),
+    "oversized_frame": Spec(
+        "occasion",
+        "one frame far too large",
+        "bytes",
+        {"bytes": Param("integer", 8 << 20, 1 << 16, 1 << 28)},
+    ),
+    "bad_deflate": Spec("occasion", "a frame that does not inflate"),
+    "deflate_bomb": Spec(
+        "occasion",
+        "a small frame that inflates to this",
+        "bytes",
+        {"bytes": Param("integer", 64 << 20, 1 << 16, 1 << 30)},
+    ),
+    # requests and replies
+    "delay_request": Spec("state", "requests are looked at later", "ms", {"ms": _MS, "jitter_ms": _MS}),
+    "lose_reply": Spec("occasion", "an execute is carried out and never answered"),
+    "refuse": Spec(
+        "occasion", "an execute is refused with this code", "code", {"code": Param("integer", 5000, 1, 9_999)}
+    ),
+    "rate_error": Spec(
+        "occasion",
+        "a request is one too many: form = code (HTTP 200) or http (429)",
+        "form",
+        {
+            "form": Param("choice", "code", choices=("code", "http")),
+            "code": Param("integer", 1000, 1000, 1015),
+        },
+    ),
+    "out_of_order": Spec(
+        "occasion",
+        "a reply of /ws/v2 waits for the next one, at most this long",
+        "ms",
+        {"ms": Param("number", 500.0, 1, 60_000)},
+    ),
+    "query_only": Spec("state", "the address is blocked: HTTP 403 for executes, queries work", None),
+    "http_error": Spec(
+        "occasion", "an HTTP request fails", "status", {"status": Param("integer", 503, 500, 599)}
+    ),
+    "stale_snapshot": Spec("occasion", "market_liquidity answers with the book of the time this was asked"),
+    "archive_lag": Spec(
+        "state", "the archive does not know the newest fills yet", "seconds", {"seconds": _SECONDS}
+    ),
+    # subscriptions
+    "auth_refused": Spec(
+        "occasion", "authenticate is refused", "code", {"code": Param("integer", 2028, 1, 9_999)}
+    ),
+    "lose_ack": Spec("occasion", "a control request is carried out and not acknowledged"),
+    # the exchange
+    "status": Spec(
+        "state",
+        "the status query claims this; executes are refused unless active",
+        "status",
+        {"status": Param("choice", "syncing", choices=STATUSES)},
+    ),
+    "chain_id": Spec(
+        "state", "the contracts query claims this", "id", {"id": Param("integer", None, 1)}, ("id",)
+    ),
+    "pause_market": Spec("state", "simulated participants stand still", None),
+    "clock_offset": Spec(
+        "state", "the exchange's clock is wrong", "ms", {"ms": Param("number", 0.0, -1e9, 1e9)}, ("ms",)
+    ),
+    "liquidate": Spec(
+        "action",
+        "a leg is taken over: orders cancelled, position gone at the liquidation price, healthy or not",
+        "subaccount",
+        {"subaccount": Param("text")},
+        ("subaccount",),
+    ),
+    "maintenance": Spec(
+        "action",
+        "sockets dropped, executes refused, status not active for a while",
+        "for_s",
+        {
+            "code": Param("integer", 1004, 1, 9_999),
+            "status": Param("choice", "stopping", choices=STATUSES),
+        },
+    ),
+    "restart": Spec(
+        "action",
+        "sockets dropped, depth chain starts anew, syncing for a while; orders kept or wiped",
+        "for_s",
+        {
+            "orders": Param("choice", "kept", choices=("kept", "wiped")),
+            "status": Param("choice", "syncing", choices=STATUSES),
+        },
+    ),
+}
+DEFAULT_DOWN_S: Final = 2.0
+
+Act = Callable[[Rule], None]
+
+
+def apply(faults: Faults, request: Mapping[str, Any], actions: Mapping[str, Act]) -> None:
+    """Switch faults on or off as `request` says. All of it is read before any of it happens.
+
+    actions: what to do for faults that act at once, and for `stale_snapshot` when it is switched on.
+    Raises BadFault.
+    """
+    for step in _steps(faults, request, actions):
+        step()
+
+
+def check(request: Mapping[str, Any]) -> None:
+    """Read a request without doing anything. Raises BadFault."""
+    _steps(Faults(), request, {})
+
+
+def _steps(
+    faults: Faults, request: Mapping[str, Any], actions: Mapping[str, Act]
+) -> list[Callable[[], None]]:
+    if not request:
+        raise BadFault(f"empty request; known faults: {', '.join(CATALOG)}, clear")
+    steps: list[Callable[[], None]] = []
+    for name, value in request.items():
+        if name == "clear":
+            steps.append(_clearing(faults, value))
+        elif name not in CATALOG:
+            raise BadFault(f"unknown fault {name!r}; known: {', '.join(CATALOG)}, clear")
+        else:
+            for one in value if isinstance(value, list) else [value]:
+                steps.append(_switching(faults, name, one, actions))
+    return steps
+
+
+def _clearing(faults: Faults, value: Any) -> Callable[[], None]:
+    names = [value] if isinstance(value, str) else value
+    if not isinstance(names, list) or not all(name == "all" or name in CATALOG for name in names):
+        raise BadFault('clear: expected "all", the name of a fault, or a list of names')
+
+    def step() -> None:
+        for name in names:
+            faults.clear(None if name == "all" else name)
+
+    return step
+
+
+def _switching(faults: Faults, name: str, value: Any, actions: Mapping[str, Act]) -> Callable[[], None]:
+    if _means_off(name, value):
+        return lambda: faults.clear(name)
+    rule = read(name, value)
+    spec, act = CATALOG[name], actions.get(name)
+
+    def step() -> None:
+        if act is not None:
+            act(rule)
+        if spec.nature == "action":
+            faults.note(name)
+        if spec.nature != "action" or rule.until_s is not None:
+            faults.add(rule)
+
+    return step
+
+
+def _means_off(name: str, value: Any) -> bool:
+    if value is None or value is False:
+        return True
+    if name == "status" and value == "active":
+        return True
+    main = CATALOG[name].main
+    return main in ("count", "for_s", "ms", "seconds") and value == 0 and not isinstance(value, bool)
+
+
+def read(name: str, value: Any) -> Rule:
+    """One rule out of a bare value or an object. Raises BadFault."""
+    spec = CATALOG[name]
+    given = dict(value) if isinstance(value, Mapping) else _bare(name, spec, value)
+    known = {**_MATCHING, **spec.params}
+    for key in given:
+        if key not in known:
+            raise BadFault(f"{name}: unknown key {key!r}; known: {', '.join(known)}")
+    checked = {key: known[key].check(f"{name}.{key}", item) for key, item in given.items()}
+    for key in spec.required:
+        if key not in checked:
+            raise BadFault(f"{name}: {key} is missing")
+    parameters = {key: checked.pop(key, param.default) for key, param in spec.params.items()}
+    for_s = checked.pop("for_s", DEFAULT_DOWN_S if name in ("maintenance", "restart") else None)
+    rule = Rule(name, parameters, **checked)
+    if for_s is not None:
+        rule.until_s = monotonic() + for_s
+    elif spec.nature == "occasion" and "count" not in checked and "probability" not in checked:
+        rule.count = 1
+    if name == "cut" and rule.scope not in CUT_SCOPES:
+        raise BadFault(f"cut: expected one of {', '.join(CUT_SCOPES)}, got {rule.scope!r}")
+    return rule
+
+
+def _bare(name: str, spec: Spec, value: Any) -> dict[str, Any]:
+    if value is True:
+        return {}
+    if spec.main is None:
+        raise BadFault(f"{name}: expected true, false or an object, got {value!r}")
+    return {spec.main: value}
