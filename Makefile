@@ -56,7 +56,7 @@ run: $(VENV)/.run
 	@$(BIN)/python -m bot run --cycles $(CYCLES) --seed $(SEED) --size-usd $(SIZE_USD)
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -q --durations=8
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile --durations=8
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m pytest bench/ --benchmark-only -q

@@ -43,7 +43,10 @@ def _children() -> dict[int, str]:
     return found
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    if hasattr(session.config, "workerinput"):
+        return  # what a worker leaves behind becomes the controller's child when the worker ends
     deadline = time.monotonic() + 5
     while (left := _children()) and time.monotonic() < deadline:
         time.sleep(0.05)

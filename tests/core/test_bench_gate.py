@@ -20,7 +20,8 @@ def run_gate(directory: Path, text: str, *options: str) -> subprocess.CompletedP
     (directory / "none.ini").write_text("[pytest]\n")
     command = [sys.executable, "-m", "pytest", str(directory), "-c", str(directory / "none.ini"), *options]
     command += ["-p", "pytest_benchmark.plugin"]
-    environment = os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    environment = inherited | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     return subprocess.run(
         command, capture_output=True, text=True, timeout=60, check=False, cwd=directory, env=environment
     )
