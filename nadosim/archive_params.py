@@ -88,10 +88,11 @@ def optional_integer(params: Mapping[str, Any], name: str) -> int | None:
 
 
 def integers(params: Mapping[str, Any], name: str) -> list[int]:
+    """Each once, in the order given: repeats would cost work and tell nothing."""
     values = optional_list(params, name)
     if values is None:
         raise ExchangeError(MALFORMED, name)
-    return [integer({name: value}, name) for value in values]
+    return list(dict.fromkeys(integer({name: value}, name) for value in values))
 
 
 def optional_list(params: Mapping[str, Any], name: str) -> list[Any] | None:

@@ -101,7 +101,8 @@ class EdgeCache:
             value = [part for part in value.strip("[]").split(",") if part.strip()]
         if not isinstance(value, list):
             raise ExchangeError(MALFORMED, "product_ids")
-        wanted = [_integer({"product_ids": item}, "product_ids", -1) for item in value]
+        # Each once: a list that repeats an id would otherwise be as much work as it is long.
+        wanted = list(dict.fromkeys(_integer({"product_ids": item}, "product_ids", -1) for item in value))
         if any(product_id not in self._exchange.books for product_id in wanted):
             raise ExchangeError(2016)
         return wanted

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import orjson
 
-from .errors import TEXTS, ExchangeError
+from .errors import ExchangeError
 from .exchange import Exchange
 from .fault_state import Lies
 from .faults import Faults
@@ -82,6 +82,7 @@ class Gateway:
 
     async def answer_socket(self, text: str | bytes, caller: Caller) -> bytes | None:
         """Reply to one socket message, query or execute; None when a fault swallows it."""
+        message: Mapping[str, Any] = _NOTHING
         try:
             message = decode(text)
             await self.hold_up(caller)
@@ -90,11 +91,7 @@ class Gateway:
             else:
                 reply = await self.execute(message, caller)
         except Malformed as error:
-            reply = _failure(str(error), MALFORMED, None)
-        except TooMany:
-            reply = _failure(TEXTS[RATE_LIMIT], RATE_LIMIT, None)
-        except Blocked:
-            reply = _failure("Address may query only.", BLOCKED, None)
+            reply = {**_failure(str(error), MALFORMED, None), **_id(message)}
         except LostReply:
             return None
         return orjson.dumps(reply)
@@ -107,7 +104,7 @@ class Gateway:
             await asyncio.sleep(ms / 1e3)
 
     def query(self, request: Mapping[str, Any], caller: Caller) -> dict[str, Any]:
-        """Answer a query. Raises TooMany; for anything else a client can send the answer is a reply."""
+        """Answer a query. Over HTTP it raises TooMany; whatever else a client sends, there is a reply."""
         self.queries += 1
         kind = str(request.get("type"))
         request_type = f"query_{kind}"
@@ -138,18 +135,24 @@ class Gateway:
 
     def _charge_query(self, kind: str, request: Mapping[str, Any], caller: Caller) -> None:
         if not self.limits.queries.spend(caller.address, query_weight(request)):
-            raise TooMany if self._says_429 else ExchangeError(RATE_LIMIT)
+            raise self._over_limit(caller)
         self._maybe_rate_error(kind, caller)
 
     def _maybe_rate_error(self, kind: str, caller: Caller) -> None:
         rule = self._faults.take("rate_error", scope=caller.scope, kind=kind, connection=caller.connection)
         if rule is not None:
-            raise TooMany if rule.value["form"] == "http" else ExchangeError(rule.value["code"])
+            says_http = rule.value["form"] == "http" and caller.connection is None
+            raise TooMany if says_http else ExchangeError(rule.value["code"])
+
+    def _over_limit(self, caller: Caller) -> Exception:
+        """A socket has no status to say it by: its reply has to be told from the others by id."""
+        says_http = self._says_429 and caller.connection is None
+        return TooMany() if says_http else ExchangeError(RATE_LIMIT)
 
     async def execute(self, message: Mapping[str, Any], caller: Caller) -> dict[str, Any]:
         """Carry out an execute, the hold of taker orders included; never raises for a refusal.
 
-        Raises Malformed for an unknown one, TooMany, Blocked, and LostReply when a fault says so.
+        Raises Malformed for an unknown one, LostReply when a fault says so; over HTTP TooMany and Blocked.
         """
         name, body = self._execute_of(message)
         self.executes += 1
@@ -181,14 +184,14 @@ class Gateway:
         A forged signature is paid for by the address it came from, not by the wallet it names.
         """
         if self._faults.take("query_only", scope=caller.scope):
-            raise Blocked
+            raise Blocked if caller.connection is None else ExchangeError(BLOCKED, "Address may query only.")
         wallet, weight = sender_of(name, body), execute_weight(name, body)
         if wallet is None:
             budget, key = self.limits.queries, caller.address
         else:
             budget, key = self.limits.executes, wallet
         if not budget.spend(key, weight):
-            raise TooMany if self._says_429 else ExchangeError(RATE_LIMIT)
+            raise self._over_limit(caller)
         self._maybe_rate_error(name, caller)
         self._maybe_refuse(name, caller)
         try:

@@ -59,6 +59,8 @@ class Liquidation:
         for product in taken:
             held = self._core.health.holding_x18(account, product.product_id)
             self._transfer(account, pool, product, held)
+        if account.is_isolated and taken:
+            self._write_off(account)  # flat: what is left of its margin goes home
         return len(taken)
 
     def by_request(self, request: LiquidateRequest, liquidator: Subaccount) -> None:

@@ -102,7 +102,7 @@ class StreamHub:
         request_id, method = None, None
         try:
             message = _decode(text)
-            request_id, method = message.get("id"), message.get("method")
+            request_id, method = _scalar(message.get("id")), message.get("method")
             result = self._dispatch(subscriber, message)
         except (ControlError, ExchangeError) as error:
             subscriber.sink.send(orjson.dumps(_refusal(error, request_id)), "ack")
@@ -127,8 +127,8 @@ class StreamHub:
                 return self._admit(subscriber, message)
             case "ping":
                 pong = {"method": "pong", "server_time": str(self._exchange.clock.now_ms())}
-                if message.get("client_time") is not None:
-                    pong["client_time"] = message["client_time"]
+                if (client_time := _scalar(message.get("client_time"))) is not None:
+                    pong["client_time"] = client_time
                 return pong
             case "time":
                 return {"method": "time", "server_time": str(self._exchange.clock.now_ms())}
@@ -283,6 +283,11 @@ def _decode(text: str | bytes) -> dict[str, Any]:
     if not isinstance(message, dict):
         raise ControlError("A message is a JSON object.", 2038)
     return message
+
+
+def _scalar(value: Any) -> Any:
+    """What may be repeated to its sender: nested values can be read deeper than they can be written."""
+    return value if isinstance(value, int | float | str) else None
 
 
 def _stream_list(message: Mapping[str, Any]) -> list[Any]:

@@ -128,6 +128,15 @@ async def test_the_cache_tells_the_time_and_refuses_nonsense(client: Client) -> 
         assert (await client.post("/edge/query", request))[1]["error_code"] == code
 
 
+async def test_a_repeated_product_is_told_once(client: Client) -> None:
+    """Otherwise one message of 80,000 ids would hold up everybody."""
+    asked = [ETH] * 80_000
+    _, reply = await client.post("/edge/query", {"type": "cached_bbo_history", "product_ids": asked})
+    assert 1 <= len(reply["data"]["history"]) <= 100
+    _, reply = await client.post("", {"oracle_price": {"product_ids": asked}}, base="archive")
+    assert [price["product_id"] for price in reply["prices"]] == [ETH]
+
+
 def test_the_official_sdk_reads_the_pages() -> None:
     with SimProcess(seed=3) as sim:
         engine = EngineClient(EngineClientOpts(url=sim.ready["gateway"]))

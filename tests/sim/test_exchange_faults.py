@@ -330,8 +330,9 @@ async def _query_only(client: Client, server: SimServer, trader: Trader) -> None
     assert (status, body) == (403, {"reason": "ip_query_only", "blocked": True})
     assert (await client.get("/query", type="status"))[1]["data"] == "active"
     async with client.socket("gateway_ws") as socket:
-        await socket.send(_resting(trader))
-        assert (await socket.receive())["error_code"] == 1002
+        await socket.send(_resting(trader, client_id=6))
+        refused = await socket.receive()
+        assert (refused["error_code"], refused["id"]) == (1002, 6)
 
 
 @way("http_error")

@@ -184,5 +184,7 @@ async def test_the_limit_can_be_told_by_http() -> None:
             status, body = await client.post("/execute", order)
             assert (status, body["error_code"]) == (429, 1000)
             async with client.socket("gateway_ws") as socket:  # a socket has no status
-                await socket.send(order)
-                assert (await socket.receive())["error_code"] == 1000
+                await socket.send({"place_order": {**order["place_order"], "id": 5}})
+                refused = await socket.receive()
+                assert (refused["error_code"], refused["request_type"]) == (1000, "execute_place_order")
+                assert (refused["id"], refused["signature"]) == (5, order["place_order"]["signature"])

@@ -207,3 +207,17 @@ def test_the_pool_comes_first(sick: tuple[Sim, Trader, Trader]) -> None:
     request = liquidator.liquidate(trader.sender, ETH, ONE // 2)
     assert code_of(sim.execute, "liquidate_subaccount", request) == 2115
     assert len(sim.public("liquidation")) == 1
+
+
+def test_a_seized_isolated_position_gives_its_margin_back() -> None:
+    sim = Sim()
+    sim.house("sell", "3000", "10")
+    trader = Trader(sim, deposit=1500)
+    sim.place(trader.order("buy", "3000", "1", IOC | ISOLATED | isolated_margin(300)))
+    parent = sim.account(trader)
+    assert sim.exchange.seize(parent.isolated[ETH].id) == 1
+    assert parent.isolated == {}
+    assert x18("1480") < parent.quote_x18 < x18("1500")
+    last = sim.private("position_change")[-1]
+    assert (last["product_id"], last["amount"]) == (0, str(parent.quote_x18))
+    assert sim.exchange.accounts.totals().quote_x18 == 0

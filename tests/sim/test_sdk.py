@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 import pytest
+import requests
 from eth_account import Account
 from nado_protocol.client import NadoClientContextOpts, NadoClientMode, create_nado_client
 from nado_protocol.contracts.eip712.sign import build_eip712_typed_data, sign_eip712_typed_data
@@ -286,6 +288,47 @@ def test_subscriptions_of_the_sdk(sdk: EngineClient, sim: SimProcess) -> None:
         assert {event["product_id"] for event in _collect(socket, kinds)} == {ETH}
         assert _answer(socket, socket.unsubscribe_multi(market))["result"] is None
     sdk.close_position(subaccount, ETH)
+
+
+def test_a_book_of_the_sdk_is_the_exchanges_book(sdk: EngineClient, sim: SimProcess) -> None:
+    """Snapshot, then every later batch; compared while the market holds its breath."""
+    with NadoSubscriptionClient(sim.ready["gateway"]) as socket:
+        _answer(socket, socket.subscribe(BookDepthStream(product_id=ETH)))
+        first = socket.recv(timeout=DEADLINE_S)
+        snapshot = sdk.get_market_liquidity(ETH, 100)
+        book = {"bids": dict(snapshot.bids), "asks": dict(snapshot.asks)}
+        batches = [first, *(socket.recv(timeout=DEADLINE_S) for _ in range(30))]
+        _pause_market(sim, True)
+        batches += _rest_of(socket)
+        quiet = sdk.get_market_liquidity(ETH, 20)
+        _pause_market(sim, False)
+    for earlier, later in pairwise(batches):
+        assert later["last_max_timestamp"] == earlier["max_timestamp"]
+    for batch in batches:
+        if int(batch["max_timestamp"]) > int(snapshot.timestamp):
+            for side, levels in book.items():
+                levels.update(batch[side])
+    for side, shown in (("bids", quiet.bids), ("asks", quiet.asks)):
+        held = sorted((int(p), int(q)) for p, q in book[side].items() if q != "0")
+        best = held[::-1] if side == "bids" else held
+        assert best[:20] == [(int(price), int(quantity)) for price, quantity in shown]
+
+
+def _pause_market(sim: SimProcess, is_paused: bool) -> None:
+    reply = requests.post(
+        f"{sim.ready['control']}/faults", json={"pause_market": is_paused}, timeout=DEADLINE_S
+    )
+    assert reply.status_code == 200
+
+
+def _rest_of(socket: NadoSubscriptionClient) -> list[dict[str, Any]]:
+    """Events until none has come for a while."""
+    events = []
+    while True:
+        try:
+            events.append(socket.recv(timeout=0.5))
+        except TimeoutError:
+            return events
 
 
 def _answer(socket: NadoSubscriptionClient, frame: dict[str, Any]) -> dict[str, Any]:

@@ -171,6 +171,8 @@ async def test_garbage_on_a_gateway_socket_is_answered(client: Client) -> None:
             for text in ("{", "[]", '"x"', '{"a":1,"b":2}', '{"place_order":null}'):
                 await socket.send(text)
                 assert (await socket.receive())["error_code"] == 2038
+            await socket.send({"no_such_execute": {}, "id": 3})
+            assert (await socket.receive())["id"] == 3
             await socket.ws.send_bytes(b"\x00\x01")
             assert (await socket.receive())["error_code"] == 2038
             await socket.send({"type": "status", "id": 4})

@@ -216,6 +216,16 @@ def test_any_message_gets_exactly_one_reply(message: Any) -> None:
     assert ("result" in reply) != ("error" in reply)
 
 
+@pytest.mark.parametrize("message", ['{"method":"ping","client_time":%s}', '{"method":"list","id":%s}'])
+def test_what_is_nested_is_not_repeated(world: World, message: str) -> None:
+    """Deeper than JSON can be written, though it can be read."""
+    listener = Listener(world)
+    world.hub.handle(listener.subscriber, message % ("[" * 400 + "]" * 400))
+    (reply,) = listener.messages
+    assert reply["id"] is None
+    assert "client_time" not in str(reply["result"])
+
+
 # Market data ----------------------------------------------------------------------------------------
 
 
