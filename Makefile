@@ -62,8 +62,8 @@ bench: $(VENV)/.dev
 	$(BIN)/python -m pytest bench/ --benchmark-only -q
 
 lint: $(VENV)/.dev
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
+	$(BIN)/ruff check --no-cache .
+	$(BIN)/ruff format --no-cache --check .
 
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix-only .

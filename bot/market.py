@@ -7,7 +7,6 @@ from decimal import Decimal
 from typing import Final
 
 from nadofast.feed import Feed
-
 from nadofast.products import Product, mul_x18
 
 from .units import bps_of
