@@ -82,6 +82,8 @@ def test_a_file_whose_writer_died_is_readable(tmp_path: Path) -> None:
         gzip.compress(b'{"format":"nado-recording","version":1}\n[1,"up","a","b"]\n'),
         gzip.compress(b'{"format":"nado-recording","version":1}\nnonsense\n'),
     ],
+    # Named: compressed bytes carry the time, and workers must agree on the names.
+    ids=["empty", "not gzip", "no header", "other version", "broken record", "no json"],
 )
 def test_other_files_are_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "bad.gz"
