@@ -132,7 +132,7 @@ def test_the_same_seed_and_script_give_the_same_fills(regime: str) -> None:
         world = World(11, regime=regime)
         trades: list[Any] = []
         hub_step = world.hub.on_step
-        world.exchange._on_step = lambda step: (trades.extend(step.trades), hub_step(step))[1]  # type: ignore
+        world.exchange._on_step = lambda step: (trades.extend(step.trades), hub_step(step))[1]
         for number in range(6):
             world.play(0.5)
             price = world.touch(ETH)[0]
@@ -165,7 +165,7 @@ def test_makers_lean_against_what_they_hold() -> None:
     world = World(3)
     maker = world.market._pits[ETH].makers[-1]
     before = maker._targets(30_000.0)
-    world.exchange.accounts.apply(world.exchange.accounts.find(maker.subaccount), ETH, 20 * ONE, 0)  # type: ignore
+    world.exchange.accounts.apply(world.exchange.accounts.find(maker.subaccount), ETH, 20 * ONE, 0)
     assert maker._lean() > 0.9 * maker._style.half_spread
     assert maker._targets(30_000.0) < before
 
