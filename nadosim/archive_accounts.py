@@ -89,11 +89,12 @@ class AccountArchive:
 
     def _payment_view(self, record: FundingRecord) -> dict[str, Any]:
         is_daily = self._core.config.payment_rate == "daily"
+        is_paid = self._core.config.payment_sign == "paid"
         return {
             "product_id": record.product_id,
             "idx": str(record.submission_idx),
             "timestamp": str(record.timestamp_ns // NS_PER_S),
-            "amount": str(record.amount_x18),
+            "amount": str(-record.amount_x18 if is_paid else record.amount_x18),
             "balance_amount": str(record.position_x18),
             "rate_x18": str(record.daily_rate_x18 if is_daily else record.rate_x18),
             "oracle_price_x18": str(record.oracle_price_x18),

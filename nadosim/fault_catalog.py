@@ -15,47 +15,11 @@ from time import monotonic
 from typing import Any, Final, Literal
 
 from .faults import CUT_SCOPES, Faults, Rule
+from .params import BadFault, Param
+from .switches import PARAMS as SWITCHES
 
 STATUSES: Final = ("started", "active", "stopping", "syncing", "live_syncing", "failed")
 MAX_SECONDS: Final = 86_400.0
-
-
-class BadFault(ValueError):
-    """A fault request that cannot be understood. The text says which part."""
-
-
-@dataclass(frozen=True, slots=True)
-class Param:
-    """One parameter: kind of value, bounds of a number or choices of a text, and its default."""
-
-    kind: Literal["integer", "number", "text", "choice", "flag"]
-    default: Any = None
-    low: float = 0
-    high: float = 1e12
-    choices: tuple[str, ...] = ()
-
-    def check(self, name: str, value: Any) -> Any:
-        """The value, or BadFault."""
-        match self.kind:
-            case "flag":
-                if isinstance(value, bool):
-                    return value
-                raise BadFault(f"{name}: expected true or false, got {value!r}")
-            case "choice":
-                if value in self.choices:
-                    return value
-                raise BadFault(f"{name}: expected one of {', '.join(self.choices)}, got {value!r}")
-            case "text":
-                if isinstance(value, str) and value:
-                    return value
-                raise BadFault(f"{name}: expected a text, got {value!r}")
-        allowed = int if self.kind == "integer" else int | float
-        is_number = isinstance(value, allowed) and not isinstance(value, bool)
-        if not is_number or not self.low <= value <= self.high:
-            raise BadFault(f"{name}: expected {self.kind} from {self.low:g} to {self.high:g}, got {value!r}")
-        return value
-
-
 _SECONDS: Final = Param("number", 0.0, 0, MAX_SECONDS)
 _MS: Final = Param("number", 0.0, 0, 60_000)
 _MATCHING: Final[Mapping[str, Param]] = {
@@ -86,7 +50,7 @@ class Spec:
     required: tuple[str, ...] = ()
 
 
-CATALOG: Final[Mapping[str, Spec]] = {
+_MISHAPS: Final[Mapping[str, Spec]] = {
     # sockets
     "cut": Spec(
         "action",
@@ -208,6 +172,15 @@ CATALOG: Final[Mapping[str, Spec]] = {
         },
     ),
 }
+CATALOG: Final[Mapping[str, Spec]] = {
+    **_MISHAPS,
+    **{
+        name: Spec("state", "an open question answered otherwise", "value", {"value": param}, ("value",))
+        for name, param in SWITCHES.items()
+    },
+}
+# States nobody takes an occasion of: counted when they are switched on.
+NOTED: Final = frozenset({"status", "chain_id", "pause_market", "clock_offset", *SWITCHES})
 DEFAULT_DOWN_S: Final = 2.0
 
 Act = Callable[[Rule], None]
@@ -266,7 +239,7 @@ def _switching(faults: Faults, name: str, value: Any, actions: Mapping[str, Act]
     def step() -> None:
         if act is not None:
             act(rule)
-        if spec.nature == "action":
+        if spec.nature == "action" or name in NOTED:
             faults.note(name)
         if spec.nature != "action" or rule.until_s is not None:
             faults.add(rule)
@@ -275,6 +248,8 @@ def _switching(faults: Faults, name: str, value: Any, actions: Mapping[str, Act]
 
 
 def _means_off(name: str, value: Any) -> bool:
+    if name in SWITCHES:
+        return value is None
     if value is None or value is False:
         return True
     if name == "status" and value == "active":
@@ -308,7 +283,7 @@ def read(name: str, value: Any) -> Rule:
 
 
 def _bare(name: str, spec: Spec, value: Any) -> dict[str, Any]:
-    if value is True:
+    if value is True and name not in SWITCHES:
         return {}
     if spec.main is None:
         raise BadFault(f"{name}: expected true, false or an object, got {value!r}")
