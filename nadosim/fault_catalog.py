@@ -153,6 +153,7 @@ _MISHAPS: Final[Mapping[str, Spec]] = {
         {"subaccount": Param("text")},
         ("subaccount",),
     ),
+    "funding": Spec("action", "the funding hour ends now: every position pays or is paid", None),
     "maintenance": Spec(
         "action",
         "sockets dropped, executes refused, status not active for a while",

@@ -50,6 +50,7 @@ class Accidents:
             "cut": self._cut,
             "half_open": self._half_open,
             "liquidate": self._liquidate,
+            "funding": lambda _: self._exchange.settle_funding(),
             "maintenance": self._stop_trading,
             "restart": self._restart,
             "stale_snapshot": self._remember_books,

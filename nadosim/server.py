@@ -66,6 +66,7 @@ class Surface:
                 web.post("/v1/edge/query", self.edge),
                 web.get("/v1/symbols", self.symbols),
                 web.get("/v1/time", self.time),
+                web.get("/v1/ip", self.ip),
                 web.post("/archive/v1", self.archive),
                 web.get("/v2/{name}", self.gateway_v2),
                 web.get("/archive/v2/{name}", self.archive_v2),
@@ -108,6 +109,12 @@ class Surface:
 
     async def time(self, request: web.Request) -> web.Response:
         return compressed(request, orjson.dumps(self._exchange.clock.now_ms()))
+
+    async def ip(self, request: web.Request) -> web.Response:
+        """Whether this address may trade."""
+        is_blocked = self._faults.standing("query_only") is not None
+        state = {"reason": "ip_query_only", "blocked": True} if is_blocked else {"blocked": False}
+        return compressed(request, orjson.dumps(state))
 
     async def archive(self, request: web.Request) -> web.Response:
         """Archive errors have no `status`."""

@@ -451,6 +451,22 @@ async def _liquidate(client: Client, server: SimServer, trader: Trader) -> None:
     assert (positions["4"]["amount"], positions["8"]["amount"]) == ("0", str(10**18))
 
 
+@way("funding")
+async def _funding(client: Client, server: SimServer, trader: Trader) -> None:
+    assert (await client.post("/execute", _ioc(trader)))[1]["status"] == "success"
+    account = server.exchange.accounts.find(trader.sender)
+    assert account is not None
+    server.exchange.set_oracle(ETH, 2990 * 10**18)
+    before = server.exchange.accounts.effective(account, ETH).v_quote_x18
+    async with client.socket("subscribe") as socket:
+        await socket.ask("subscribe", stream={"type": "funding_payment", "product_id": ETH})
+        await client.fault(funding=True)
+        paid = int((await socket.until("funding_payment"))[0]["payment_amount"]) // 10
+    assert paid > 0, "a long pays while the book is above the index"
+    after = server.exchange.accounts.effective(account, ETH).v_quote_x18
+    assert after - before == pytest.approx(-paid, abs=10)
+
+
 @way("maintenance")
 async def _maintenance(client: Client, server: SimServer, trader: Trader) -> None:
     async with client.socket("subscribe") as socket:

@@ -1,4 +1,4 @@
-"""Every open question answered both ways over the wire: by default, thrown at run time, and set at the start."""
+"""Every open question answered both ways over the wire: by default, at run time, and from the start."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ async def _whose_fill_it_is(env: Env) -> bool:
         assert await env.place("buy", "3010", "0.1", IOC | ISOLATED | isolated_margin(100)) == 0
         subaccount: str = (await socket.until("fill"))[0]["subaccount"]
         assert subaccount[:42] == env.trader.address
-        return subaccount == env.trader.sender
+        return bool(subaccount == env.trader.sender)
 
 
 @question("stream_auth_by_linked_signer", True, 2028, None)
