@@ -221,7 +221,7 @@ def _steps(
 
 def _clearing(faults: Faults, value: Any) -> Callable[[], None]:
     names = [value] if isinstance(value, str) else value
-    if not isinstance(names, list) or not all(name == "all" or name in CATALOG for name in names):
+    if not isinstance(names, list) or not all(n == "all" or n in [*CATALOG] for n in names):
         raise BadFault('clear: expected "all", the name of a fault, or a list of names')
 
     def step() -> None:
