@@ -327,9 +327,11 @@ async def _out_of_order(client: Client, server: SimServer, trader: Trader) -> No
 
 @way("query_only")
 async def _query_only(client: Client, server: SimServer, trader: Trader) -> None:
+    assert (await client.get("/ip"))[1] == {"blocked": False}
     await client.fault(query_only=True)
     status, body = await client.post("/execute", _resting(trader))
     assert (status, body) == (403, {"reason": "ip_query_only", "blocked": True})
+    assert (await client.get("/ip"))[1] == body
     assert (await client.get("/query", type="status"))[1]["data"] == "active"
     async with client.socket("gateway_ws") as socket:
         await socket.send(_resting(trader, client_id=6))
