@@ -21,7 +21,7 @@ from .control import Control
 from .display import Display
 from .edge import REFRESH_MS, EdgeCache
 from .exchange import Exchange
-from .fault_state import Accidents
+from .fault_state import Accidents, Lies
 from .faults import Faults
 from .gateway import Gateway
 from .limits import Limits
@@ -52,14 +52,18 @@ class SimServer:
         self.settings = settings
         self.faults = Faults(settings.seed)
         self.clock = Clock()
-        config = ExchangeConfig(chain_id=settings.chain_id, speed=settings.speed, **settings.switches)
+        config = ExchangeConfig(
+            chain_id=settings.chain_id,
+            speed=settings.speed,
+            **{"rate_limit_reply": settings.rate_limit_reply, **settings.switches},
+        )
         self.exchange = Exchange(config, self.clock, self._on_step)
         self.hub = StreamHub(self.exchange, self.faults)
         self.accounts = self._fund_accounts()
         self.market = self._make_market(config)
         limits = Limits(is_on=settings.rate_limits)
-        says_429 = settings.rate_limit_reply == "http"
-        self.gateway = Gateway(self.exchange, self.faults, limits, says_429=says_429)
+        self.lies = Lies(self.faults, self.exchange)
+        self.gateway = Gateway(self.exchange, self.faults, self.lies, limits)
         self.edge = EdgeCache(self.exchange)
         display = Display(self.exchange, self.hub.tape)
         self.surface = Surface(
@@ -67,7 +71,9 @@ class SimServer:
         )
         sockets = self.surface.sockets
         accidents = Accidents(self.exchange, self.hub, cut=sockets.cut, half_open=sockets.half_open)
-        self.control = Control(self.exchange, self.faults, actions=accidents.actions(), health=self.health)
+        self.control = Control(
+            self.exchange, self.faults, self.lies, actions=accidents.actions(), health=self.health
+        )
         self.ready: dict[str, Any] = {}
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._tasks: list[asyncio.Task[None]] = []
@@ -186,6 +192,7 @@ class SimServer:
 
     def _keep_house(self) -> None:
         """What the exchange does by the clock, expiries first; sockets without pings are dropped."""
+        self.lies.impose()
         self.exchange.run_due()
         self.surface.sockets.cut_overdue()
 

@@ -33,6 +33,8 @@ class Archive:
             "events": accounts.events,
             "subaccounts": accounts.subaccounts,
             "liquidation_feed": accounts.liquidation_feed,
+            "account_snapshots": accounts.account_snapshots,
+            "linked_signer_rate_limit": accounts.linked_signer_rate_limit,
             "backlog": accounts.backlog,
             "quote_price": market.quote_price,
         }
@@ -52,12 +54,10 @@ class Archive:
 
 NOT_OFFERED = frozenset(
     {
-        "account_snapshots",
         "direct_deposit_address",
         "edge_candlesticks",
         "fast_withdrawal_signature",
         "leaderboard",
-        "linked_signer_rate_limit",
         "maker_statistics",
         "nlp_snapshots",
         "rewards",

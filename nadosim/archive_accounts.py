@@ -6,18 +6,28 @@ from collections.abc import Mapping
 from itertools import islice
 from typing import Any, Final
 
-from .accounts import Subaccount
+from .accounts import ZERO_ADDRESS, Subaccount
 from .archive_fills import balance_view
-from .archive_params import Filter, limit, optional_integer, parse_filter
+from .archive_params import (
+    MALFORMED,
+    Filter,
+    integers,
+    limit,
+    optional_integer,
+    optional_list,
+    parse_filter,
+)
 from .core import Core
 from .errors import ExchangeError
 from .events import reported_id
 from .health import Margin
 from .product_views import product_view
 from .records import BalanceRecord, FundingRecord
+from .wallet import LINK_SIGNER_CHANGES, LINK_SIGNER_WINDOW_NS
 from .x18 import NS_PER_S
 
 MAX_PAYMENTS: Final = 100
+MAX_SNAPSHOTS: Final = 100
 Params = Mapping[str, Any]
 
 
@@ -68,6 +78,58 @@ class AccountArchive:
         ]
         return {"subaccounts": [_subaccount_view(n, account) for n, account in found[: limit(params)]]}
 
+    def account_snapshots(self, params: Params) -> dict[str, Any]:
+        """By subaccount and time (s): the newest balance event of each product until then.
+
+        3002 without subaccounts; at most MAX_SNAPSHOTS of them times timestamps.
+        """
+        subaccounts, times_s = optional_list(params, "subaccounts"), integers(params, "timestamps")
+        if not subaccounts:
+            raise ExchangeError(3002)
+        if len(subaccounts) * len(times_s) > MAX_SNAPSHOTS:
+            raise ExchangeError(MALFORMED, f"more than {MAX_SNAPSHOTS} snapshots")
+        is_isolated = params.get("isolated")
+        return {
+            "snapshots": {
+                str(subaccount): {
+                    str(time_s): self._snapshot(str(subaccount).lower(), time_s, is_isolated)
+                    for time_s in times_s
+                }
+                for subaccount in subaccounts
+            }
+        }
+
+    def _snapshot(self, subaccount: str, time_s: int, is_isolated: object) -> list[dict[str, Any]]:
+        newest: dict[tuple[str, int], BalanceRecord] = {}
+        for record in self._core.history.balances_newest_first():
+            account = record.account
+            if subaccount not in (account.id, account.owner.id) or record.timestamp_ns // NS_PER_S > time_s:
+                continue
+            if is_isolated is None or account.is_isolated is is_isolated:
+                newest.setdefault((account.id, record.product_id), record)
+        return [self._event_view(record) for record in newest.values()]
+
+    def linked_signer_rate_limit(self, params: Params) -> dict[str, Any]:
+        """Changes of the linked signer that are left this week. wait_time: s until there is one more."""
+        subaccount = params.get("subaccount")
+        if not isinstance(subaccount, str):
+            raise ExchangeError(3002)
+        account = self._core.accounts.find(subaccount.lower())
+        now_ns = self._core.clock.now_ns()
+        week = [
+            at_ns
+            for at_ns in self._core.link_changes.get(subaccount.lower(), ())
+            if now_ns - at_ns < LINK_SIGNER_WINDOW_NS
+        ]
+        left = LINK_SIGNER_CHANGES - len(week)
+        wait_ns = week[0] + LINK_SIGNER_WINDOW_NS - now_ns if left <= 0 else 0
+        return {
+            "remaining_tx": str(max(0, left)),
+            "total_tx_limit": str(LINK_SIGNER_CHANGES),
+            "wait_time": -(-wait_ns // NS_PER_S),
+            "signer": account.linked_signer if account is not None else ZERO_ADDRESS,
+        }
+
     def liquidation_feed(self, _: Params) -> list[dict[str, Any]]:
         """Accounts that may be liquidated right now."""
         core = self._core
@@ -89,11 +151,12 @@ class AccountArchive:
 
     def _payment_view(self, record: FundingRecord) -> dict[str, Any]:
         is_daily = self._core.config.payment_rate == "daily"
+        is_paid = self._core.config.payment_sign == "paid"
         return {
             "product_id": record.product_id,
             "idx": str(record.submission_idx),
             "timestamp": str(record.timestamp_ns // NS_PER_S),
-            "amount": str(record.amount_x18),
+            "amount": str(-record.amount_x18 if is_paid else record.amount_x18),
             "balance_amount": str(record.position_x18),
             "rate_x18": str(record.daily_rate_x18 if is_daily else record.rate_x18),
             "oracle_price_x18": str(record.oracle_price_x18),

@@ -37,9 +37,8 @@ class Cancels:
             core.require_active()
             cancel = parse_cancel_products(request)
             record.sender = cancel.sender
-            core.checks.recv_time(cancel.nonce)
             digest = core.checks.verifier.cancel_products_digest(cancel)
-            core.checks.signer(digest, cancel.signature, cancel.sender)
+            core.checks.envelope(digest, cancel.signature, cancel.sender, cancel.nonce)
             core.checks.product_ids(cancel.product_ids)
             with core.step():
                 product_ids = dict.fromkeys(cancel.product_ids or core.books)
@@ -51,9 +50,8 @@ class Cancels:
         checks = self._core.checks
         if len(cancel.product_ids) != len(cancel.digests):
             raise ExchangeError(2039)
-        checks.recv_time(cancel.nonce)
         digest = checks.verifier.cancel_digest(cancel)
-        signer = checks.signer(digest, cancel.signature, cancel.sender)
+        signer = checks.envelope(digest, cancel.signature, cancel.sender, cancel.nonce)
         checks.product_ids(cancel.product_ids)
         if cancel.required_unfilled_x18 is not None and len(cancel.digests) != 1:
             raise ExchangeError(2123)

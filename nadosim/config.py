@@ -2,22 +2,62 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from .products import DEFAULT_PRODUCTS, Product
+from .x18 import ONE
 
 # Neither real chain: an order signed for this exchange is worthless anywhere else.
 CHAIN_ID: Final = 77001
 ENDPOINT_ADDRESS: Final = "0x00000000000000000000000000000000000e0d0a"
 QUOTE_TOKEN_ADDRESS: Final = "0x0000000000000000000000000000000000005d70"
 
+# Switches that may be thrown while the exchange runs.
+OPEN_QUESTIONS: Final = (
+    "band_low_bps",
+    "band_high_bps",
+    "takers_obey_min_size",
+    "kill_answer",
+    "dead_digest",
+    "self_trade",
+    "resting_reduce_only",
+    "isolated_reduce_only",
+    "recheck_recv_time",
+    "mixed_cancel",
+    "empty_cancel",
+    "place_orders_shape",
+    "update_amount",
+    "update_extras",
+    "isolated_reporting",
+    "stream_auth_by_linked_signer",
+    "echo_id_on_failure",
+    "payment_rate",
+    "open_interest_sides",
+    "maintenance_code",
+    "swapped_types",
+    "dt_unit",
+    "payment_sign",
+    "cancelled_amount",
+    "fills_need_auth",
+    "control_error",
+    "echo_id_of_replace",
+    "requires_unfilled",
+    "partly_filled_cancel",
+    "gateway_needs_deflate",
+    "checked_first",
+    "rate_limit_reply",
+    "rate_limit_code",
+)
+
 SwappedField = Literal["submission_idx", "placed_at", "candle_time", "funding_time", "dt"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ExchangeConfig:
     """Defaults are the exchange's documented values, or where it is silent the best reading.
+
+    One object serves every part of an exchange: what OPEN_QUESTIONS names may be changed while it runs.
 
     Limits and times:
     taker_delay_ns: hold of every order that is not post-only. batch_delay_ns: of a place_orders request.
@@ -50,6 +90,18 @@ class ExchangeConfig:
     open_interest_sides: whether shown open interest counts both sides of a position, or one.
     maintenance_code: refusal of executes while the status is not active.
     swapped_types: disputed fields that travel as the other JSON type (string for number and back).
+    dt_unit: of `dt` in funding payments: s, or ms.
+    payment_sign: of a payment in the archive: as the balance changes, or as it was paid.
+    cancelled_amount: amount of an order_update `cancelled`: 0 always, or what was left.
+    fills_need_auth: whether fill and position_change are for the authenticated owner only.
+    control_error: a refused control request: `error` alone, a `status` of failure too, or no answer.
+    echo_id_of_replace: whether the reply of cancel_and_place repeats its id.
+    requires_unfilled: what place_requires_unfilled means when it is left out.
+    partly_filled_cancel: the old order of such a request, if partly filled: cancelled, or left where it is.
+    gateway_needs_deflate: whether the request sockets insist on permessage-deflate too.
+    checked_first: of a stale and badly signed request: recv_time, or the signature.
+    rate_limit_reply, rate_limit_code: over the limit: HTTP 200 with that code, or HTTP 429.
+    sol_tick: tick of SOL-PERP; of the listing, so at start only.
     """
 
     chain_id: int = CHAIN_ID
@@ -86,6 +138,26 @@ class ExchangeConfig:
     open_interest_sides: Literal["both", "one"] = "both"
     maintenance_code: Literal[1004, 2068] = 1004
     swapped_types: frozenset[SwappedField] = frozenset()
+    dt_unit: Literal["s", "ms"] = "s"
+    payment_sign: Literal["balance", "paid"] = "balance"
+    cancelled_amount: Literal["zero", "unfilled"] = "zero"
+    fills_need_auth: bool = False
+    control_error: Literal["error", "failure", "silent"] = "error"
+    echo_id_of_replace: bool = True
+    requires_unfilled: bool = False
+    partly_filled_cancel: Literal["holds", "undone"] = "holds"
+    gateway_needs_deflate: bool = False
+    checked_first: Literal["recv_time", "signature"] = "recv_time"
+    rate_limit_reply: Literal["code", "http"] = "code"
+    rate_limit_code: Literal[1000, 1015] = 1000
+    sol_tick: Literal["0.01", "0.1"] = "0.01"
+
+    def __post_init__(self) -> None:
+        if self.sol_tick == "0.1":
+            self.products = tuple(
+                replace(p, price_increment_x18=ONE // 10) if p.symbol == "SOL-PERP" else p
+                for p in self.products
+            )
 
     def typed(self, field: SwappedField, value: int, usual: type[str] | type[int]) -> str | int:
         """The value in the JSON type a disputed field has here; `usual` is its default type."""

@@ -16,9 +16,10 @@ from aiohttp import web
 
 from . import fault_catalog
 from .exchange import Exchange
-from .fault_catalog import Act, BadFault
+from .fault_catalog import Act
 from .fault_state import Lies
 from .faults import Faults
+from .params import BadFault
 
 
 class Control:
@@ -28,6 +29,7 @@ class Control:
         self,
         exchange: Exchange,
         faults: Faults,
+        lies: Lies,
         *,
         actions: Mapping[str, Act],
         health: Callable[[], dict[str, Any]],
@@ -35,7 +37,7 @@ class Control:
         self._exchange = exchange
         self._faults = faults
         self._actions = actions
-        self._lies = Lies(faults, exchange)
+        self._lies = lies
         self._health = health
 
     def routes(self) -> list[web.AbstractRouteDef]:

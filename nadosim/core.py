@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
@@ -48,6 +49,7 @@ class Core:
         self.writer = StepWriter(
             config, self.products, self.books, self.accounts, self.isolated, self.history
         )
+        self.link_changes: dict[str, deque[int]] = {}  # ns of each, newest last, by subaccount
         self.last_step_ns = clock.step_ns()
         self._expiries = Expiries()
         self._on_step = on_step

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from struct import Struct
 from typing import Any, Final
 
 from .errors import ExchangeError
@@ -27,9 +27,7 @@ class EdgeCache:
         self._exchange = exchange
         self._replies: dict[str, Any] = {}
         self._prices: dict[int, dict[str, Any]] = {}
-        self._history: dict[int, deque[tuple[int, int, int]]] = {  # (ms, bid, ask)
-            product_id: deque(maxlen=HISTORY) for product_id in exchange.books
-        }
+        self._history = {product_id: _Samples() for product_id in exchange.books}
         self._answers: dict[str, Callable[[Mapping[str, Any]], Any]] = {
             "cached_prices": self._cached_prices,
             "cached_bbo_history": self._bbo_history,
@@ -42,12 +40,16 @@ class EdgeCache:
         for product_id in self._exchange.books:
             bid, _, ask, _ = self._exchange.bbo(product_id)
             self._prices[product_id] = {"product_id": product_id, "bid_x18": str(bid), "ask_x18": str(ask)}
-            self._history[product_id].append((now_ms, bid, ask))
+            self._history[product_id].add(now_ms, bid, ask)
 
     def answer(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """The whole reply, failures included."""
         kind = str(request.get("type"))
-        echo = {"id": request["id"]} if "id" in request else {}
+        # Nested values can be read deeper than they can be written: only plain ones are repeated.
+        echo = {"id": request["id"]} if isinstance(request.get("id"), int | str) else {}
+        if kind == "ping" and not isinstance(request.get("client_time", 0), int | float | str | None):
+            error = ExchangeError(MALFORMED, "client_time")
+            return {"status": "failure", "error": error.text, "error_code": error.code, **echo}
         if kind in ("ping", "time"):
             return {"status": "success", **self._clock(kind, request), **echo}
         request_type = f"query_{kind}"
@@ -84,7 +86,7 @@ class EdgeCache:
         for product_id in self._wanted(request):
             last_ms: int | None = None
             taken = 0
-            for at_ms, bid, ask in reversed(self._history[product_id]):
+            for at_ms, bid, ask in self._history[product_id].newest_first():
                 is_spaced = last_ms is None or last_ms - at_ms >= interval_ms - REFRESH_MS // 2
                 if at_ms <= max_time_ms and is_spaced and taken < limit:
                     history.append(_sample(product_id, at_ms, bid, ask))
@@ -106,6 +108,27 @@ class EdgeCache:
         if any(product_id not in self._exchange.books for product_id in wanted):
             raise ExchangeError(2016)
         return wanted
+
+
+class _Samples:
+    """The newest HISTORY samples of one product, in memory that is taken once: it does not grow in use."""
+
+    _ENTRY: Final = Struct("<q16s16s")  # ms, bid, ask
+
+    def __init__(self) -> None:
+        self._bytes = bytearray(b"\1" * (HISTORY * self._ENTRY.size))
+        self._added = 0
+
+    def add(self, at_ms: int, bid_x18: int, ask_x18: int) -> None:
+        prices = (price.to_bytes(16, "little") for price in (bid_x18, ask_x18))
+        self._ENTRY.pack_into(self._bytes, self._added % HISTORY * self._ENTRY.size, at_ms, *prices)
+        self._added += 1
+
+    def newest_first(self) -> Iterator[tuple[int, int, int]]:
+        """(ms, bid x18, ask x18)"""
+        for number in range(self._added - 1, max(-1, self._added - 1 - HISTORY), -1):
+            at_ms, bid, ask = self._ENTRY.unpack_from(self._bytes, number % HISTORY * self._ENTRY.size)
+            yield at_ms, int.from_bytes(bid, "little"), int.from_bytes(ask, "little")
 
 
 def _sample(product_id: int, at_ms: int, bid: int, ask: int) -> dict[str, Any]:

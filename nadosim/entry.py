@@ -60,6 +60,15 @@ class EntryChecks:
         linked = account.owner.linked_signer if account is not None else ZERO_ADDRESS
         return check_signer(digest, signature, owner=sender[:42], linked_signer=linked)
 
+    def envelope(self, digest: str, signature: str, sender: str, nonce: int) -> str:
+        """Discard time and signature of a request, in the order the exchange makes them; the signer."""
+        if self._config.checked_first == "signature":
+            signer = self.signer(digest, signature, sender)
+            self.recv_time(nonce)
+            return signer
+        self.recv_time(nonce)
+        return self.signer(digest, signature, sender)
+
     def account(self, sender: str) -> Subaccount:
         account = self._accounts.find(sender)
         if account is None or not account.exists or account.is_house:

@@ -8,6 +8,7 @@ from typing import Final
 # Wording varies on the real exchange too; clients act on the code alone.
 TEXTS: Final[Mapping[int, str]] = {
     1000: "Too many requests.",
+    1015: "Too many requests.",
     1004: "The exchange is in maintenance.",
     2000: "Invalid order price. Price must be a multiple of the price increment.",
     2001: "Invalid order amount. Amount must be a multiple of the size increment.",

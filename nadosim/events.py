@@ -139,7 +139,7 @@ def funding_payment_event(
         "open_interest": str(shown_open_interest_x18(config, state)),
         "cumulative_funding_long_x18": str(state.cumulative_funding_long_x18),
         "cumulative_funding_short_x18": str(state.cumulative_funding_short_x18),
-        "dt": config.typed("dt", dt_s, int),
+        "dt": config.typed("dt", dt_s * (1000 if config.dt_unit == "ms" else 1), int),
     }
 
 

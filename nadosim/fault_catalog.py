@@ -15,47 +15,11 @@ from time import monotonic
 from typing import Any, Final, Literal
 
 from .faults import CUT_SCOPES, Faults, Rule
+from .params import BadFault, Param
+from .switches import PARAMS as SWITCHES
 
 STATUSES: Final = ("started", "active", "stopping", "syncing", "live_syncing", "failed")
 MAX_SECONDS: Final = 86_400.0
-
-
-class BadFault(ValueError):
-    """A fault request that cannot be understood. The text says which part."""
-
-
-@dataclass(frozen=True, slots=True)
-class Param:
-    """One parameter: kind of value, bounds of a number or choices of a text, and its default."""
-
-    kind: Literal["integer", "number", "text", "choice", "flag"]
-    default: Any = None
-    low: float = 0
-    high: float = 1e12
-    choices: tuple[str, ...] = ()
-
-    def check(self, name: str, value: Any) -> Any:
-        """The value, or BadFault."""
-        match self.kind:
-            case "flag":
-                if isinstance(value, bool):
-                    return value
-                raise BadFault(f"{name}: expected true or false, got {value!r}")
-            case "choice":
-                if value in self.choices:
-                    return value
-                raise BadFault(f"{name}: expected one of {', '.join(self.choices)}, got {value!r}")
-            case "text":
-                if isinstance(value, str) and value:
-                    return value
-                raise BadFault(f"{name}: expected a text, got {value!r}")
-        allowed = int if self.kind == "integer" else int | float
-        is_number = isinstance(value, allowed) and not isinstance(value, bool)
-        if not is_number or not self.low <= value <= self.high:
-            raise BadFault(f"{name}: expected {self.kind} from {self.low:g} to {self.high:g}, got {value!r}")
-        return value
-
-
 _SECONDS: Final = Param("number", 0.0, 0, MAX_SECONDS)
 _MS: Final = Param("number", 0.0, 0, 60_000)
 _MATCHING: Final[Mapping[str, Param]] = {
@@ -86,7 +50,7 @@ class Spec:
     required: tuple[str, ...] = ()
 
 
-CATALOG: Final[Mapping[str, Spec]] = {
+_MISHAPS: Final[Mapping[str, Spec]] = {
     # sockets
     "cut": Spec(
         "action",
@@ -189,6 +153,7 @@ CATALOG: Final[Mapping[str, Spec]] = {
         {"subaccount": Param("text")},
         ("subaccount",),
     ),
+    "funding": Spec("action", "the funding hour ends now: every position pays or is paid", None),
     "maintenance": Spec(
         "action",
         "sockets dropped, executes refused, status not active for a while",
@@ -208,6 +173,15 @@ CATALOG: Final[Mapping[str, Spec]] = {
         },
     ),
 }
+CATALOG: Final[Mapping[str, Spec]] = {
+    **_MISHAPS,
+    **{
+        name: Spec("state", "an open question answered otherwise", "value", {"value": param}, ("value",))
+        for name, param in SWITCHES.items()
+    },
+}
+# States nobody takes an occasion of: counted when they are switched on.
+NOTED: Final = frozenset({"status", "chain_id", "pause_market", "clock_offset", *SWITCHES})
 DEFAULT_DOWN_S: Final = 2.0
 
 Act = Callable[[Rule], None]
@@ -247,7 +221,7 @@ def _steps(
 
 def _clearing(faults: Faults, value: Any) -> Callable[[], None]:
     names = [value] if isinstance(value, str) else value
-    if not isinstance(names, list) or not all(name == "all" or name in CATALOG for name in names):
+    if not isinstance(names, list) or not all(n == "all" or n in [*CATALOG] for n in names):
         raise BadFault('clear: expected "all", the name of a fault, or a list of names')
 
     def step() -> None:
@@ -266,7 +240,7 @@ def _switching(faults: Faults, name: str, value: Any, actions: Mapping[str, Act]
     def step() -> None:
         if act is not None:
             act(rule)
-        if spec.nature == "action":
+        if spec.nature == "action" or name in NOTED:
             faults.note(name)
         if spec.nature != "action" or rule.until_s is not None:
             faults.add(rule)
@@ -275,6 +249,8 @@ def _switching(faults: Faults, name: str, value: Any, actions: Mapping[str, Act]
 
 
 def _means_off(name: str, value: Any) -> bool:
+    if name in SWITCHES:
+        return value is None
     if value is None or value is False:
         return True
     if name == "status" and value == "active":
@@ -308,7 +284,7 @@ def read(name: str, value: Any) -> Rule:
 
 
 def _bare(name: str, spec: Spec, value: Any) -> dict[str, Any]:
-    if value is True:
+    if value is True and name not in SWITCHES:
         return {}
     if spec.main is None:
         raise BadFault(f"{name}: expected true, false or an object, got {value!r}")

@@ -17,7 +17,8 @@ from time import monotonic
 from typing import Any, Final
 
 from . import fault_catalog
-from .fault_catalog import MAX_SECONDS, BadFault, Param
+from .fault_catalog import MAX_SECONDS
+from .params import BadFault, Param
 
 _SECONDS: Final = Param("number", 0, 0, MAX_SECONDS)
 

@@ -9,6 +9,7 @@ from .exchange import Exchange
 from .fault_catalog import Act
 from .faults import Faults, Rule
 from .streams import StreamHub
+from .switches import Switchboard
 
 
 class Lies:
@@ -17,10 +18,12 @@ class Lies:
     def __init__(self, faults: Faults, exchange: Exchange) -> None:
         self._faults = faults
         self._exchange = exchange
+        self._switches = Switchboard(faults, exchange.config)
 
     def impose(self) -> None:
         faults, exchange = self._faults, self._exchange
         exchange.status = faults.status
+        self._switches.impose()
         chain, clock = faults.standing("chain_id"), faults.standing("clock_offset")
         exchange.reported_chain_id = chain.value["id"] if chain is not None else exchange.config.chain_id
         exchange.clock.offset_ns = int(clock.value["ms"] * 1_000_000) if clock is not None else 0
@@ -47,6 +50,7 @@ class Accidents:
             "cut": self._cut,
             "half_open": self._half_open,
             "liquidate": self._liquidate,
+            "funding": lambda _: self._exchange.settle_funding(),
             "maintenance": self._stop_trading,
             "restart": self._restart,
             "stale_snapshot": self._remember_books,

@@ -8,6 +8,7 @@ chance draws from one seeded generator, so the same seed and the same traffic gi
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from random import Random
 from time import monotonic
@@ -149,6 +150,15 @@ class Faults:
             if not rule.is_over:
                 return rule
         return None
+
+    def all_standing(self, name: str) -> list[Rule]:
+        """Every rule of a fault that is still on, oldest first."""
+        return [rule for rule in self._rules.get(name, ()) if not rule.is_over]
+
+    @property
+    def names(self) -> Iterable[str]:
+        """Faults that have rules, some of them over perhaps."""
+        return self._rules.keys()
 
     def note(self, name: str) -> None:
         """A fault that acts at once has acted."""

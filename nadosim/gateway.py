@@ -25,7 +25,6 @@ log = logging.getLogger(__name__)
 
 MALFORMED: Final = 2038
 INTERNAL: Final = 5000
-RATE_LIMIT: Final = 1000
 BLOCKED: Final = 1002
 _NOTHING: Final[Mapping[str, Any]] = {}
 
@@ -62,18 +61,12 @@ class Caller:
 
 
 class Gateway:
-    """One exchange behind all its request transports.
+    """One exchange behind all its request transports."""
 
-    says_429: a request over the limit is answered by HTTP 429 rather than by code 1000, where HTTP it is.
-    """
-
-    def __init__(
-        self, exchange: Exchange, faults: Faults, limits: Limits | None = None, *, says_429: bool = False
-    ) -> None:
+    def __init__(self, exchange: Exchange, faults: Faults, lies: Lies, limits: Limits | None = None) -> None:
         self._exchange = exchange
         self._faults = faults
-        self._says_429 = says_429
-        self._lies = Lies(faults, exchange)
+        self._lies = lies
         self.limits = limits or Limits()
         self.queries = 0
         self.executes = 0
@@ -146,8 +139,9 @@ class Gateway:
 
     def _over_limit(self, caller: Caller) -> Exception:
         """A socket has no status to say it by: its reply has to be told from the others by id."""
-        says_http = self._says_429 and caller.connection is None
-        return TooMany() if says_http else ExchangeError(RATE_LIMIT)
+        config = self._exchange.config
+        says_http = config.rate_limit_reply == "http" and caller.connection is None
+        return TooMany() if says_http else ExchangeError(config.rate_limit_code)
 
     async def execute(self, message: Mapping[str, Any], caller: Caller) -> dict[str, Any]:
         """Carry out an execute, the hold of taker orders included; never raises for a refusal.
@@ -172,6 +166,8 @@ class Gateway:
             log.exception("execute %s failed", name)
             reply = _failure("Internal error.", INTERNAL, request_type, signature)
         if reply["status"] == "failure" and not self._exchange.config.echo_id_on_failure:
+            request_id = {}
+        if name == "cancel_and_place" and not self._exchange.config.echo_id_of_replace:
             request_id = {}
         if self._faults.take("lose_reply", scope=caller.scope, kind=name, connection=caller.connection):
             self.replies_lost += 1

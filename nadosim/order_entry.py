@@ -120,8 +120,13 @@ class OrderEntry:
                     found = self._cancels.find(pending.request.cancel)
                 except ExchangeError:
                     raise ExchangeError(2121) from None
+                asked = pending.request.requires_unfilled
+                must_be_whole = core.config.requires_unfilled if asked is None else asked
+                is_stopped = must_be_whole and any(order.filled_x18 for order in found)
+                if is_stopped and core.config.partly_filled_cancel == "undone":
+                    raise ExchangeError(2120)
                 core.cancel(found)
-                if pending.request.requires_unfilled and any(order.filled_x18 for order in found):
+                if is_stopped:
                     raise ExchangeError(2120)
                 self._enter(pending.place)
         return {"digest": pending.digest}
@@ -134,10 +139,9 @@ class OrderEntry:
     def _validate(self, request: PlaceRequest, record: ExecuteRecord) -> PendingOrder:
         core, order = self._core, request.order
         record.sender = order.sender
-        core.checks.recv_time(order.nonce)
         digest = core.checks.verifier.order_digest(request.product_id, order)
         record.digests = (digest,)
-        signer = core.checks.signer(digest, request.signature, order.sender)
+        signer = core.checks.envelope(digest, request.signature, order.sender, order.nonce)
         account = core.checks.account(order.sender)
         appendix = Appendix.unpack(order.appendix)
         core.checks.order(request, appendix, account)

@@ -123,11 +123,11 @@ class CancelProductsRequest:
 
 @dataclass(frozen=True, slots=True)
 class ReplaceRequest:
-    """cancel_and_place."""
+    """cancel_and_place. requires_unfilled: None when the request does not name it."""
 
     cancel: CancelRequest
     place: PlaceRequest
-    requires_unfilled: bool
+    requires_unfilled: bool | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +186,7 @@ def parse_replace(request: object) -> ReplaceRequest:
             "cancel_tx",
         ),
         place=parse_place(fields.get("place_order")),
-        requires_unfilled=flag(fields, "place_requires_unfilled", False),
+        requires_unfilled=_optional_flag(fields, "place_requires_unfilled"),
     )
 
 

@@ -66,6 +66,7 @@ class Surface:
                 web.post("/v1/edge/query", self.edge),
                 web.get("/v1/symbols", self.symbols),
                 web.get("/v1/time", self.time),
+                web.get("/v1/ip", self.ip),
                 web.post("/archive/v1", self.archive),
                 web.get("/v2/{name}", self.gateway_v2),
                 web.get("/archive/v2/{name}", self.archive_v2),
@@ -109,6 +110,12 @@ class Surface:
     async def time(self, request: web.Request) -> web.Response:
         return compressed(request, orjson.dumps(self._exchange.clock.now_ms()))
 
+    async def ip(self, request: web.Request) -> web.Response:
+        """Whether this address may trade."""
+        is_blocked = self._faults.standing("query_only") is not None
+        state = {"reason": "ip_query_only", "blocked": True} if is_blocked else {"blocked": False}
+        return compressed(request, orjson.dumps(state))
+
     async def archive(self, request: web.Request) -> web.Response:
         """Archive errors have no `status`."""
         asked = decode(await request.read())
@@ -150,6 +157,7 @@ class Surface:
 
     async def serial_socket(self, request: web.Request) -> web.StreamResponse:
         """`/v1/ws`: one request after another, the hold of a taker order included."""
+        self._require_deflate(request)
         try:
             async with self.sockets.accept(request, "gateway") as connection:
                 caller = Caller(connection.address, connection.number)
@@ -168,6 +176,7 @@ class Surface:
         """`/ws/v2`: requests run side by side, and to their end even if the socket dies."""
         if self._faults.take("v2_refused") is not None:
             raise web.HTTPNotFound
+        self._require_deflate(request)
         try:
             async with self.sockets.accept(request, "gateway") as connection:
                 crowd = _Crowd(self._gateway, self._faults, connection, self._running)
@@ -178,7 +187,7 @@ class Surface:
 
     async def subscription_socket(self, request: web.Request) -> web.StreamResponse:
         """`/v1/subscribe`: control messages in, events out; permessage-deflate is a must."""
-        if "permessage-deflate" not in request.headers.get("Sec-WebSocket-Extensions", ""):
+        if not _offers_deflate(request):
             raise refused(403, COMPRESSION_REQUIRED)
         try:
             async with self.sockets.accept(request, "subscribe") as connection:
@@ -186,6 +195,11 @@ class Surface:
             return connection.ws
         except TooManySockets:
             raise refused(429, RATE_LIMIT) from None
+
+    def _require_deflate(self, request: web.Request) -> None:
+        """Of a request socket, if so switched."""
+        if self._exchange.config.gateway_needs_deflate and not _offers_deflate(request):
+            raise refused(403, COMPRESSION_REQUIRED)
 
     async def _subscribed(self, connection: Connection) -> None:
         subscriber = self._hub.connect(connection, connection.number)
@@ -256,6 +270,10 @@ async def _fields(request: web.Request) -> dict[str, Any]:
     if not isinstance(fields.get("type"), str):
         raise Malformed("A query names its type.")
     return fields
+
+
+def _offers_deflate(request: web.Request) -> bool:
+    return "permessage-deflate" in request.headers.get("Sec-WebSocket-Extensions", "")
 
 
 def _caller(request: web.Request) -> Caller:

@@ -10,7 +10,7 @@ from typing import Any, Final, Literal, get_args, get_origin, get_type_hints
 
 from . import fault_script
 from .config import CHAIN_ID, ExchangeConfig
-from .fault_catalog import BadFault
+from .params import BadFault
 from .regimes import DEFAULT_REGIME, REGIMES
 
 DEFAULT_RATE: Final = 200.0  # market messages per second, all products and public streams together

@@ -143,7 +143,8 @@ class StepWriter:
             return
         self._history.finished(order)
         if is_told:
-            self._order_update(order, "cancelled", 0)
+            left_x18 = order.remaining_x18 if self._config.cancelled_amount == "unfilled" else 0
+            self._order_update(order, "cancelled", left_x18)
 
     # ---- balances
 

@@ -105,11 +105,17 @@ class StreamHub:
             request_id, method = _scalar(message.get("id")), message.get("method")
             result = self._dispatch(subscriber, message)
         except (ControlError, ExchangeError) as error:
-            subscriber.sink.send(orjson.dumps(_refusal(error, request_id)), "ack")
+            self._refuse(subscriber, error, request_id)
             return not (isinstance(error, ControlError) and error.code == 1000)
         if not self._faults.take("lose_ack", kind=str(method), connection=subscriber.number):
             subscriber.sink.send(orjson.dumps({"result": result, "id": request_id}), "ack")
         return True
+
+    def _refuse(self, subscriber: Subscriber, error: ControlError | ExchangeError, request_id: Any) -> None:
+        shape = self._exchange.config.control_error
+        if shape != "silent":
+            status = {"status": "failure"} if shape == "failure" else {}
+            subscriber.sink.send(orjson.dumps({**status, **_refusal(error, request_id)}), "ack")
 
     def _dispatch(self, subscriber: Subscriber, message: Mapping[str, Any]) -> Any:
         match message.get("method"):
@@ -138,13 +144,16 @@ class StreamHub:
     def _subscribe(self, subscriber: Subscriber, streams: list[Any]) -> None:
         wanted = [self._topic(stream) for stream in streams]
         for topic in wanted:
-            if topic[0] == "order_update" and subscriber.wallet != topic[1][:42]:
-                raise ControlError("Authentication required for stream order_update.")
+            if self._needs_owner(topic[0]) and subscriber.wallet != topic[1][:42]:
+                raise ControlError(f"Authentication required for stream {topic[0]}.")
         if len(subscriber.streams) + len(wanted) > MAX_STREAMS:
             raise ControlError(f"More than {MAX_STREAMS} streams on one connection.", 1000)
         for topic in wanted:
             subscriber.streams[topic] = describe(topic)
             self._topics.setdefault(topic, {})[subscriber] = None
+
+    def _needs_owner(self, kind: str) -> bool:
+        return kind == "order_update" or (kind in PRIVATE and self._exchange.config.fills_need_auth)
 
     def _unsubscribe(self, subscriber: Subscriber, streams: list[Any]) -> None:
         for topic in [self._topic(stream) for stream in streams]:

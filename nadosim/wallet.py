@@ -45,7 +45,7 @@ class Wallet:
     def __init__(self, core: Core, liquidation: Liquidation) -> None:
         self._core = core
         self._liquidation = liquidation
-        self._link_changes: dict[str, deque[int]] = {}
+        self._link_changes = core.link_changes
         self._recipients: dict[str, dict[str, int]] = {}  # wallet → recipient → first transfer, ns
 
     def link_signer(self, request: object) -> None:

@@ -77,6 +77,11 @@ async def _too_much_weight(env: Env) -> int:
     return codes[-1]
 
 
+@case(1015, rate_limits=True, **switches(rate_limit_code=1015))
+async def _too_much_weight_by_its_other_code(env: Env) -> int:
+    return await _too_much_weight(env)
+
+
 @case(1004)
 async def _maintenance(env: Env) -> int:
     await env.client.fault(status="syncing")

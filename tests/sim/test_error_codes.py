@@ -20,7 +20,6 @@ SCREENING = "screening of addresses and places, which a local exchange has no us
 # The codes of the reference that no test produces, and why.
 EXCEPTIONS: dict[int, str] = {
     **dict.fromkeys((1001, 1002, 1003, 2021, 2023), SCREENING),
-    1015: "the rate limit's other code; 1000 is used throughout",
     2003: "the older form of 2094",
     2010: "a taker is judged (2006) in the step that matches it, so it cannot fail later",
     2037: "legacy",
