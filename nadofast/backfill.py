@@ -28,7 +28,7 @@ class BackfillConfig:
     """looks_s: pauses before each look at the archive. page: matches per request. max_pages: per look; the
     next one goes on where it ended. max_seen: fills remembered."""
 
-    looks_s: tuple[float, ...] = (0.1, 0.5, 1.0, 2.0, 3.0)
+    looks_s: tuple[float, ...] = (0.02, 0.3, 1.0, 2.0, 3.0)
     page: int = 50
     max_pages: int = 10
     max_seen: int = 100_000
@@ -87,9 +87,12 @@ class FillBackfill:
             del self._seen[next(iter(self._seen))]
         return True
 
-    def checkpoint(self) -> None:
-        """The link is about to be lost and had delivered everything so far: look only above that."""
+    def on_lost(self) -> None:
+        """The link is gone: what the first reading shows may have been missed, and is news."""
         self._had_loss = True
+
+    def verified(self) -> None:
+        """No fill up to now is missing: look only above the newest one."""
         if self._mark is not None and not self.is_busy:
             self._mark = max(self._mark, self._newest_seen)
 

@@ -26,8 +26,8 @@ from .booksync import BookSync, CheckConfig
 from .connection import LinkConfig, LinkState, NadoConnectionManager
 from .control import ControlChannel
 from .dispatch import EventHub, EventStream
-from .errors import BadResponse, ConfigError, ExchangeError, NadoError, RequestTimeout
-from .events import BoundaryEvent, ControlReply, FillEvent, PositionChangeEvent
+from .errors import BadResponse, ConfigError, ExchangeError, NadoError, RequestTimeout, TransportError
+from .events import BoundaryEvent, ControlReply
 from .fallback import FallbackConfig, NadoConnectionMode
 from .fanout import MarketFanOut
 from .models import Snapshot
@@ -35,7 +35,8 @@ from .network import Network, resolve
 from .queries import GatewayQueries
 from .ratelimit import NadoRateLimiter
 from .signing import NadoWebSocketAuth, Signer
-from .standby import RestStandby
+from .standby import NO_STANDBY_STATS, RestStandby
+from .streamgroup import StreamGroup
 from .timesync import TimeSync
 from .waiting import wait_event
 
@@ -104,14 +105,24 @@ class Feed:
         self._rest = rest
         self._hub = EventHub()
         self._auth = None if signer is None else NadoWebSocketAuth(signer, subaccount=subaccount)
-        self._streams = self._stream_objects(streams)
-        names = {stream["type"] for stream in self._streams}
+        wanted = self._stream_objects(streams)
+        names = {stream["type"] for stream in wanted}
         self._was_live = False
-        self._has_private = not names.isdisjoint(wire.PRIVATE_STREAMS)
         self._tasks: list[asyncio.Task[None]] = []
         self._verifications: set[asyncio.Task[None]] = set()
         self._progress = asyncio.Event()
         self._control = ControlChannel(self._send, self._config.ack_timeout_s)
+        self._market = StreamGroup(
+            "market",
+            [stream for stream in wanted if stream["type"] not in wire.PRIVATE_STREAMS],
+            on_up=self._on_market_up,
+        )
+        self._account = StreamGroup(
+            "account",
+            [stream for stream in wanted if stream["type"] in wire.PRIVATE_STREAMS],
+            sign_in=self._auth_message,
+            on_up=self._on_account_up,
+        )
         self._core = FeedCore(
             self.products,
             on_event=self._on_event,
@@ -161,11 +172,14 @@ class Feed:
             self._spawn(self._sync.run(), "book sync")
         self._spawn(self._monitor(), "monitor")
         self._spawn(self._keep_time(), "clock")
+        for group in (self._market, self._account):
+            self._spawn(group.keep_open(self._control, lambda: self.link.is_live), f"{group.name} streams")
         standby = self._standby
         if standby is not None:
             self._spawn(standby.poll_while_down(), "fallback")
-            if standby.backfill is not None:
+            if standby.backfill is not None and standby.account is not None:
                 self._spawn(standby.backfill.run(), "backfill")
+                self._spawn(standby.account.run(), "account audit")
 
     async def stop(self) -> None:
         """Close the sockets and end every iterator."""
@@ -214,13 +228,16 @@ class Feed:
 
     @property
     def is_live(self) -> bool:
-        """The stream is connected and every subscription is acknowledged."""
-        return self.link.is_live and self.failure is None
+        """The stream is connected and every market-data subscription is acknowledged."""
+        return (
+            self.link.is_live and self.failure is None and (self._market.is_up or not self._market.is_wanted)
+        )
 
     @property
     def account_live(self) -> bool:
-        """As is_live, with an authenticated socket and acknowledged account streams."""
-        return self.is_live and self._has_private
+        """Connected, authenticated, account streams acknowledged; with a `rest`, also what happened since
+        they were lost has been found out and told."""
+        return self._is_account_up() and (self._standby is None or self._standby.is_account_trusted)
 
     @property
     def is_synced(self) -> bool:
@@ -230,7 +247,13 @@ class Feed:
     @property
     def mode(self) -> NadoConnectionMode:
         """Where market data comes from; always WEBSOCKET without a `rest`."""
-        return NadoConnectionMode.WEBSOCKET if self._standby is None else self._standby.switch.mode
+        return NadoConnectionMode.WEBSOCKET if self._standby is None else self._standby.market.mode
+
+    @property
+    def account_mode(self) -> NadoConnectionMode:
+        """Where account events come from; always WEBSOCKET without a `rest` or a key."""
+        switch = None if self._standby is None else self._standby.account_switch
+        return NadoConnectionMode.WEBSOCKET if switch is None else switch.mode
 
     def last_data_age_ms(self, product_id: int | None = None) -> float:
         """Age of the newest market data: of one product's BBO, or of anything. Infinite before the first."""
@@ -268,13 +291,13 @@ class Feed:
 
     def stats(self) -> dict[str, Any]:
         """Counters and latencies; `core` is the compiled part's own."""
-        standby = self._standby
-        backfill = None if standby is None else standby.backfill
+        standby = {} if self._standby is None else self._standby.stats(time.monotonic_ns())
         return {
+            **NO_STANDBY_STATS,
+            **standby,
             "core": self._core.stats(),
             "state": self.link.state.value,
             "mode": self.mode.value,
-            "mode_switches": 0 if standby is None else standby.switch.switches,
             "connects": self.link.connects,
             "losses": self.link.losses,
             "last_error": self.link.last_error,
@@ -283,11 +306,10 @@ class Feed:
             "resyncs": self._sync.resyncs,
             "resyncs_coalesced": self._sync.planner.coalesced,
             "disagreements": self._sync.disagreements,
-            "fallback_polls": 0 if standby is None else standby.poller.polls,
-            "fills_recovered": 0 if backfill is None else backfill.recovered,
             "callback_errors": self._hub.callback_errors,
             "slow_callbacks": self._hub.slow_callbacks,
             "orphan_replies": self._control.orphans,
+            "account_refusals": self._account.refusals,
         }
 
     # ------------------------------------------------------------------ link: set-up, probe, boundaries
@@ -295,19 +317,37 @@ class Feed:
     async def _set_up(self, link: NadoConnectionManager) -> None:
         """Clock, authentication, subscriptions; every one acknowledged, or the socket is given up."""
         await self._read_clock(self._config.time_samples)
-        auth = self._auth
-        if auth is not None and self._has_private:
+        if self._account.is_wanted:
             link.enter(LinkState.AUTHENTICATING)
-            now_ms = self.timesync.exchange_now_ms()
-            await self._control.request(lambda number: auth.message(number, now_ms), "authenticate")
+            await self._account.sign_in(self._control)
         link.enter(LinkState.SUBSCRIBING)
         self._sync.begin()
-        await asyncio.gather(*(self._subscribe(stream) for stream in self._streams))
-        self._sync.need_all("new connection")
+        if not any(await asyncio.gather(*(group.open(self._control) for group in self._groups()))):
+            raise next((group.error for group in self._groups() if group.error), None) or ConfigError(
+                "no stream to subscribe to"
+            )
+        if self._market.is_up:
+            self._sync.need_all("new connection")
 
-    async def _subscribe(self, stream: dict[str, Any]) -> None:
-        what = f"subscribe {stream['type']} {stream.get('product_id', '')}".rstrip()
-        await self._control.request(lambda number: wire.subscribe(stream, number), what)
+    def _groups(self) -> tuple[StreamGroup, StreamGroup]:
+        return self._market, self._account
+
+    def _auth_message(self, number: int) -> bytes:
+        assert self._auth is not None
+        return self._auth.message(number, self.timesync.exchange_now_ms())
+
+    def _is_account_up(self) -> bool:
+        return self.link.is_live and self.failure is None and self._account.is_up
+
+    def _on_market_up(self) -> None:
+        if self.link.is_live:  # after a refusal; a set-up asks when all of it is done
+            self._sync.need_all("subscribed again")
+        self._progress.set()
+
+    def _on_account_up(self) -> None:
+        if self._standby is not None and self.link.is_live:
+            self._standby.on_account_up()
+        self._progress.set()
 
     async def _probe(self, link: NadoConnectionManager) -> bool:
         """A stream without data: is the market quiet, or the stream dead? Pongs and acks prove nothing."""
@@ -329,11 +369,13 @@ class Feed:
     def _on_live(self) -> None:
         self._was_live = True
         self._publish_boundary("link_up", f"connection {self.link.connects}")
-        if self._standby is not None:
-            self._standby.on_live()
+        if self._standby is not None and self._account.is_up:
+            self._standby.on_account_up()
 
     def _on_lost(self, reason: str) -> None:
         self._control.fail_all(reason)
+        for group in self._groups():
+            group.on_lost()
         if self._standby is not None:
             self._standby.on_lost()
         # First make it true, then tell: nobody may find a valid book behind the news (S9).
@@ -360,19 +402,16 @@ class Feed:
     # ------------------------------------------------------------------ core callbacks, inline
 
     def _on_event(self, event: Any) -> None:
-        standby = self._standby
-        if standby is not None:
-            if isinstance(event, FillEvent) and not standby.is_new_fill(event):
-                return
-            if isinstance(event, PositionChangeEvent):
-                standby.poller.on_stream_position(event)
-        self._hub.publish(event)
+        if self._standby is None or self._standby.is_news(event):
+            self._hub.publish(event)
 
     def _on_reply(self, reply: ControlReply) -> None:
         self._control.on_reply(reply)
 
     def _on_gap(self, product_id: int, reason: str) -> None:
         self._sync.on_gap(product_id, reason)
+        if self._standby is not None:
+            self._standby.on_gap()
 
     def _on_horizon(self, product_id: int) -> None:
         self._sync.on_horizon(product_id)
@@ -399,14 +438,21 @@ class Feed:
         while True:
             await asyncio.sleep(self._config.monitor_s)
             now = time.monotonic_ns()
-            if self._standby is not None and self._standby.update_mode(self.is_live, now):
-                reason = self.link.last_error if self.mode is NadoConnectionMode.REST else "stream is back"
-                self._publish_boundary("mode", f"{self.mode.value}: {reason}")
+            if self._standby is not None:
+                for change in self._standby.update_modes(
+                    self.is_live, self.account_live, now, self._why_down
+                ):
+                    self._publish_boundary("mode", f"{change.function} {change.mode.value}: {change.reason}")
             if self.link.is_live:
                 for product_id in self._sync.check(now):
                     task = asyncio.create_task(self._verify(product_id))
                     self._verifications.add(task)
                     task.add_done_callback(self._verifications.discard)
+
+    def _why_down(self, function: str) -> str:
+        if not self.link.is_live:
+            return self.link.last_error or f"the stream is {self.link.state.value}"
+        return (self._market if function == "market" else self._account).reason or "not reconciled yet"
 
     async def _verify(self, product_id: int) -> None:
         try:
@@ -443,8 +489,10 @@ class Feed:
             self._core,
             rest,
             self.products,
-            self.subaccount,
+            self.subaccount if self._account.is_wanted else None,
             publish=self._hub.publish,
+            is_account_up=self._is_account_up,
+            on_trusted=self._progress.set,
             timesync=self.timesync,
             fallback=self._config.fallback,
             backfill=self._config.backfill,
@@ -463,7 +511,8 @@ class Feed:
         if self._rest is None or self.queries.is_live:
             try:
                 return await self.queries.market_liquidity(product_id)
-            except NadoError:
+            except TransportError:
+                # A refusal is an answer: asking elsewhere would only ask twice.
                 if self._rest is None:
                     raise
         assert self._rest is not None
@@ -474,6 +523,11 @@ class Feed:
             return self.failure
         if not self.link.is_live:
             return f"the stream is {self.link.state.value} ({self.link.last_error or 'first attempt'})"
+        for group in self._groups():
+            if group.is_wanted and not group.is_up:
+                return f"the {group.name} streams are refused ({group.reason or 'not answered yet'})"
+        if self._account.is_wanted and not self.account_live:
+            return "the account is not reconciled yet"
         for product_id in self._sync_products:
             if self._sync.with_books and not self._core.book(product_id).is_valid:
                 return f"book {product_id} is not valid ({self._core.book(product_id).invalid_reason})"
