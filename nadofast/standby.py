@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from ._core import FeedCore
@@ -144,6 +144,13 @@ class RestStandby:
                 self.backfill.request()
             changes.append(change)
         return [change for change in changes if change is not None]
+
+    def tasks(self) -> list[tuple[Coroutine[Any, Any, None], str]]:
+        """What has to run while the feed does, with a name each."""
+        tasks: list[tuple[Coroutine[Any, Any, None], str]] = [(self.poll_while_down(), "fallback")]
+        if self.backfill is not None and self.account is not None:
+            tasks += [(self.backfill.run(), "backfill"), (self.account.run(), "account audit")]
+        return tasks
 
     async def poll_while_down(self) -> None:
         while True:

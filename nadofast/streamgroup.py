@@ -61,6 +61,10 @@ class StreamGroup:
     def reason(self) -> str:
         return "" if self.error is None else str(self.error)
 
+    def withdraw(self) -> None:
+        """Do without these streams: another link of the feed carries them."""
+        self._streams = ()
+
     def on_lost(self) -> None:
         """The socket is gone, and what was opened on it."""
         self._generation += 1
