@@ -176,6 +176,7 @@ class Feed:
             self._spawn(group.keep_open(self._control, lambda: self.link.is_live), f"{group.name} streams")
         standby = self._standby
         if standby is not None:
+            standby.begin()
             self._spawn(standby.poll_while_down(), "fallback")
             if standby.backfill is not None and standby.account is not None:
                 self._spawn(standby.backfill.run(), "backfill")
