@@ -62,6 +62,7 @@ class FillBackfill:
         self._mark: int | None = None
         self._deeper: int | None = None
         self._has_read = False
+        self._history_top = -1
         self._seen: dict[tuple[str, int], None] = {}
         self._newest_seen = -1
         self._wanted = asyncio.Event()
@@ -152,6 +153,9 @@ class FillBackfill:
         if not has_end:
             self._deeper = top
             return None
+        if not self._has_read:
+            past = [match.submission_idx for match in found if self._is_history(match)]
+            self._history_top = max(past, default=-1)
         self._has_read = True
         return max([newest, *(match.submission_idx for match in found)])
 
@@ -167,6 +171,8 @@ class FillBackfill:
         reading shows is history, unless the link has been lost before: then it may have been missed."""
         started_s = self._started_s or 0
         if match.timestamp_s and match.timestamp_s < started_s:
+            return True
+        if match.submission_idx <= self._history_top:
             return True
         if self._had_loss:
             return False
