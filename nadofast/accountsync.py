@@ -203,7 +203,8 @@ class AccountSync:
         self._wanted = asyncio.Event()
         self._lost = asyncio.Event()
         self._generation = 0
-        self._has_base = False
+        self.has_base = False
+        """Positions have been read once: fills from here on must explain them."""
         self.is_trusted = False
         self.audits = 0
         self.unexplained = 0
@@ -254,6 +255,8 @@ class AccountSync:
     async def run(self) -> None:
         """Audit when there is a reason to, and now and then without one. For ever."""
         done_ns = 0
+        if not self.has_base:
+            await self._read_base()
         while True:
             had_reason = await wait_event(self._wanted, self._config.audit_s)
             if had_reason and self.is_trusted:
@@ -264,6 +267,15 @@ class AccountSync:
             if self._is_stream_up():
                 await self._audit()
                 done_ns = time.monotonic_ns()
+
+    async def _read_base(self) -> None:
+        """Before the stream is up: a fill made while it comes up is missed, not history."""
+        try:
+            info = await self._rest.subaccount_info(self._subaccount)
+        except NadoError as error:
+            _log.info("account audit: %s", error)
+        else:
+            self._begin(info)
 
     async def _audit(self) -> None:
         """Look until everything is explained, or the exchange's word has to be taken as it is."""
@@ -278,7 +290,7 @@ class AccountSync:
                 continue
             if generation != self._generation:
                 return  # whoever brings the streams back asks for an audit of his own
-            if not self._has_base:
+            if not self.has_base:
                 self._begin(look.info)
             if not self._explains(look.info):
                 self._backfill.request()
@@ -306,7 +318,7 @@ class AccountSync:
         return _Look(info, [order for orders in lists for order in orders], asked_ns, timestamp_ns)
 
     def _begin(self, info: SubaccountInfo) -> None:
-        self._has_base = True
+        self.has_base = True
         self._poller.know(info)
         self._rebase(info)
 

@@ -133,6 +133,11 @@ class RestStandby:
 
     # ------------------------------------------------------------------ tasks
 
+    def begin(self) -> None:
+        """The session starts: fills from before are history."""
+        if self.backfill is not None:
+            self.backfill.request()
+
     def update_modes(
         self, is_market_up: bool, is_account_up: bool, now_ns: int, why: Callable[[str], str]
     ) -> list[ModeChange]:

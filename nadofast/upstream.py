@@ -149,6 +149,7 @@ class Upstream:
         for work, name in self.pool.tasks():
             self._spawn(work, name)
         if self.standby is not None:
+            self.standby.begin()
             for work, name in self.standby.tasks():
                 self._spawn(work, name)
 
