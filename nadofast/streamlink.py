@@ -66,6 +66,8 @@ class StreamLink:
         self.borrowers = 0
         self.was_live = False
         """Since its last loss."""
+        self.keeps_books = False
+        """Its owner knows of its market streams: what has to be asked for on their behalf has been asked."""
         self._core = core
         self._owner = owner
         self.control = ControlChannel(self._send, ack_timeout_s)
@@ -84,8 +86,8 @@ class StreamLink:
 
     @property
     def carries_market(self) -> bool:
-        """Connected, and its market streams are acknowledged; it may be probed at the moment."""
-        return self.manager.is_connected and (self.market.is_up or not self.market.is_wanted)
+        """Its market streams keep the books; it may be probed at the moment."""
+        return self.keeps_books and self.manager.is_connected
 
     @property
     def is_market_live(self) -> bool:
@@ -116,12 +118,16 @@ class StreamLink:
         if not any(await asyncio.gather(*(group.open(self.control) for group in self.groups()))):
             errors = [group.error for group in self.groups() if group.error is not None]
             raise errors[0] if errors else ConfigError("no stream to subscribe to")
-        if self.market.is_up:
-            self._owner.subscribed(self)
+        if self.market.is_up or not self.market.is_wanted:
+            self._subscribed()
 
     def _on_market_up(self) -> None:
         if self.manager.is_live:  # after a refusal; a set-up tells when all of it is done
-            self._owner.subscribed(self)
+            self._subscribed()
+
+    def _subscribed(self) -> None:
+        self._owner.subscribed(self)
+        self.keeps_books = True
 
     def _on_live(self) -> None:
         self.was_live = True
@@ -131,6 +137,7 @@ class StreamLink:
         self.control.fail_all(reason)
         for group in self.groups():
             group.on_lost()
+        self.keeps_books = False
         self._core.leave(self.index)
         self._owner.lost(self, reason)
         self.was_live = False

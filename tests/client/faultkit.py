@@ -147,7 +147,7 @@ class Scenario:
     orders: int
 
     @classmethod
-    def of(cls, seed: int, links: int = 1) -> Scenario:
+    def of(cls, seed: int) -> Scenario:
         rng = random.Random(seed)
         names = tuple(FAULTS)
         # Every fault in turn, and each in every state in turn.
@@ -155,7 +155,8 @@ class Scenario:
         fault, state = names[number], STATES[(number + turn) % len(STATES)]
         second = FAULTS[rng.choice(names)](rng) if rng.random() < 0.3 else None
         products = rng.choice(((4, 8), (4,), (4, 8)))
-        return cls(seed, links, products, state, fault, FAULTS[fault](rng), second, rng.randint(1, 4))
+        request, orders = FAULTS[fault](rng), rng.randint(1, 4)
+        return cls(seed, rng.choice((1, 1, 2)), products, state, fault, request, second, orders)
 
 
 @dataclass
@@ -218,7 +219,6 @@ class Control:
 async def run(exchange: Exchange, scenario: Scenario) -> dict[str, Any]:
     """One scenario; figures of it. Raises AssertionError or a NadoError with what went wrong."""
     signer, timesync, tracker = exchange.signer(), TimeSync(), OrderTracker()
-    options = {} if scenario.links == 1 else {"links": scenario.links}
     async with exchange.control() as control, Rest(exchange.network) as rest:
         await rest.sync_time(timesync, 3)
         products = await rest.products(list(scenario.products))
@@ -229,7 +229,7 @@ async def run(exchange: Exchange, scenario: Scenario) -> dict[str, Any]:
             rest=rest,
             config=CONFIG,
             timesync=timesync,
-            **options,
+            links=scenario.links,
         )
         told = Told({(f["digest"], int(f["submission_idx"])) for f in (await control.state())["fills"]})
         feed.on("fill", told.fills.append)
@@ -257,7 +257,7 @@ async def run(exchange: Exchange, scenario: Scenario) -> dict[str, Any]:
             recovered_s = time.monotonic() - began
             await _trade(replace(scenario, orders=1), rest, gateway, tracker, products, feed)
             await _quiet(control, rest, feed, scenario.products)
-            await _account_is_truth(control, rest, told, signer.subaccount(), feed)
+            await _account_is_truth(control, scenario.products, told, signer.subaccount(), feed)
             stats = feed.stats()
             assert feed.failure is None
             assert stats["callback_errors"] == 0
@@ -412,18 +412,20 @@ async def _quiet(control: Control, rest: Rest, feed: Feed, products: tuple[int, 
             await asyncio.sleep(0.02)
 
 
-async def _account_is_truth(control: Control, rest: Rest, told: Told, subaccount: str, feed: Feed) -> None:
+async def _account_is_truth(
+    control: Control, products: tuple[int, ...], told: Told, subaccount: str, feed: Feed
+) -> None:
     deadline = time.monotonic() + QUIET_S
     while True:
         state = await control.state()
-        problem = _difference(state, told, subaccount)
+        problem = _difference(state, told, subaccount, products)
         if problem is None:
             return
         assert time.monotonic() < deadline, f"{problem}; {feed.stats()['modes']}"
         await asyncio.sleep(0.05)
 
 
-def _difference(state: dict[str, Any], told: Told, subaccount: str) -> str | None:
+def _difference(state: dict[str, Any], told: Told, subaccount: str, products: tuple[int, ...]) -> str | None:
     """What the consumer was told wrong, if anything."""
     doubled = [key for key, count in Counter(fill.key for fill in told.fills).items() if count > 1]
     if doubled:
@@ -449,7 +451,7 @@ def _difference(state: dict[str, Any], told: Told, subaccount: str) -> str | Non
     alive = {
         order["digest"]
         for order in state["orders"]
-        if order["subaccount"] == subaccount and order["end"] is None
+        if order["subaccount"] == subaccount and order["product_id"] in products and order["end"] is None
     }
     if (believed := told.open_orders()) != alive:
         return f"orders: believed open but gone {believed - alive}, open but not told {alive - believed}"
