@@ -312,9 +312,14 @@ class OrderGateway:
         """Find out what became of an order whose outcome is UNKNOWN, without sending it again.
 
         CONFIRMED as soon as a stream, the book or the archive shows it. REJECTED when it shows nowhere,
-        twice, after its discard time and the archive's lag. UNKNOWN if the time runs out.
+        twice, once the archive has passed its discard time. UNKNOWN if the time runs out.
         """
         return await self._resolver.resolve(digest.lower(), product_id, timeout_s)
+
+    async def settle(self, digest: str, product_id: int, timeout_s: float = 15.0) -> bool:
+        """Read the last word on an order that was accepted, fills included, over HTTP. True: it has ended and
+        every fill of it is in the tracker. False: it still rests, or the time ran out."""
+        return await self._resolver.settle(digest.lower(), product_id, timeout_s)
 
     def stats(self) -> dict[str, Any]:
         """Counters of the requests, and the round trip of those answered over the socket."""

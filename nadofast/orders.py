@@ -58,6 +58,7 @@ class TrackedOrder:
     amount_x18 is signed, filled amounts are absolute. `filled_x18`, `quote_x18` and `fee_x18` are exact sums
     of the fill events seen; `known_filled_x18` may be ahead of them (a cancel reply or an order update says
     how much is left before the fills arrive). `is_settled`: terminal, and every fill it implies was seen.
+    After a break of the stream a `cancelled` alone implies nothing: a source must say what was left.
     """
 
     digest: str
@@ -84,6 +85,8 @@ class TrackedOrder:
     _unknown: bool = False
     _cancelled: bool = False
     _left_x18: int | None = None
+    _had_gap: bool = False
+    _is_left_final: bool = False
     _fill_keys: set[int] = field(default_factory=set)
 
     @property
@@ -128,8 +131,11 @@ class TrackedOrder:
 
     @property
     def is_settled(self) -> bool:
-        """Terminal and no fill that is known to exist is missing from `fills`."""
-        return self.is_terminal and self.filled_x18 >= self.known_filled_x18
+        """Terminal, and no fill that is known to exist, or may hide in a gap, is missing from `fills`."""
+        if not self.is_terminal or self.filled_x18 < self.known_filled_x18:
+            return False
+        may_hide = self._had_gap and self.was_accepted and self.remaining_x18 > 0
+        return self._is_left_final or not may_hide
 
     @property
     def was_accepted(self) -> bool:
@@ -198,6 +204,38 @@ class OrderTracker:
         self._orders[signed.digest] = order
         return order
 
+    def restore(
+        self,
+        *,
+        digest: str,
+        product_id: int,
+        sender: str,
+        price_x18: int,
+        amount_x18: int,
+        expiration_s: int,
+        nonce: int,
+        appendix: int,
+        client_id: int | None = None,
+    ) -> TrackedOrder:
+        """An order of a former process, which may or may not have left it: UNKNOWN until somebody has seen
+        it. Events from before this one are missing, so no end settles it that does not say what was left."""
+        known = self._orders.get(digest)
+        if known is not None:
+            return known
+        order = TrackedOrder(
+            digest, product_id, sender, price_x18, amount_x18, expiration_s, nonce, appendix, client_id,
+            created_ns=self._clock_ns(),
+        )  # fmt: skip
+        order._unknown = order._had_gap = True
+        self._orders[digest] = order
+        return order
+
+    def on_gap(self) -> None:
+        """Events may have been lost: the ends of the orders alive now do not say what was left."""
+        for order in self._orders.values():
+            if not order.is_settled:
+                order._had_gap = True
+
     def on_sent(self, digest: str, sent_ns: int) -> None:
         """The bytes were handed to a transport. The first time counts."""
         order = self._orders.get(digest)
@@ -256,6 +294,7 @@ class OrderTracker:
             return None
         order._cancelled = True
         if unfilled_x18 is not None:
+            order._is_left_final = True
             _at_most_left(order, unfilled_x18)
         self._changed(order)
         return order

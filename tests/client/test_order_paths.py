@@ -93,7 +93,7 @@ async def test_without_any_socket_orders_go_over_http(venue: Venue) -> None:
 
 
 async def test_hundreds_in_flight_answered_out_of_order(venue: Venue) -> None:
-    async with venue.gateway() as gateway:
+    async with venue.gateway(reply_timeout_s=8.0) as gateway:
         request = await resting(venue)
         await venue.faults(
             out_of_order={"probability": 0.5, "ms": 50}, delay_request={"ms": 0, "jitter_ms": 30}
