@@ -14,7 +14,7 @@ import fcntl
 import os
 import time
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -26,11 +26,22 @@ import orjson
 from nadofast.orders import TrackedOrder
 
 VERSION: Final = 1
+MAX_ENDS: Final = 10_000
+# An end this young may have been written before a fill that was still on its way.
+RECHECK_MS: Final = 5_000
+_NS_PER_MS: Final = 1_000_000
 _MODE: Final = 0o600
 _FIELDS: Final = (
-    "digest", "product_id", "sender", "price_x18", "amount_x18", "expiration_s", "nonce", "appendix",
+    "digest",
+    "product_id",
+    "sender",
+    "price_x18",
+    "amount_x18",
+    "expiration_s",
+    "nonce",
+    "appendix",
     "client_id",
-)  # fmt: skip
+)
 _WIDE: Final = frozenset({"price_x18", "amount_x18", "appendix"})
 
 
@@ -71,8 +82,11 @@ class Contents:
 
     @property
     def unfinished(self) -> list[dict[str, Any]]:
-        """Fields of the orders whose end was not written, oldest first."""
-        return [fields for digest, fields in self.intents.items() if digest not in self.ends]
+        """Fields of the orders whose end was not written, or only just before the last record, oldest first."""
+        records = (*self.intents.values(), *self.ends.values())
+        since_ms = max((record["at_ms"] for record in records), default=0) - RECHECK_MS
+        old = {digest for digest, end in self.ends.items() if end["at_ms"] < since_ms}
+        return [fields for digest, fields in self.intents.items() if digest not in old]
 
 
 class Journal:
@@ -81,7 +95,15 @@ class Journal:
     Raises JournalError when the file is in use, belongs to another account or is not a plain file.
     """
 
-    def __init__(self, path: Path, *, account: str, config: JournalConfig | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        account: str,
+        config: JournalConfig | None = None,
+        wall_ns: Callable[[], int] = time.time_ns,
+    ) -> None:
+        self._wall_ns = wall_ns
         self.path = path
         self.account = account
         self._config = config or JournalConfig()
@@ -89,6 +111,7 @@ class Journal:
         self._size = 0
         self._synced_ns = time.monotonic_ns()
         self._open: dict[str, bytes] = {}
+        self._ends: dict[str, int] = {}
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
             self._fd = _open_exclusive(path)
@@ -124,26 +147,30 @@ class Journal:
             return
         fields = {name: getattr(order, name) for name in _FIELDS}
         fields |= {name: str(fields[name]) for name in _WIDE}
-        line = _line({"kind": "intent", "at_ms": time.time_ns() // 1_000_000, **fields})
+        line = _line({"kind": "intent", "at_ms": self._wall_ns() // _NS_PER_MS, **fields})
         self._append(line)
         self._open[order.digest] = line
         if self._size > self._config.max_bytes:
             self._rotate()
 
     def note(self, order: TrackedOrder) -> None:
-        """For `OrderTracker.on_change`: write the end of an order when it is certain. Never raises OSError: a
-        missing end costs one question at the next start."""
-        if order.digest not in self._open or not order.is_settled:
+        """For `OrderTracker.on_change`: write the end of an order when it is certain, and again if a late fill
+        corrects it. Never raises OSError: a missing end costs one question at the next start."""
+        is_known = self._ends.get(order.digest) == order.filled_x18
+        if (
+            is_known
+            or not order.is_settled
+            or (order.digest not in self._open and order.digest not in self._ends)
+        ):
             return
-        end = {
-            "kind": "end",
-            "digest": order.digest,
-            "state": order.state.value,
-            "filled_x18": str(order.filled_x18),
-        }
+        end = {"kind": "end", "at_ms": self._wall_ns() // _NS_PER_MS, "digest": order.digest}
+        end |= {"state": order.state.value, "filled_x18": str(order.filled_x18)}
         with contextlib.suppress(OSError):
             self._append(_line(end))
-            del self._open[order.digest]
+            self._open.pop(order.digest, None)
+            self._ends[order.digest] = order.filled_x18
+            if len(self._ends) > MAX_ENDS:
+                del self._ends[next(iter(self._ends))]
 
     def _append(self, line: bytes) -> None:
         written = os.write(self._fd, line)

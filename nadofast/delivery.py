@@ -101,8 +101,14 @@ class Delivery:
         for flight in flights:
             if flight is not None and flight.request.is_order:
                 self._tracker.on_sent(flight.request.digest, flight.sent_ns)
-        waits = (self._await_answer(*pair) for pair in zip(batch, flights, strict=True))
-        return list(await asyncio.gather(*waits))
+        pairs = list(zip(batch, flights, strict=True))
+        try:
+            return list(await asyncio.gather(*(self._await_answer(*pair) for pair in pairs)))
+        except asyncio.CancelledError:
+            for request, flight in pairs:  # a wait that was cancelled before its first step let go of nothing
+                if flight is not None and self._let_go(flight):
+                    self._abandoned(request, flight)
+            raise
 
     # ------------------------------------------------------------------ the sockets
 
@@ -131,8 +137,7 @@ class Delivery:
             self._abandoned(request, flight)
             raise
         finally:
-            self.in_flight.remove(flight)
-            lane.gave()
+            self._let_go(flight)
             if lane.is_serial and not flight.answer.done():
                 lane.link.cut("no answer in time: whatever follows would wait behind it")
         if not flight.is_answered:
@@ -142,6 +147,13 @@ class Delivery:
         self.round_trip.record_ns(now - flight.sent_ns)
         verdict = self._judge(request, flight.answer.result(), is_resend=False)
         return await self._settle(request, verdict, lane.path, flight.sent_ns, now)
+
+    def _let_go(self, flight: Flight) -> bool:
+        """Nobody waits for it any more. False if that was so before."""
+        if not self.in_flight.remove(flight):
+            return False
+        flight.lane.gave()
+        return True
 
     async def _after_silence(self, flight: Flight) -> Outcome:
         """The request left and nothing came back."""
@@ -174,6 +186,8 @@ class Delivery:
         is_resend = first_sent_ns > 0
         sent_ns = first_sent_ns or time.monotonic_ns()
         self.counts["rest_resends" if is_resend else "rest_requests"] += 1
+        if is_resend and request.is_order:
+            self._tracker.on_resent(request.digest)
         if is_resend and self._limiter is not None:
             self._limiter.note_spent("execute", request.weight)
         if request.is_order and not is_resend:

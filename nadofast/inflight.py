@@ -49,6 +49,8 @@ class Flight:
     lane: Lane
     is_withdrawn: bool = False
     """A cancel of the order has left since: a second copy must not bring it back."""
+    is_left: bool = False
+    """Nobody waits for the answer any more."""
 
     @property
     def is_answered(self) -> bool:
@@ -83,11 +85,16 @@ class InFlight:
         """Its caller still waits for an answer."""
         return self._open.get(flight.request.signature) is flight and not flight.answer.done()
 
-    def remove(self, flight: Flight) -> None:
-        """The caller stopped waiting. A request without an answer is remembered: it may still come."""
+    def remove(self, flight: Flight) -> bool:
+        """The caller stopped waiting. A request without an answer is remembered: it may still come. False if
+        it had stopped before."""
+        if flight.is_left:
+            return False
+        flight.is_left = True
         self._open.pop(flight.request.signature, None)
         if not flight.is_answered:
             self._remember(flight)
+        return True
 
     def withdraw(self, digest: str) -> None:
         """A cancel of this order leaves."""

@@ -96,12 +96,15 @@ class OrderResolver:
             if resting is not None:
                 self._tracker.on_resting(digest, resting.unfilled_x18)
                 return None
-            gone_ms = self._timesync.exchange_now_ms() + self._config.hold_ms
+            now_ms = self._timesync.exchange_now_ms() + self._config.hold_ms
+            gone_ms = max(now_ms, self._last_match_ms(digest) or 0)
+            if gone_ms > now_ms:
+                return None  # a copy may still arrive: look again when none can
         if await self._is_past(gone_ms):
             record = self._tracker.get(digest)
             assert record is not None
             filled = {row.digest: abs(row.base_filled_x18) for row in await rest.archive_orders([digest])}
-            self._tracker.on_cancelled(digest, abs(record.amount_x18) - filled.get(digest, 0))
+            self._tracker.on_last_word(digest, abs(record.amount_x18) - filled.get(digest, 0))
             page = await rest.archive_matches(record.sender, [product_id], limit=_PAGE)
             for match in page:
                 if match.digest == digest and match.base_filled_x18:
