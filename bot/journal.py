@@ -82,7 +82,7 @@ class Contents:
 
     @property
     def unfinished(self) -> list[dict[str, Any]]:
-        """Fields of the orders whose end was not written, or only just before the last record, oldest first."""
+        """Fields of the orders without an end, or with one only just before the last record, oldest first."""
         records = (*self.intents.values(), *self.ends.values())
         since_ms = max((record["at_ms"] for record in records), default=0) - RECHECK_MS
         old = {digest for digest, end in self.ends.items() if end["at_ms"] < since_ms}
@@ -154,8 +154,8 @@ class Journal:
             self._rotate()
 
     def note(self, order: TrackedOrder) -> None:
-        """For `OrderTracker.on_change`: write the end of an order when it is certain, and again if a late fill
-        corrects it. Never raises OSError: a missing end costs one question at the next start."""
+        """For `OrderTracker.on_change`: write the end of an order when it is certain, and again if a
+        late fill corrects it. Never raises OSError: a missing end costs one question at the next start."""
         is_known = self._ends.get(order.digest) == order.filled_x18
         if (
             is_known

@@ -134,7 +134,8 @@ class ModelExchange:
         self._tell(entry, "cancelled", 0)
         row = {
             "digest": entry.digest, "product_id": entry.product_id, "sender": entry.sender,
-            "price_x18": str(entry.price), "amount": str(entry.amount), "expiration": "1", "nonce": str(entry.nonce),
+            "price_x18": str(entry.price), "amount": str(entry.amount),
+            "expiration": "1", "nonce": str(entry.nonce),
             "appendix": str(entry.appendix), "order_type": "post_only", "placed_at": 1,
             "unfilled_amount": str(entry.left if entry.amount > 0 else -entry.left),
         }  # fmt: skip

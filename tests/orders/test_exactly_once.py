@@ -257,7 +257,8 @@ def campaign(seeds: range, directory: Path) -> None:
     p50, p99 = (known[int(len(known) * share)] for share in (0.5, 0.99))
     print(
         f"\n{len(seeds)} seeds, {orders} orders, {fills} fills, {kills} kills in {took_s:.1f} s"
-        f" ({len(seeds) / took_s:.0f} seeds/s); outcome known with REST up: p50 {p50:.0f} ms, p99 {p99:.0f} ms"
+        f" ({len(seeds) / took_s:.0f} seeds/s);"
+        f" outcome known with REST up: p50 {p50:.0f} ms, p99 {p99:.0f} ms"
     )
     assert fills
     assert kills
