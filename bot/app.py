@@ -136,7 +136,7 @@ async def _start(
     first, second = (
         NadoClient(
             product, market=link.market, gateway=link.gateway, gate=link.gate, timesync=link.timesync,
-            discard_ms=job.settings.entry.discard_ms,
+            discard_ms=job.settings.entry.discard_ms, feed=link.feed, reconciler=link.reconciler,
         )
         for product in link.products
     )  # fmt: skip
@@ -239,6 +239,7 @@ def _book_fills(feed: Feed, ledger: Ledger, tracker: OrderTracker) -> None:
 
     feed.on("fill", on_fill)
     feed.on("order_update", tracker.on_order_update)
+    feed.on("boundary", lambda event: tracker.on_gap() if event.what in ("link_lost", "link_up") else None)
 
 
 def _limits(settings: Settings, equity_x18: int) -> RiskLimits:
