@@ -193,7 +193,7 @@ async def _connect(job: Job, ready: Ready, stack: AsyncExitStack) -> Link:
     await start_and_stop(stack, gateway.start, gateway.stop)
     if journal is not None:
         await recover(
-            journal.found, journal=journal, tracker=tracker, gateway=gateway, rest=rest,
+            journal.found, journal=journal, tracker=tracker, timesync=timesync, gateway=gateway, rest=rest,
             subaccount=signer.subaccount(), product_ids=tuple(by_id),
         )  # fmt: skip
     start_helper(stack, guard.run(), on_failure=lambda error: gate.halt(f"internal error: {error}"))

@@ -8,22 +8,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from nadofast.backfill import to_fill
-from nadofast.gateway import OrderGateway, OutcomeKind
+from nadofast.gateway import OrderGateway
 from nadofast.models import OpenOrder
-from nadofast.orders import OrderTracker, TrackedOrder
+from nadofast.orders import OrderTracker, OutcomeFacts, TrackedOrder
 from nadofast.rest import Rest
+from nadofast.signing import nonce_recv_time_ms
+from nadofast.timesync import TimeSync
+from nadofast.wire import MAX_ARCHIVE_DIGESTS
 
 from .journal import Contents, Journal, order_fields
 
 PAGE: Final = 100
 MAX_PAGES: Final = 50
-AT_ONCE: Final = 16
 _log = logging.getLogger(__name__)
 
 
@@ -46,6 +47,7 @@ async def recover(
     journal: Journal,
     tracker: OrderTracker,
     gateway: OrderGateway,
+    timesync: TimeSync,
     rest: Rest,
     subaccount: str,
     product_ids: Sequence[int],
@@ -54,15 +56,18 @@ async def recover(
 ) -> Recovered:
     """Rebuild the tracker from the journal and ask. Raises what REST raises."""
     orders = [tracker.restore(**dict(order_fields(fields))) for fields in found.unfinished]
+    if orders:  # before that a copy may still arrive
+        last_ms = max(nonce_recv_time_ms(order.nonce) for order in orders)
+        await gateway.wait_archive(last_ms, timeout_s)
+    asked_ms = timesync.exchange_now_ms()
     books = await asyncio.gather(*(rest.subaccount_orders(subaccount, p) for p in product_ids))
     resting = {order.digest: order for book in books for order in book}
     for digest, row in resting.items():
         if tracker.get(digest) is not None:
             tracker.on_resting(digest, row.unfilled_x18)
-    asked = [order for order in orders if order.digest not in resting]
-    for first in range(0, len(asked), AT_ONCE):
-        some = asked[first : first + AT_ONCE]
-        await asyncio.gather(*(_settle(order, gateway, timeout_s) for order in some))
+    gone = [order for order in orders if order.digest not in resting]
+    if gone and await gateway.wait_archive(asked_ms, timeout_s):
+        await _read_ends(gone, rest, tracker)
     await _read_fills(orders, rest, tracker, subaccount, product_ids)
     foreign = tuple(row for digest, row in resting.items() if tracker.get(digest) is None)
     adopted = tuple(_adopt(row, tracker, journal, subaccount) for row in foreign) if adopt_foreign else ()
@@ -79,14 +84,20 @@ async def recover(
     return Recovered(live, finished, unknown, foreign, adopted)
 
 
-async def _settle(order: TrackedOrder, gateway: OrderGateway, timeout_s: float) -> None:
-    """Whether it ever arrived; then, unless it rests, how it ended."""
-    started_s = time.monotonic()
-    outcome = await gateway.resolve(order.digest, order.product_id, timeout_s)
-    if outcome.kind is not OutcomeKind.CONFIRMED or outcome.path == "query":
-        return
-    left_s = timeout_s - (time.monotonic() - started_s)
-    await gateway.settle(order.digest, order.product_id, max(left_s, 0.1))
+async def _read_ends(gone: Sequence[TrackedOrder], rest: Rest, tracker: OrderTracker) -> None:
+    """Of orders that do not rest, in an archive that shows them all: filled so much, or never taken."""
+    for first in range(0, len(gone), MAX_ARCHIVE_DIGESTS):
+        part = gone[first : first + MAX_ARCHIVE_DIGESTS]
+        rows = await rest.archive_orders([order.digest for order in part])
+        filled_x18 = {row.digest: abs(row.base_filled_x18) for row in rows}
+        for order in part:
+            if order.digest in filled_x18:
+                left_x18 = abs(order.amount_x18) - filled_x18[order.digest]
+                tracker.on_last_word(order.digest, left_x18)
+            elif order.was_accepted:
+                tracker.on_last_word(order.digest, order.remaining_x18)
+            else:
+                tracker.on_outcome(order.digest, OutcomeFacts(is_rejected=True))
 
 
 async def _read_fills(

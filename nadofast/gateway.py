@@ -321,6 +321,10 @@ class OrderGateway:
         every fill of it is in the tracker. False: it still rests, or the time ran out."""
         return await self._resolver.settle(digest.lower(), product_id, timeout_s)
 
+    async def wait_archive(self, when_ms: int, timeout_s: float) -> bool:
+        """Wait until the archive shows all that happened up to a moment of the exchange's clock."""
+        return await self._resolver.wait_past(when_ms, timeout_s)
+
     def stats(self) -> dict[str, Any]:
         """Counters of the requests, and the round trip of those answered over the socket."""
         return {

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from . import models, wire
 from .backfill import to_fill
 from .errors import ExchangeError, NadoError
-from .orders import OrderTracker, OutcomeFacts
+from .orders import OrderTracker, OutcomeFacts, TrackedOrder
 from .outcome import Outcome, OutcomeKind
 from .signing import nonce_recv_time_ms
 from .timesync import TimeSync
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .rest import Rest
 
 _PAGE: Final = 100
+_MAX_PAGES: Final = 20
 _log = logging.getLogger(__name__)
 
 
@@ -29,7 +30,7 @@ class ResolverConfig:
     poll_s: pause between two looks. absences: looks that must find nothing before an order counts as gone.
     settle_s: how long `find` looks. hold_ms: how long after its discard time an accepted order may match."""
 
-    archive_lag_s: float = 30.0
+    archive_lag_s: float = 4.0
     hold_ms: int = 250
     poll_s: float = 0.2
     absences: int = 2
@@ -105,11 +106,35 @@ class OrderResolver:
             assert record is not None
             filled = {row.digest: abs(row.base_filled_x18) for row in await rest.archive_orders([digest])}
             self._tracker.on_last_word(digest, abs(record.amount_x18) - filled.get(digest, 0))
-            page = await rest.archive_matches(record.sender, [product_id], limit=_PAGE)
-            for match in page:
-                if match.digest == digest and match.base_filled_x18:
-                    self._tracker.on_fill(to_fill(match))
+            await self._read_fills(rest, record)
         return gone_ms
+
+    async def _read_fills(self, rest: Rest, record: TrackedOrder) -> None:
+        """Newest page first, until no fill is missing. Fills of other orders on the way are taken along."""
+        below: int | None = None
+        for _ in range(_MAX_PAGES):
+            if record.filled_x18 >= record.known_filled_x18:
+                return
+            page = await rest.archive_matches(
+                record.sender, [record.product_id], limit=_PAGE, max_submission_idx=below
+            )
+            for match in page:
+                if match.base_filled_x18 and self._tracker.get(match.digest) is not None:
+                    self._tracker.on_fill(to_fill(match))
+            if len(page) < _PAGE:
+                return
+            below = min(match.submission_idx for match in page) - 1
+
+    async def wait_past(self, when_ms: int, timeout_s: float) -> bool:
+        """Wait until that moment of the exchange's clock is over and in the archive. False: not in time."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                while True:
+                    if await self._is_past(when_ms + self._config.hold_ms):
+                        return True
+                    await asyncio.sleep(self._config.poll_s)
+        except TimeoutError:
+            return False
 
     async def find(self, digest: str, product_id: int) -> Outcome | None:
         """A short search, for an answer that left doubt: CONFIRMED, or None, which says nothing."""

@@ -370,7 +370,7 @@ class ModelRest:
 
     async def archive_orders(self, digests: list[str]) -> list[models.ArchivedOrder]:
         await self._way()
-        return self._exchange.archived(digests[0])
+        return [row for digest in digests for row in self._exchange.archived(digest)]
 
     async def archive_matches(
         self, subaccount: str, product_ids: Any, *, limit: int, max_submission_idx: int | None = None

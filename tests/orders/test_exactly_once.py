@@ -36,6 +36,7 @@ from nadofast import (
     parse_symbols,
     to_x18,
 )
+from nadofast.errors import NadoError
 from nadofast.events import FillEvent
 from nadofast.resolver import ResolverConfig
 
@@ -189,16 +190,23 @@ class World:
             self.known_ms.append((self.loop.time() - sent_s) * 1e3)
 
     async def _recover(self, life: Life) -> None:
-        await recover(
-            life.journal.found,
-            journal=life.journal,
-            tracker=life.tracker,
-            gateway=life.gateway,
-            rest=life.rest,
-            subaccount=SIGNER.subaccount(),
-            product_ids=(4,),
-            timeout_s=20.0,  # type: ignore[arg-type]
-        )
+        """As a supervisor would: again until the exchange answers."""
+        while True:
+            try:
+                await recover(
+                    life.journal.found,
+                    journal=life.journal,
+                    tracker=life.tracker,
+                    timesync=life.gateway._timesync,
+                    gateway=life.gateway,
+                    rest=life.rest,
+                    subaccount=SIGNER.subaccount(),
+                    product_ids=(4,),
+                    timeout_s=20.0,  # type: ignore[arg-type]
+                )
+                return
+            except NadoError:
+                await asyncio.sleep(0.2)
 
     async def _finish(self, life: Life) -> None:
         """Withdraw what rests, read every end, and compare with the exchange."""
