@@ -8,11 +8,10 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import pytest
 from coincurve import PrivateKey
 from eth_account import Account
-from eth_keys import KeyAPI
 from eth_keys.backends.native import NativeECCBackend
+from eth_keys.datatypes import PrivateKey as EthKey
 from nado_protocol.contracts.eip712.sign import build_eip712_typed_data, sign_eip712_typed_data
 from nado_protocol.contracts.types import NadoTxType
 
@@ -20,7 +19,8 @@ from nadofast import Signer, wire
 
 KEY = "0x" + "01" * 32
 FIELDS = {
-    "priceX18": 3_000 * 10**18, "amount": -(10**17), "expiration": 4_000_000_000, "nonce": 1 << 60, "appendix": 513,
+    "priceX18": 3_000 * 10**18, "amount": -(10**17), "expiration": 4_000_000_000, "nonce": 1 << 60,
+    "appendix": 513,
 }  # fmt: skip
 ROUNDS, OURS, THEIRS = 15, 200, 2
 
@@ -32,11 +32,11 @@ def per_call_us(work: Callable[[], object], calls: int) -> float:
     return (time.perf_counter_ns() - start) / calls / 1e3
 
 
-def test_sign_and_encode(benchmark: Any, say: Callable[[str], None], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sign_and_encode(benchmark: Any, say: Callable[[str], None]) -> None:
     signer = Signer(KEY, chain_id=57073, endpoint_address="0x" + "0d" * 20)
     curve, digest = PrivateKey(bytes.fromhex(KEY[2:])), os.urandom(32)
     account = Account.from_key(KEY)
-    account._key_obj = KeyAPI(NativeECCBackend()).PrivateKey(bytes.fromhex(KEY[2:]))
+    account._key_obj = EthKey(bytes.fromhex(KEY[2:]), backend=NativeECCBackend())
     sender = signer.subaccount()
 
     def ours() -> tuple[str, bytes]:

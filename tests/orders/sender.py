@@ -54,7 +54,9 @@ async def main(ready: dict[str, Any], journal_path: str, seed: int, count: int) 
             gateway = OrderGateway(
                 network, signer, products=products, timesync=timesync, rest=rest, tracker=tracker,
                 before_send=journal.record,
-                config=GatewayConfig(reply_timeout_s=0.3, discard_after_ms=1_000, resolver=ResolverConfig(archive_lag_s=1.0)),
+                config=GatewayConfig(
+                    reply_timeout_s=0.3, discard_after_ms=1_000, resolver=ResolverConfig(archive_lag_s=1.0)
+                ),
             )  # fmt: skip
             async with feed, gateway:
                 await recover(
