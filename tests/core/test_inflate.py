@@ -188,7 +188,7 @@ def test_decoder_is_chosen(decoder: str, monkeypatch: pytest.MonkeyPatch) -> Non
 @pytest.mark.parametrize("strategy", range(5))
 @pytest.mark.parametrize(("level", "memory"), [(1, 1), (4, 9), (6, 8), (9, 1)])
 def test_senders_of_every_kind(level: int, memory: int, strategy: int) -> None:
-    """Levels, block sizes and strategies give stored, fixed and dynamic blocks; long runs slide the window."""
+    """Levels, block sizes and strategies give every kind of block; long runs slide the window."""
     rng = random.Random(level + strategy)
     messages = [
         *texts(level, 60),
