@@ -73,7 +73,7 @@ class FeedCore:
         on_parse_error: Callable[[ParseError], object] | None = None,
     ) -> None: ...
     public_links: int
-    """Bit set of the links whose trades and other public events are taken: they have no key to tell a copy."""
+    """Bit set of the links whose trades and other public events are taken; a copy of one cannot be told."""
     @property
     def product_ids(self) -> tuple[int, ...]: ...
     def receive(self, data: Readable, now_ns: int, link: int = 0) -> int:
