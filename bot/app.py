@@ -18,7 +18,7 @@ from nadofast.errors import NadoError
 from nadofast.events import FillEvent
 from nadofast.feed import Feed
 from nadofast.gateway import OrderGateway
-from nadofast.orders import OrderTracker
+from nadofast.orders import OrderTracker, TrackedOrder
 from nadofast.products import Product, to_x18
 from nadofast.ratelimit import NadoRateLimiter
 from nadofast.rest import Rest
@@ -31,6 +31,7 @@ from .config import Settings, SettingsError
 from .desk import DeskOrder, OrderDesk
 from .exchange_process import ExchangeProcess, ExchangeStartError, Ready, command_line
 from .guard import Guard
+from .journal import Journal, JournalError
 from .ledger import Ledger
 from .lifetime import report_loop_errors, start_and_stop, start_helper, unless_stopped
 from .logs import EventLog, Output
@@ -41,6 +42,7 @@ from .pair import DNPairBot, MakeDesk, PairParts
 from .preflight import StartError
 from .reconcile import Reconciler
 from .recorder import CycleRecorder
+from .recovery import recover
 from .risk import RiskGate, RiskLimits
 from .shutdown import StopRequest
 from .sizing import LegQuote, NoSize, SizingRules, size_pair
@@ -134,7 +136,7 @@ async def _start(
     first, second = (
         NadoClient(
             product, market=link.market, gateway=link.gateway, gate=link.gate, timesync=link.timesync,
-            discard_ms=job.settings.entry.discard_ms,
+            discard_ms=job.settings.entry.discard_ms, feed=link.feed, reconciler=link.reconciler,
         )
         for product in link.products
     )  # fmt: skip
@@ -168,9 +170,17 @@ async def _connect(job: Job, ready: Ready, stack: AsyncExitStack) -> Link:
     market, ledger = Market(feed, products), Ledger(tuple(by_id))
     standing = Standing(ledger, market)
     gate = RiskGate(_limits(job.settings, info.equity_x18), standing.risk_view)
+    tracker = OrderTracker()
+    journal = _open_journal(job.settings, signer.subaccount(), ready, tracker, stack)
+
+    def before_send(order: TrackedOrder) -> None:
+        gate.admit(order)
+        if journal is not None:
+            journal.record(order)
+
     gateway = OrderGateway(
-        ready.network, signer, products=by_id, timesync=timesync, rest=rest, limiter=limiter,
-        before_send=gate.admit,
+        ready.network, signer, products=by_id, timesync=timesync, rest=rest, limiter=limiter, tracker=tracker,
+        before_send=before_send,
     )  # fmt: skip
     plan = _plan(job.settings, products)
     guard = Guard(feed, market, rest, timesync, limiter, cycle_weight=plan.cycle_weight)
@@ -181,6 +191,11 @@ async def _connect(job: Job, ready: Ready, stack: AsyncExitStack) -> Link:
     await guard.measure_clock()
     await start_and_stop(stack, feed.start, feed.stop)
     await start_and_stop(stack, gateway.start, gateway.stop)
+    if journal is not None:
+        await recover(
+            journal.found, journal=journal, tracker=tracker, timesync=timesync, gateway=gateway, rest=rest,
+            subaccount=signer.subaccount(), product_ids=tuple(by_id),
+        )  # fmt: skip
     start_helper(stack, guard.run(), on_failure=lambda error: gate.halt(f"internal error: {error}"))
     if reason := await guard.wait_ready(job.settings.run.ready_timeout_s):
         raise StartError(f"not ready after {job.settings.run.ready_timeout_s:g} s: {reason}")
@@ -188,6 +203,21 @@ async def _connect(job: Job, ready: Ready, stack: AsyncExitStack) -> Link:
         products, rest, feed, gate, gateway, timesync, market, ledger, standing, guard, reconciler, plan,
         info.equity_x18,
     )  # fmt: skip
+
+
+def _open_journal(
+    settings: Settings, subaccount: str, ready: Ready, tracker: OrderTracker, stack: AsyncExitStack
+) -> Journal | None:
+    """The journal, if one is wanted: of this account on this exchange. Raises SettingsError."""
+    if settings.output.journal is None:
+        return None
+    try:
+        journal = Journal(settings.output.journal, account=f"{ready.network.chain_id}:{subaccount}")
+    except JournalError as error:
+        raise SettingsError(f"output.journal: {error}") from None
+    stack.callback(journal.close)
+    stack.callback(tracker.on_change(journal.note))
+    return journal
 
 
 def _desk_maker(parts: PairParts) -> MakeDesk:
@@ -209,6 +239,7 @@ def _book_fills(feed: Feed, ledger: Ledger, tracker: OrderTracker) -> None:
 
     feed.on("fill", on_fill)
     feed.on("order_update", tracker.on_order_update)
+    feed.on("boundary", lambda event: tracker.on_gap() if event.what in ("link_lost", "link_up") else None)
 
 
 def _limits(settings: Settings, equity_x18: int) -> RiskLimits:

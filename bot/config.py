@@ -117,6 +117,9 @@ class ExchangeSection(Section):
 
 class OutputSection(Section):
     csv_path: Path | None = Field(default=None, description="empty = runs/trades-<UTC time>.csv")
+    journal: Path | None = Field(
+        default=None, description="journal of orders, asked about at the next start; empty = none"
+    )
     log_file: Path | None = Field(default=None, description="copy of the event lines; empty = none")
 
 

@@ -15,7 +15,7 @@ from typing import Final
 from nadofast.backfill import to_fill
 from nadofast.errors import ExchangeError, NadoError
 from nadofast.gateway import OrderGateway, OutcomeKind
-from nadofast.models import SubaccountInfo
+from nadofast.models import OpenOrder, SubaccountInfo
 from nadofast.orders import OrderTracker, TrackedOrder
 from nadofast.rest import Rest
 from nadofast.wire import Code
@@ -67,6 +67,22 @@ class Reconciler:
         self._subaccount = subaccount
         self._product_ids = product_ids
         self.drift_count = 0
+
+    @property
+    def rest(self) -> Rest:
+        return self._rest
+
+    def booked_x18(self, product_id: int) -> int:
+        """Signed position of the ledger."""
+        return self._ledger.position_x18(product_id)
+
+    async def position_x18(self, product_id: int) -> int:
+        """The exchange's signed position. Raises what REST raises."""
+        return (await self.read()).position_x18(product_id)
+
+    async def resting(self, product_id: int) -> list[OpenOrder]:
+        """Orders of the account on this book. Raises what REST raises."""
+        return await self._rest.subaccount_orders(self._subaccount, product_id)
 
     async def read(self) -> SubaccountInfo:
         return await self._rest.subaccount_info(self._subaccount)

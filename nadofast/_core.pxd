@@ -1,6 +1,6 @@
 """C face of the feed core: what a listener of another transport needs."""
 
-from libc.stdint cimport int32_t, int64_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 
 from ._book cimport OrderBook
 from ._latency cimport Histo
@@ -35,7 +35,7 @@ cdef enum:  # result of FeedCore.handle() and receive()
 ctypedef void* Borrowed
 
 cdef enum:
-    MAX_LINKS = 8
+    MAX_LINKS = 16            # power of two
 
 cdef enum:  # Bbo.origin
     ORIGIN_NONE = 0
@@ -55,8 +55,8 @@ cdef class Bbo:
     # Order of stream values: engine time, then the how-manieth value a link sent for that time.
     cdef int64_t stream_ns
     cdef int32_t turn
-    cdef int64_t[8] link_ns
-    cdef int32_t[8] link_turn
+    cdef int64_t[16] link_ns
+    cdef int32_t[16] link_turn
 
     cdef bint bid_exists(self) noexcept nogil
     cdef bint ask_exists(self) noexcept nogil
@@ -73,11 +73,13 @@ cdef class ProductFeed:
     cdef bint live            # the book follows the stream
     cdef bint refreshing      # live, and deltas are kept for a newer snapshot
     cdef bint horizon_told
+    cdef uint32_t joined      # links, one bit each, that are known to continue what the book or `pending` holds
+    cdef int64_t ahead_since_ns
     cdef bint bbo_is_new      # since the last break for disagreement
     cdef int64_t differs_since_ns
     cdef object on_bbo
     cdef object on_depth
-    cdef uint64_t bbos, depths, duplicates, gaps, buffered, breaks_in_buffer
+    cdef uint64_t bbos, depths, duplicates, gaps, buffered, breaks_in_buffer, ahead
     cdef int64_t last_bbo_ns
     cdef int64_t last_depth_ns
 
@@ -87,7 +89,7 @@ cdef class FeedCore:
     cdef Borrowed[256] small  # ProductFeed by small product id, borrowed from `products`
     cdef dict products
     cdef readonly tuple product_ids
-    cdef public int public_link
+    cdef public uint32_t public_links
     cdef object on_event, on_reply, on_gap, on_horizon, on_callback_error, on_parse_error
     cdef object on_any_bbo, on_any_depth
     cdef object seen          # SeenKeys of account events
@@ -106,8 +108,9 @@ cdef class FeedCore:
                     bint timed) except -1
     cdef ProductFeed find(self, int64_t product_id)
     cdef int _bbo(self, int64_t received_ns, int link, bint timed) except -1
-    cdef int _depth(self, int64_t received_ns, bint timed) except -1
-    cdef int _depth_live(self, ProductFeed feed, int64_t received_ns, bint timed) except -1
+    cdef int _depth(self, int64_t received_ns, int link, bint timed) except -1
+    cdef int _depth_live(self, ProductFeed feed, int64_t received_ns, uint32_t bit, bint timed) except -1
+    cdef bint _runs_ahead(self, ProductFeed feed, int64_t received_ns) noexcept nogil
     cdef int _broken(self, ProductFeed feed) except -1
     cdef int _check_bbo(self, ProductFeed feed, int64_t received_ns) except -1
     cdef int _check_horizon(self, ProductFeed feed) except -1

@@ -72,8 +72,8 @@ class FeedCore:
         on_callback_error: Callable[[Exception], object] | None = None,
         on_parse_error: Callable[[ParseError], object] | None = None,
     ) -> None: ...
-    public_link: int
-    """Trades and other public events are taken from this link only; -1 takes them from all."""
+    public_links: int
+    """Bit set of the links whose trades and other public events are taken; a copy of one cannot be told."""
     @property
     def product_ids(self) -> tuple[int, ...]: ...
     def receive(self, data: Readable, now_ns: int, link: int = 0) -> int:
@@ -88,6 +88,8 @@ class FeedCore:
 
         None as product_id: the callback for all products, called after a product's own.
         """
+    def leave(self, link: int) -> None:
+        """A link is gone: the next one of that number has to join the books anew."""
     def begin(self, product_id: int, keep: bool = False) -> None:
         """Start synchronising: clear, invalid, buffer deltas. keep=True refreshes a valid book in place."""
     def load_snapshot(

@@ -6,7 +6,7 @@ ARCHITECTURE.md; continuity of one book is in `_book`, waiting deltas are in `_p
 """
 
 from cpython.ref cimport PyObject
-from libc.stdint cimport int64_t, uint64_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memset
 
 from ._book cimport (
@@ -58,6 +58,7 @@ PARSE_ERROR = NOT_READ
 
 cdef int64_t SLOW_CALLBACK_NS = 200_000
 cdef int64_t BBO_DIFFERS_NS = 500_000_000   # S8: a BBO may lead the depth batch by 50 ms
+cdef int64_t AHEAD_NS = 100_000_000         # a link may run ahead of the others for so long: two depth batches
 cdef int SEEN_GENERATION = 16384            # account events remembered: one to two generations
 cdef int NAMES_KEPT = 64                    # unknown kinds and fields reported by name
 cdef int POSITIONS_KEPT = 4096
@@ -204,6 +205,7 @@ cdef class ProductFeed:
             "book_depth": self.depths,
             "duplicates": self.duplicates,
             "gaps": self.gaps,
+            "ahead": self.ahead,
             "buffered": self.buffered,
             "buffer_breaks": self.breaks_in_buffer,
             "buffer_overflows": self.pending.overflows,
@@ -235,7 +237,7 @@ cdef class FeedCore:
         self.product_ids = tuple(self.products)
         memset(self.small, 0, sizeof(self.small))
         for product_id, feed in self.products.items():
-            if product_id < 256:
+            if 0 <= product_id < 256:
                 self.small[<int>product_id] = <void*>feed
         self.on_event = on_event
         self.on_reply = on_reply
@@ -243,6 +245,7 @@ cdef class FeedCore:
         self.on_horizon = on_horizon
         self.on_callback_error = on_callback_error
         self.on_parse_error = on_parse_error
+        self.public_links = 1
         self.seen = SeenKeys()
         self.position_ns = {}
         self.unknown_kinds = set()
@@ -274,7 +277,7 @@ cdef class FeedCore:
                 self._count_fields()
             if kind == KIND_BBO:
                 return self._bbo(received_ns, link, timed)
-            return self._depth(received_ns, timed)
+            return self._depth(received_ns, link, timed)
         self._count_fields()
         if kind == KIND_UNKNOWN:
             return self._unknown()
@@ -307,16 +310,18 @@ cdef class FeedCore:
             self._call(self.on_any_bbo, feed.bbo)
         return TAKEN
 
-    cdef int _depth(self, int64_t received_ns, bint timed) except -1:
+    cdef int _depth(self, int64_t received_ns, int link, bint timed) except -1:
         cdef ProductFeed feed = self.find(self.message.product_id)
+        cdef uint32_t bit = <uint32_t>1 << (link & (MAX_LINKS - 1))
         cdef int kept
         if feed is None:
             self.foreign += 1
             return NOT_OURS
         feed.last_depth_ns = received_ns
         if feed.live:
-            return self._depth_live(feed, received_ns, timed)
+            return self._depth_live(feed, received_ns, bit, timed)
         kept = feed.pending.keep(&self.message)                          # S1
+        feed.joined = bit if kept == KEPT_AFTER_BREAK else feed.joined | bit
         if kept == ALREADY_KEPT:
             feed.duplicates += 1
             return SEEN_BEFORE
@@ -325,19 +330,39 @@ cdef class FeedCore:
             feed.breaks_in_buffer += 1
         return WAITING
 
-    cdef int _depth_live(self, ProductFeed feed, int64_t received_ns, bint timed) except -1:
-        cdef int status = feed.book.take(&self.message, False)
+    cdef bint _runs_ahead(self, ProductFeed feed, int64_t received_ns) noexcept nogil:
+        """Whether a link that has not joined yet is merely ahead of those that carry the book.
+
+        What lies between them is on its way over the others; they are given AHEAD_NS to bring it.
+        """
+        if feed.joined == 0 or self.message.last_max_ns <= feed.book.timestamp_ns:
+            return False
+        if feed.ahead_since_ns == 0:
+            feed.ahead_since_ns = received_ns
+        return received_ns - feed.ahead_since_ns <= AHEAD_NS
+
+    cdef int _depth_live(self, ProductFeed feed, int64_t received_ns, uint32_t bit, bint timed) except -1:
+        cdef int status
+        if not feed.joined & bit and self._runs_ahead(feed, received_ns):
+            feed.ahead += 1
+            return SEEN_BEFORE
+        status = feed.book.take(&self.message, False)
         if status == BOOK_IGNORED:
+            feed.joined |= bit
             feed.duplicates += 1
             return SEEN_BEFORE
         if status == BOOK_NO_MEMORY:
             raise MemoryError
         if status < 0:
             feed.pending.clear()                                         # S6: restart with this message
+            feed.joined = 0
             if status != BOOK_CROSSED:
                 feed.pending.keep(&self.message)
+                feed.joined = bit
             self._broken(feed)
             return BROKE
+        feed.joined |= bit
+        feed.ahead_since_ns = 0
         feed.depths += 1
         if feed.refreshing:
             feed.pending.keep(&self.message)
@@ -379,6 +404,7 @@ cdef class FeedCore:
             feed.bbo_is_new = False   # the same BBO is evidence once: a lost BBO must not resync for ever
             feed.book.invalidate(REASON_BBO_DIFFERS)
             feed.pending.clear()
+            feed.joined = 0
             self._broken(feed)
         return 0
 
@@ -396,7 +422,7 @@ cdef class FeedCore:
         cdef bint is_account = (
             kind == KIND_FILL or kind == KIND_ORDER_UPDATE or kind == KIND_POSITION_CHANGE
         )
-        if kind != KIND_REPLY and not is_account and self.public_link >= 0 and link != self.public_link:
+        if kind != KIND_REPLY and not is_account and not self.public_links >> (link & (MAX_LINKS - 1)) & 1:
             return SEEN_BEFORE
         callback = self.on_reply if kind == KIND_REPLY else self.on_event
         try:
@@ -523,11 +549,19 @@ cdef class FeedCore:
         if keep and feed.live:
             feed.refreshing = True
             return
+        feed.joined = 0
         feed.book.clear()                                                # S7
         feed.book.invalidate(REASON_NO_SNAPSHOT)
         feed.live = False
         feed.refreshing = False
         feed.differs_since_ns = 0
+
+    def leave(self, int link):
+        cdef ProductFeed feed
+        link &= MAX_LINKS - 1
+        for feed in self.products.values():
+            feed.joined &= ~(<uint32_t>1 << link)
+            feed.bbo.link_ns[link] = 0
 
     def load_snapshot(self, product_id, bids, asks, int64_t timestamp_ns, Py_ssize_t depth=100):
         cdef ProductFeed feed = self.products[product_id]
@@ -545,6 +579,7 @@ cdef class FeedCore:
                 break
         feed.pending.clear()
         feed.refreshing = False
+        feed.ahead_since_ns = 0
         feed.live = feed.book.valid()
         feed.horizon_told = False
         feed.differs_since_ns = 0

@@ -2,13 +2,8 @@
 
 from libc.stdint cimport uint8_t
 
-
-cdef enum:  # result of feed()
-    INFLATE_OK = 0
-    INFLATE_BROKEN = -1       # not deflate, or a distance beyond the window
-    INFLATE_TOO_LARGE = -2    # more output than max_output
-    INFLATE_TRUNCATED = -3    # the message ends inside a block
-    INFLATE_NO_MEMORY = -4
+from ._shortinflate cimport ShortInflater
+from ._status cimport INFLATE_BROKEN, INFLATE_NO_MEMORY, INFLATE_OK, INFLATE_TOO_LARGE, INFLATE_TRUNCATED
 
 
 cdef struct z_stream:  # as in zlib's public ABI, which has not changed since 1.2
@@ -30,16 +25,19 @@ cdef struct z_stream:  # as in zlib's public ABI, which has not changed since 1.
 
 cdef class Inflater:
     cdef z_stream stream
+    cdef ShortInflater own    # None: zlib
     cdef bint ready           # inflateInit2 done: inflateEnd is due
     cdef bint no_takeover
     cdef bint broken
     cdef Py_ssize_t max_output
     cdef Py_ssize_t capacity
-    cdef uint8_t* out         # one message, valid until the next begin()
+    cdef uint8_t* buffer      # zlib's output
+    cdef const uint8_t* out   # one message, valid until the next begin()
     cdef Py_ssize_t out_size
 
     cdef void begin(self) noexcept nogil
     cdef int feed(self, const char* data, Py_ssize_t size, bint final) noexcept nogil
+    cdef int _feed_zlib(self, const uint8_t* data, Py_ssize_t size, bint final) noexcept nogil
     cdef int _run(self, const uint8_t* data, Py_ssize_t size) noexcept nogil
     cdef bint _grow(self) noexcept nogil
     cdef int _next_stream(self) noexcept nogil

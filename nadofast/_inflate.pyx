@@ -4,8 +4,11 @@ zlib is found at run time, not at build time: the interpreter's own `zlib` exten
 so neither a header nor a second library is needed. Per message there is no allocation: input is read
 where it lies, the four bytes a sender leaves out are fed as a second input, output goes to one buffer
 that only grows, up to the cap of one message.
+
+NADOFAST_INFLATE=own, read when a connection is made, takes our own decoder (_shortinflate) instead.
 """
 
+import os
 import zlib
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
@@ -94,8 +97,17 @@ cdef dict REASONS = {
 }
 
 
+cdef bint _wants_own() except -1:
+    choice = os.environ.get("NADOFAST_INFLATE", "zlib")
+    if choice not in ("zlib", "own"):
+        raise ValueError(f"NADOFAST_INFLATE={choice[:20]!r}: expected zlib or own")
+    return choice == "own"
+
+
 cdef class Inflater:
-    def __cinit__(self, int window_bits=15, bint no_context_takeover=False, Py_ssize_t max_output=4194304):
+    def __cinit__(
+        self, int window_bits=15, bint no_context_takeover=False, Py_ssize_t max_output=4194304, own=None
+    ):
         if not 8 <= window_bits <= 15:
             raise ValueError("window_bits lies between 8 and 15")
         if max_output < 1:
@@ -103,9 +115,12 @@ cdef class Inflater:
         memset(&self.stream, 0, sizeof(z_stream))
         self.no_takeover = no_context_takeover
         self.max_output = max_output
+        if _wants_own() if own is None else own:
+            self.own = ShortInflater(window_bits, no_context_takeover, max_output)
+            return
         self.capacity = min(max_output, FIRST_CAPACITY)
-        self.out = <uint8_t*>malloc(<size_t>self.capacity)
-        if self.out == NULL:
+        self.buffer = <uint8_t*>malloc(<size_t>self.capacity)
+        if self.buffer == NULL:
             raise MemoryError
         # Deflaters that are asked for 8 bits use 9; reading with 9 fits both.
         if z_init(&self.stream, -max(window_bits, 9), z_version(), <int>sizeof(z_stream)) != Z_OK:
@@ -115,24 +130,40 @@ cdef class Inflater:
     def __dealloc__(self):
         if self.ready:
             z_end(&self.stream)
-        free(self.out)
+        free(self.buffer)
+
+    @property
+    def decoder(self):
+        return "zlib" if self.own is None else "own"
 
     cdef void begin(self) noexcept nogil:
         self.out_size = 0
+        if self.own is not None:
+            self.own.begin()
 
     cdef int feed(self, const char* data, Py_ssize_t size, bint final) noexcept nogil:
         """One fragment. After `final` the whole message is in out[:out_size]."""
         cdef int status
         if self.broken:
             return INFLATE_BROKEN
-        status = self._run(<const uint8_t*>data, size)
+        if self.own is not None:
+            status = self.own.feed(<const uint8_t*>data, size, final)
+            self.out = self.own.out
+            self.out_size = self.own.out_size
+        else:
+            status = self._feed_zlib(<const uint8_t*>data, size, final)
+        self.broken = status != INFLATE_OK
+        return status
+
+    cdef int _feed_zlib(self, const uint8_t* data, Py_ssize_t size, bint final) noexcept nogil:
+        cdef int status = self._run(data, size)
         if status == INFLATE_OK and final:
             status = self._run(TAIL, sizeof(TAIL))
             if status == INFLATE_OK and not (self.stream.data_type & AT_BLOCK_START):
-                status = INFLATE_TRUNCATED
+                return INFLATE_TRUNCATED
             if status == INFLATE_OK and self.no_takeover and z_reset(&self.stream) != Z_OK:
-                status = INFLATE_BROKEN
-        self.broken = status != INFLATE_OK
+                return INFLATE_BROKEN
+        self.out = self.buffer
         return status
 
     cdef int _run(self, const uint8_t* data, Py_ssize_t size) noexcept nogil:
@@ -140,10 +171,10 @@ cdef class Inflater:
         self.stream.next_in = data
         self.stream.avail_in = <unsigned int>size
         while True:
-            self.stream.next_out = self.out + self.out_size
+            self.stream.next_out = self.buffer + self.out_size
             self.stream.avail_out = <unsigned int>(self.capacity - self.out_size)
             status = z_inflate(&self.stream, Z_SYNC_FLUSH)
-            self.out_size = self.stream.next_out - self.out
+            self.out_size = self.stream.next_out - self.buffer
             if status == Z_STREAM_END:
                 status = self._next_stream()
             if status != Z_OK and status != Z_BUF_ERROR:
@@ -163,10 +194,10 @@ cdef class Inflater:
 
     cdef bint _grow(self) noexcept nogil:
         cdef Py_ssize_t capacity = min(self.capacity * 2, self.max_output)
-        cdef uint8_t* out = <uint8_t*>realloc(self.out, <size_t>capacity)
+        cdef uint8_t* out = <uint8_t*>realloc(self.buffer, <size_t>capacity)
         if out == NULL:
             return False
-        self.out = out
+        self.buffer = out
         self.capacity = capacity
         return True
 
@@ -176,6 +207,7 @@ cdef class Inflater:
         cdef unsigned int size = 0
         if z_get_dictionary(&self.stream, window, &size) != Z_OK or z_reset(&self.stream) != Z_OK:
             return INFLATE_BROKEN
+        self.stream.data_type = AT_BLOCK_START
         return z_set_dictionary(&self.stream, window, size)
 
     def inflate(self, *fragments):

@@ -28,7 +28,7 @@ class BackfillConfig:
     """looks_s: pauses before each look at the archive. page: matches per request. max_pages: per look; the
     next one goes on where it ended. max_seen: fills remembered."""
 
-    looks_s: tuple[float, ...] = (0.1, 0.5, 1.0, 2.0, 3.0)
+    looks_s: tuple[float, ...] = (0.02, 0.3, 1.0, 2.0, 3.0)
     page: int = 50
     max_pages: int = 10
     max_seen: int = 100_000
@@ -61,6 +61,8 @@ class FillBackfill:
         self._had_loss = False
         self._mark: int | None = None
         self._deeper: int | None = None
+        self._has_read = False
+        self._history_top = -1
         self._seen: dict[tuple[str, int], None] = {}
         self._newest_seen = -1
         self._wanted = asyncio.Event()
@@ -75,7 +77,7 @@ class FillBackfill:
     @property
     def knows_history(self) -> bool:
         """The archive has been read once: what it shows from here on is news."""
-        return self._mark is not None
+        return self._has_read
 
     def note(self, fill: FillEvent) -> bool:
         """A fill of the stream; False if it was published before."""
@@ -87,9 +89,12 @@ class FillBackfill:
             del self._seen[next(iter(self._seen))]
         return True
 
-    def checkpoint(self) -> None:
-        """The link is about to be lost and had delivered everything so far: look only above that."""
+    def on_lost(self) -> None:
+        """The link is gone: what the first reading shows may have been missed, and is news."""
         self._had_loss = True
+
+    def verified(self) -> None:
+        """No fill up to now is missing: look only above the newest one."""
         if self._mark is not None and not self.is_busy:
             self._mark = max(self._mark, self._newest_seen)
 
@@ -148,6 +153,10 @@ class FillBackfill:
         if not has_end:
             self._deeper = top
             return None
+        if not self._has_read:
+            past = [match.submission_idx for match in found if self._is_history(match)]
+            self._history_top = max(past, default=-1)
+        self._has_read = True
         return max([newest, *(match.submission_idx for match in found)])
 
     def _tell(self, found: list[ArchivedMatch]) -> None:
@@ -163,8 +172,13 @@ class FillBackfill:
         started_s = self._started_s or 0
         if match.timestamp_s and match.timestamp_s < started_s:
             return True
-        is_first_reading = self._mark is None and not self._had_loss
-        return is_first_reading and (match.timestamp_s == started_s or started_s == 0)
+        if match.submission_idx <= self._history_top:
+            return True
+        if self._had_loss:
+            return False
+        if started_s == 0:
+            return self._mark is None
+        return match.timestamp_s == started_s and not self._has_read
 
 
 def to_fill(match: ArchivedMatch) -> FillEvent:

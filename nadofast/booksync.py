@@ -10,7 +10,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -74,7 +74,7 @@ class BookSync:
         self.planner = SnapshotPlanner(product_ids, self._config.planner)
         self.resyncs = 0
         self.disagreements = 0
-        self._generation = 0
+        self._generation = dict.fromkeys(product_ids, 0)
         self._wake = asyncio.Event()
         self._fetching: set[asyncio.Task[None]] = set()
         self._differs_since_ns: dict[int, int] = {}
@@ -84,33 +84,40 @@ class BookSync:
 
     # ------------------------------------------------------------------ boundaries, inline
 
-    def begin(self) -> None:
-        """A new connection (S1, S7): clear everything and buffer deltas. Before the first subscription."""
-        self._generation += 1
-        self._differs_since_ns.clear()
+    def begin(self, product_ids: Iterable[int] | None = None) -> None:
+        """A new connection for these products, or for all (S1, S7): clear everything and buffer deltas.
+        Before the first subscription."""
         self._disagreed_ns.clear()
-        if self.with_books:
-            for product_id in self.products:
-                self._core.begin(product_id)
+        self._forget(self._mine(product_ids))
 
-    def need_all(self, reason: str) -> None:
-        """Every subscription stands: ask for a snapshot of every product (S2)."""
+    def need_all(self, reason: str, product_ids: Iterable[int] | None = None) -> None:
+        """Every subscription stands: ask for a snapshot of each product (S2)."""
         now = time.monotonic_ns()
-        for product_id in self.products:
+        for product_id in self._mine(product_ids):
             self._looked_ns[product_id] = now
             self.planner.need(product_id, reason, now)
         self._wake.set()
 
-    def abandon(self) -> list[int]:
-        """The connection is gone: no book is valid, nothing is worth asking for. Products that had one."""
-        self._generation += 1
-        self.planner.reset()
-        if not self.with_books:
-            return []
-        invalidated = [product for product in self.products if self._core.book(product).is_valid]
-        for product_id in self.products:
-            self._core.begin(product_id)
-        return invalidated
+    def abandon(self, product_ids: Iterable[int] | None = None) -> list[int]:
+        """Their last connection is gone: no book is valid, nothing is worth asking for. Those it cost."""
+        mine = self._mine(product_ids)
+        invalidated = [product for product in mine if self._core.book(product).is_valid]
+        self._forget(mine)
+        return invalidated if self.with_books else []
+
+    def _mine(self, product_ids: Iterable[int] | None) -> tuple[int, ...]:
+        if product_ids is None:
+            return self.products
+        wanted = set(product_ids)
+        return tuple(product for product in self.products if product in wanted)
+
+    def _forget(self, product_ids: tuple[int, ...]) -> None:
+        self.planner.reset(product_ids)
+        for product_id in product_ids:
+            self._generation[product_id] += 1
+            self._differs_since_ns.pop(product_id, None)
+            if self.with_books:
+                self._core.begin(product_id)
 
     def on_gap(self, product_id: int, reason: str) -> None:
         """The core found a break (S6): the book is invalid and deltas are buffered already."""
@@ -151,16 +158,16 @@ class BookSync:
 
     async def _take(self, product_id: int) -> None:
         """One snapshot (S2), joined (S3, S4) unless the connection changed meanwhile (S7)."""
-        generation = self._generation
+        generation = self._generation[product_id]
         try:
             snapshot = await self._fetch(product_id)
         except NadoError as error:
             _log.info("snapshot of product %d: %s", product_id, error)
-            if generation == self._generation:
+            if generation == self._generation[product_id]:
                 self.planner.on_failed(product_id, time.monotonic_ns())
                 self._wake.set()
             return
-        if generation != self._generation:
+        if generation != self._generation[product_id]:
             return
         self._seed(snapshot)
         is_valid = True

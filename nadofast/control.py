@@ -6,13 +6,16 @@ import asyncio
 import itertools
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from . import wire
 from .errors import BadResponse, ConnectionLost, ExchangeError, RequestTimeout
 from .events import ControlReply
 from .secret import excerpt
 from .timesync import TimeSample, TimeSync
+
+# Shared by all channels: links that report to one core tell their replies apart by the number alone.
+_NUMBERS: Final = itertools.count(1)
 
 
 class ControlChannel:
@@ -21,7 +24,6 @@ class ControlChannel:
     def __init__(self, send: Callable[[bytes], None], timeout_s: float) -> None:
         self._send = send
         self._timeout_s = timeout_s
-        self._ids = itertools.count(1)
         self._waiting: dict[int, asyncio.Future[ControlReply]] = {}
         self.orphans = 0
         """Replies without a request that waits: too late, or refused without an id."""
@@ -29,7 +31,7 @@ class ControlChannel:
 
     async def request(self, build: Callable[[int], bytes], what: str) -> Any:
         """The `result` of one request. Raises ExchangeError, RequestTimeout or ConnectionLost."""
-        request_id = next(self._ids)
+        request_id = next(_NUMBERS)
         reply: asyncio.Future[ControlReply] = asyncio.get_running_loop().create_future()
         self._waiting[request_id] = reply
         try:
@@ -58,6 +60,10 @@ class ControlChannel:
             except (KeyError, TypeError, ValueError):
                 raise BadResponse(f"time: {excerpt(str(result))}") from None
             timesync.update(TimeSample(sent_ns, received_ns, server_ms))
+
+    def expects(self, reply: ControlReply) -> bool:
+        """Whether a request of this channel waits for the reply."""
+        return reply.id in self._waiting
 
     def on_reply(self, reply: ControlReply) -> None:
         """Called inline for every reply of the socket."""

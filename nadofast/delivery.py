@@ -1,7 +1,7 @@
 """Signed requests to the exchange, and what their answers say.
 
-The concurrent gateway socket first, HTTP second. No answer in time: the same signed bytes go over the other
-way, unless the order was withdrawn meanwhile or the gateway stops. A new signature is never made here.
+The concurrent gateway socket first, then the serial ones, then HTTP. No answer in time: the same signed bytes
+go over HTTP, unless the order was withdrawn meanwhile or the gateway stops. Nothing is signed here.
 """
 
 from __future__ import annotations
@@ -9,17 +9,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
 from . import outcome, wire
-from ._feed import TextListener
 from ._latency import Histogram
-from .connection import LinkConfig, NadoConnectionManager
+from .connection import LinkConfig
 from .errors import ConnectionLost, ExchangeError, NadoError, NotConnected, TransportError
 from .inflight import Flight, InFlight, Prepared
+from .lanes import Lane, Lanes, LanesConfig
 from .orders import OrderTracker, OutcomeFacts
 from .outcome import Outcome, OutcomeKind, Verdict
 from .ratelimit import NadoRateLimiter
@@ -28,7 +28,14 @@ from .resolver import OrderResolver
 if TYPE_CHECKING:
     from .rest import Rest
 
-_LINK_NAME: Final = "orders"
+_COUNTS: Final = (
+    "ws_requests",
+    "ws_v1_requests",
+    "rest_requests",
+    "rest_resends",
+    "lost_replies",
+    "late_replies",
+)
 _log = logging.getLogger(__name__)
 
 
@@ -41,7 +48,8 @@ class Delivery:
 
     def __init__(
         self,
-        url: str,
+        concurrent_url: str,
+        serial_url: str,
         *,
         rest: Rest | None,
         tracker: OrderTracker,
@@ -49,78 +57,103 @@ class Delivery:
         limiter: NadoRateLimiter | None,
         reply_timeout_s: float,
         link_config: LinkConfig,
+        lanes_config: LanesConfig,
     ) -> None:
         self.round_trip = Histogram()
         self.in_flight = InFlight()
-        self.counts: dict[str, int] = dict.fromkeys(
-            ("ws_requests", "rest_requests", "rest_resends", "lost_replies", "late_replies"), 0
-        )
+        self.counts: dict[str, int] = dict.fromkeys(_COUNTS, 0)
         self.is_stopped = False
         self._rest = rest
         self._tracker = tracker
         self._resolver = resolver
         self._limiter = limiter
         self._reply_timeout_s = reply_timeout_s
-        self.link = NadoConnectionManager(
-            url, self._make_listener, name=_LINK_NAME, config=link_config, on_lost=self._on_lost
+        self.lanes = Lanes(
+            concurrent_url,
+            serial_url,
+            on_text=self._on_text,
+            on_lost=self._on_lost,
+            link_config=link_config,
+            config=lanes_config,
         )
 
     def start(self) -> None:
         self.is_stopped = False
-        self.link.start()
+        self.lanes.start()
 
     async def stop(self) -> None:
-        """Close the socket. Open requests end as if it had broken, but no order is sent again."""
+        """Close the sockets. Open requests end as if they had broken, but no order is sent again."""
         self.is_stopped = True
-        await self.link.stop()
+        await self.lanes.stop()
 
     def blocked(self) -> str | None:
         """Why nothing could leave now, over any way; None if something could."""
-        return self.link.blocked() if self._rest is None else None
+        return self.lanes.blocked() if self._rest is None else None
 
     async def send_all(self, batch: Sequence[Prepared]) -> list[Outcome]:
         """Send back to back, wait for all. Cancelled: the orders without an answer are UNKNOWN."""
-        if self.link.blocked() is not None:
+        lane = self.lanes.pick()
+        if lane is None:
             return list(await asyncio.gather(*(self._over_rest(request) for request in batch)))
-        # No await and nobody else's code between the writes: the legs of a pair leave in one turn.
-        flights = [self._write(request) for request in batch]
+        # No await and nobody else's code between the writes: the legs of a pair leave in one turn. What the
+        # first write leaves in the buffer must not keep the second one from following it.
+        flights = [self._write(request, self.lanes.pick() if lane.is_serial else lane) for request in batch]
         for flight in flights:
             if flight is not None and flight.request.is_order:
                 self._tracker.on_sent(flight.request.digest, flight.sent_ns)
-        waits = (self._await_answer(*pair) for pair in zip(batch, flights, strict=True))
-        return list(await asyncio.gather(*waits))
+        pairs = list(zip(batch, flights, strict=True))
+        try:
+            return list(await asyncio.gather(*(self._await_answer(*pair) for pair in pairs)))
+        except asyncio.CancelledError:
+            for request, flight in pairs:  # a wait that was cancelled before its first step let go of nothing
+                if flight is not None and self._let_go(flight):
+                    self._abandoned(request, flight)
+            raise
 
-    # ------------------------------------------------------------------ the socket
+    # ------------------------------------------------------------------ the sockets
 
-    def _write(self, request: Prepared) -> Flight | None:
-        """Write one message to the socket; None if it refused, and nothing left."""
+    def _write(self, request: Prepared, lane: Lane | None) -> Flight | None:
+        """Write one message to a socket; None if it refused, and nothing left."""
+        if lane is None:
+            return None
         answer: asyncio.Future[Mapping[str, Any]] = asyncio.get_running_loop().create_future()
         try:
-            self.link.send(request.message)
+            lane.link.send(request.message)
         except ConnectionLost:
             return None
-        flight = Flight(request, time.monotonic_ns(), answer)
+        flight = Flight(request, time.monotonic_ns(), answer, lane)
+        lane.took()
         self.in_flight.add(flight)
-        self.counts["ws_requests"] += 1
+        self.counts[f"{lane.path}_requests"] += 1
         return flight
 
     async def _await_answer(self, request: Prepared, flight: Flight | None) -> Outcome:
         if flight is None:
             return await self._over_rest(request)
+        lane = flight.lane
         try:
             await asyncio.wait([flight.answer], timeout=self._reply_timeout_s)
         except asyncio.CancelledError:
             self._abandoned(request, flight)
             raise
         finally:
-            self.in_flight.remove(flight)
+            self._let_go(flight)
+            if lane.is_serial and not flight.answer.done():
+                lane.link.cut("no answer in time: whatever follows would wait behind it")
         if not flight.is_answered:
             self.counts["lost_replies"] += 1
             return await self._after_silence(flight)
         now = time.monotonic_ns()
         self.round_trip.record_ns(now - flight.sent_ns)
         verdict = self._judge(request, flight.answer.result(), is_resend=False)
-        return await self._settle(request, verdict, "ws", flight.sent_ns, now)
+        return await self._settle(request, verdict, lane.path, flight.sent_ns, now)
+
+    def _let_go(self, flight: Flight) -> bool:
+        """Nobody waits for it any more. False if that was so before."""
+        if not self.in_flight.remove(flight):
+            return False
+        flight.lane.gave()
+        return True
 
     async def _after_silence(self, flight: Flight) -> Outcome:
         """The request left and nothing came back."""
@@ -153,6 +186,8 @@ class Delivery:
         is_resend = first_sent_ns > 0
         sent_ns = first_sent_ns or time.monotonic_ns()
         self.counts["rest_resends" if is_resend else "rest_requests"] += 1
+        if is_resend and request.is_order:
+            self._tracker.on_resent(request.digest)
         if is_resend and self._limiter is not None:
             self._limiter.note_spent("execute", request.weight)
         if request.is_order and not is_resend:
@@ -242,10 +277,7 @@ class Delivery:
 
     # ------------------------------------------------------------------ socket callbacks, inline
 
-    def _make_listener(self, on_disconnected: Callable[[object], None]) -> TextListener:
-        return TextListener(self._on_text, on_disconnected=on_disconnected)
-
-    def _on_text(self, message: bytes) -> None:
+    def _on_text(self, lane: Lane, message: bytes) -> None:
         try:
             envelope = orjson.loads(message)
         except orjson.JSONDecodeError:
@@ -254,7 +286,7 @@ class Delivery:
             self.in_flight.orphans += 1
             _log.warning("order socket: a message that is not a JSON object (%d bytes)", len(message))
             return
-        flight = self.in_flight.match(envelope)
+        flight = self.in_flight.match(envelope, lane)
         if flight is None:
             _log.warning("order socket: an answer that belongs to no request of ours")
         elif self.in_flight.is_open(flight):
@@ -272,10 +304,10 @@ class Delivery:
         if verdict.kind is OutcomeKind.CONFIRMED:
             self._tell(request, verdict)
 
-    def _on_lost(self, reason: str) -> None:
-        for flight in self.in_flight.drain():
+    def _on_lost(self, lane: Lane, reason: str) -> None:
+        for flight in self.in_flight.drain(lane):
             if not flight.answer.done():
-                flight.answer.set_exception(ConnectionLost(f"{_LINK_NAME}: {reason}"))
+                flight.answer.set_exception(ConnectionLost(f"{lane.link.name}: {reason}"))
 
 
 def _facts(verdict: Verdict) -> OutcomeFacts:

@@ -203,7 +203,9 @@ class UnknownEvent:
 class BoundaryEvent:
     """A break or a repair, delivered in order with the events around it.
 
-    what: link_up | link_lost | book_invalid | book_valid | mode. product_id is None when all are concerned.
+    what: link_up | link_lost | book_invalid | book_valid | mode | spare_up | spare_lost, the last two for a
+    link of several that came or went while another one carried on, so that nothing was lost. product_id is
+    None when all are concerned. link: the number of the link.
     """
 
     what: str

@@ -4,43 +4,38 @@
         await feed.wait_synced(10)
         feed.book(4).best_bid
 
-A Feed owns one subscription socket and, for book snapshots, one query socket.
+A Feed owns its subscription sockets and, for book snapshots, one query socket. This file is its face;
+`upstream.py` keeps what it shows true.
 """
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
-from collections.abc import Callable, Coroutine, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from . import dispatch, wire
 from ._book import OrderBook
 from ._core import Bbo, FeedCore
-from ._feed import FeedListener
-from .backfill import BackfillConfig
-from .booksync import BookSync, CheckConfig
-from .connection import LinkConfig, LinkState, NadoConnectionManager
-from .control import ControlChannel
 from .dispatch import EventHub, EventStream
-from .errors import BadResponse, ConfigError, ExchangeError, NadoError, RequestTimeout
-from .events import BoundaryEvent, ControlReply, FillEvent, PositionChangeEvent
-from .fallback import FallbackConfig, NadoConnectionMode
+from .errors import ConfigError, RequestTimeout
+from .events import ControlReply
+from .fallback import NadoConnectionMode
 from .fanout import MarketFanOut
-from .models import Snapshot
 from .network import Network, resolve
-from .queries import GatewayQueries
+from .pool import MAX_LINKS
 from .ratelimit import NadoRateLimiter
 from .signing import NadoWebSocketAuth, Signer
-from .standby import RestStandby
 from .timesync import TimeSync
+from .upstream import FeedConfig, Upstream
 from .waiting import wait_event
 
 if TYPE_CHECKING:
     from .rest import Rest
+
+__all__ = ["DEFAULT_STREAMS", "Feed", "FeedConfig"]
 
 DEFAULT_STREAMS: Final = (
     wire.BEST_BID_OFFER,
@@ -55,30 +50,14 @@ _MS: Final = 1_000_000
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class FeedConfig:
-    """data_timeout_s of `link`: market data silent for so long is probed. ack_timeout_s: for every request on
-    the stream. time_samples: clock readings per connection. time_refresh_s: between two of them on a link
-    that lives. monitor_s: interval of the checks."""
-
-    link: LinkConfig = field(default_factory=lambda: LinkConfig(data_timeout_s=3.0))
-    query_link: LinkConfig = field(default_factory=LinkConfig)
-    checks: CheckConfig = field(default_factory=CheckConfig)
-    fallback: FallbackConfig = field(default_factory=FallbackConfig)
-    backfill: BackfillConfig = field(default_factory=BackfillConfig)
-    ack_timeout_s: float = 3.0
-    query_timeout_s: float = 2.0
-    time_samples: int = 3
-    time_refresh_s: float = 30.0
-    monitor_s: float = 0.1
-
-
 class Feed:
     """Market and account streams of one exchange.
 
     products: product ids. streams: wire names; the private ones need a signer and are left out without one.
     rest: the way out while the stream is down, and the source of fills missed meanwhile. timesync: shared
-    with the order gateway, kept fresh here. Raises ConfigError on a stream name that does not exist.
+    with the order gateway, kept fresh here. links: sockets with the same streams; while one of them lives
+    the loss of another loses nothing. shards: shares the products are spread over, `links` sockets each, for
+    those who follow many. Raises ConfigError on a stream name that does not exist.
     """
 
     def __init__(
@@ -92,26 +71,20 @@ class Feed:
         rest: Rest | None = None,
         timesync: TimeSync | None = None,
         limiter: NadoRateLimiter | None = None,
+        links: int = 1,
+        shards: int = 1,
         config: FeedConfig | None = None,
     ) -> None:
+        if links < 1 or not 1 <= shards <= max(1, len(products)) or links * shards > MAX_LINKS:
+            raise ConfigError(
+                f"links={links}, shards={shards}: at least one each, at most one shard a product, and at most"
+                f" {MAX_LINKS} sockets in all"
+            )
         self.network = resolve(network)
         self.products = tuple(products)
         self.timesync = timesync or TimeSync()
         self.subaccount = None if signer is None else signer.subaccount(subaccount)
-        self.failure: str | None = None
-        """Why the feed gave up, if it did: a defect in its own code, never the network."""
-        self._config = config or FeedConfig()
-        self._rest = rest
         self._hub = EventHub()
-        self._auth = None if signer is None else NadoWebSocketAuth(signer, subaccount=subaccount)
-        self._streams = self._stream_objects(streams)
-        names = {stream["type"] for stream in self._streams}
-        self._was_live = False
-        self._has_private = not names.isdisjoint(wire.PRIVATE_STREAMS)
-        self._tasks: list[asyncio.Task[None]] = []
-        self._verifications: set[asyncio.Task[None]] = set()
-        self._progress = asyncio.Event()
-        self._control = ControlChannel(self._send, self._config.ack_timeout_s)
         self._core = FeedCore(
             self.products,
             on_event=self._on_event,
@@ -120,60 +93,38 @@ class Feed:
             on_horizon=self._on_horizon,
             on_callback_error=self._on_callback_error,
         )
-        self.queries = GatewayQueries(
-            self.network,
-            limiter=limiter,
-            config=self._config.query_link,
-            timeout_s=self._config.query_timeout_s,
-        )
-        self.link = NadoConnectionManager(
-            self.network.subscribe,
-            self._make_listener,
-            name="stream",
-            config=self._config.link,
-            setup=self._set_up,
-            probe=self._probe,
-            on_live=self._on_live,
-            on_lost=self._on_lost,
-        )
-        self._sync = BookSync(
-            self._core,
-            self.products if names & {wire.BOOK_DEPTH, wire.BEST_BID_OFFER} else (),
-            self._fetch_snapshot,
-            with_books=wire.BOOK_DEPTH in names,
-            on_valid=self._on_book_valid,
-            on_invalid=self._on_book_invalid,
-            on_bad_link=self.link.cut,
-            config=self._config.checks,
-        )
         self._fan_out = MarketFanOut(self._core, self._hub)
-        self._standby = None if rest is None else self._make_standby(rest)
+        self._upstream = Upstream(
+            self.network,
+            self._core,
+            self._hub.publish,
+            products=self.products,
+            streams=self._stream_objects(streams),
+            auth=None if signer is None else NadoWebSocketAuth(signer, subaccount=subaccount),
+            rest=rest,
+            timesync=self.timesync,
+            limiter=limiter,
+            links=links,
+            shards=shards,
+            config=config or FeedConfig(),
+        )
+        self.pool = self._upstream.pool
+        self.queries = self._upstream.queries
+        self.link = self.pool.links[0].manager
+        """The first of its links; the only one unless more were asked for."""
 
     # ------------------------------------------------------------------ life
 
     async def start(self) -> None:
-        """Begin to connect; returns at once. `wait_synced` waits for the result."""
-        if self._tasks:
-            return
-        self.link.start()
-        if self._sync_products:
-            self.queries.start()
-            self._spawn(self._sync.run(), "book sync")
-        self._spawn(self._monitor(), "monitor")
-        self._spawn(self._keep_time(), "clock")
-        standby = self._standby
-        if standby is not None:
-            self._spawn(standby.poll_while_down(), "fallback")
-            if standby.backfill is not None:
-                self._spawn(standby.backfill.run(), "backfill")
+        """Begin to connect; returns at once. `wait_synced` waits for the result.
+
+        Raises ConfigError if this process has no authenticated socket of the wallet left.
+        """
+        self._upstream.start()
 
     async def stop(self) -> None:
         """Close the sockets and end every iterator."""
-        tasks, self._tasks = self._tasks, []
-        for task in (*tasks, *self._verifications):
-            task.cancel()
-        await asyncio.gather(*tasks, *self._verifications, return_exceptions=True)
-        await asyncio.gather(self.link.stop(), self.queries.stop())
+        await self._upstream.stop()
         self._hub.close()
 
     async def __aenter__(self) -> Self:
@@ -193,14 +144,15 @@ class Feed:
 
         Raises RequestTimeout that says what is missing.
         """
+        upstream = self._upstream
         deadline_ns = time.monotonic_ns() + int(timeout_s * _NS)
-        while (missing := self._missing()) is not None:
+        while (missing := upstream.missing()) is not None:
             left_s = (deadline_ns - time.monotonic_ns()) / _NS
             if left_s <= 0:
                 raise RequestTimeout(f"not synchronised in {timeout_s} s: {missing}")
-            self._progress.clear()
+            upstream.progress.clear()
             # A probe that succeeds brings the link back without a boundary: look now and then.
-            await wait_event(self._progress, min(left_s, self._config.monitor_s))
+            await wait_event(upstream.progress, min(left_s, upstream.monitor_s))
 
     # ------------------------------------------------------------------ reading
 
@@ -213,24 +165,38 @@ class Feed:
         return self._core.bbo(product_id)
 
     @property
+    def failure(self) -> str | None:
+        """Why the feed gave up, if it did: a defect in its own code, never the network."""
+        return self._upstream.failure
+
+    @property
     def is_live(self) -> bool:
-        """The stream is connected and every subscription is acknowledged."""
-        return self.link.is_live and self.failure is None
+        """Every market-data subscription is acknowledged on a live link."""
+        return self._upstream.is_live
 
     @property
     def account_live(self) -> bool:
-        """As is_live, with an authenticated socket and acknowledged account streams."""
-        return self.is_live and self._has_private
+        """Connected, authenticated, account streams acknowledged; with a `rest`, also what happened since
+        they were lost has been found out and told."""
+        return self._upstream.is_account_live
 
     @property
     def is_synced(self) -> bool:
         """Live, and every book valid."""
-        return self._missing() is None
+        return self._upstream.missing() is None
 
     @property
     def mode(self) -> NadoConnectionMode:
         """Where market data comes from; always WEBSOCKET without a `rest`."""
-        return NadoConnectionMode.WEBSOCKET if self._standby is None else self._standby.switch.mode
+        standby = self._upstream.standby
+        return NadoConnectionMode.WEBSOCKET if standby is None else standby.market.mode
+
+    @property
+    def account_mode(self) -> NadoConnectionMode:
+        """Where account events come from; always WEBSOCKET without a `rest` or a key."""
+        standby = self._upstream.standby
+        switch = None if standby is None else standby.account_switch
+        return NadoConnectionMode.WEBSOCKET if switch is None else switch.mode
 
     def last_data_age_ms(self, product_id: int | None = None) -> float:
         """Age of the newest market data: of one product's BBO, or of anything. Infinite before the first."""
@@ -238,7 +204,7 @@ class Feed:
             received_ns = self._core.bbo(product_id).received_ns
         else:
             bbos = (self._core.bbo(product).received_ns for product in self.products)
-            received_ns = max((self.link.last_frame_ns, *bbos))
+            received_ns = max((self.pool.last_frame_ns, *bbos))
         return float("inf") if received_ns == 0 else (time.monotonic_ns() - received_ns) / _MS
 
     def on(self, kind: str, callback: Callable[[Any], object]) -> Callable[[], None]:
@@ -267,216 +233,37 @@ class Feed:
         return stream
 
     def stats(self) -> dict[str, Any]:
-        """Counters and latencies; `core` is the compiled part's own."""
-        standby = self._standby
-        backfill = None if standby is None else standby.backfill
+        """Counters and latencies; `core` is the compiled part's own, `pool` a PoolStats."""
         return {
+            **self._upstream.stats(),
             "core": self._core.stats(),
-            "state": self.link.state.value,
             "mode": self.mode.value,
-            "mode_switches": 0 if standby is None else standby.switch.switches,
-            "connects": self.link.connects,
-            "losses": self.link.losses,
-            "last_error": self.link.last_error,
-            "snapshots": self._sync.planner.asked,
-            "snapshot_failures": self._sync.planner.failed,
-            "resyncs": self._sync.resyncs,
-            "resyncs_coalesced": self._sync.planner.coalesced,
-            "disagreements": self._sync.disagreements,
-            "fallback_polls": 0 if standby is None else standby.poller.polls,
-            "fills_recovered": 0 if backfill is None else backfill.recovered,
             "callback_errors": self._hub.callback_errors,
             "slow_callbacks": self._hub.slow_callbacks,
-            "orphan_replies": self._control.orphans,
         }
 
-    # ------------------------------------------------------------------ link: set-up, probe, boundaries
-
-    async def _set_up(self, link: NadoConnectionManager) -> None:
-        """Clock, authentication, subscriptions; every one acknowledged, or the socket is given up."""
-        await self._read_clock(self._config.time_samples)
-        auth = self._auth
-        if auth is not None and self._has_private:
-            link.enter(LinkState.AUTHENTICATING)
-            now_ms = self.timesync.exchange_now_ms()
-            await self._control.request(lambda number: auth.message(number, now_ms), "authenticate")
-        link.enter(LinkState.SUBSCRIBING)
-        self._sync.begin()
-        await asyncio.gather(*(self._subscribe(stream) for stream in self._streams))
-        self._sync.need_all("new connection")
-
-    async def _subscribe(self, stream: dict[str, Any]) -> None:
-        what = f"subscribe {stream['type']} {stream.get('product_id', '')}".rstrip()
-        await self._control.request(lambda number: wire.subscribe(stream, number), what)
-
-    async def _probe(self, link: NadoConnectionManager) -> bool:
-        """A stream without data: is the market quiet, or the stream dead? Pongs and acks prove nothing."""
-        await self._control.request(wire.server_time, "probe")
-        for product_id in self._sync_products:
-            if not await self._sync.verify(product_id):
-                return False
-        return True
-
-    async def _read_clock(self, samples: int) -> None:
-        """Over the stream; over HTTP where the stream does not tell the time."""
-        try:
-            await self._control.sync_time(self.timesync, samples)
-        except (ExchangeError, RequestTimeout, BadResponse):
-            if self._rest is None:
-                raise
-            await self._rest.sync_time(self.timesync, samples)
-
-    def _on_live(self) -> None:
-        self._was_live = True
-        self._publish_boundary("link_up", f"connection {self.link.connects}")
-        if self._standby is not None:
-            self._standby.on_live()
-
-    def _on_lost(self, reason: str) -> None:
-        self._control.fail_all(reason)
-        if self._standby is not None:
-            self._standby.on_lost()
-        # First make it true, then tell: nobody may find a valid book behind the news (S9).
-        invalidated = self._sync.abandon()
-        if self._was_live:
-            self._was_live = False
-            self._publish_boundary("link_lost", reason)
-        for product_id in invalidated:
-            self._on_book_invalid(product_id, "link lost")
-
-    def _on_book_valid(self, product_id: int) -> None:
-        if self._core.book(product_id).is_valid:
-            self._publish_boundary("book_valid", "snapshot joined", product_id)
-        self._progress.set()
-
-    def _on_book_invalid(self, product_id: int, reason: str) -> None:
-        self._publish_boundary("book_invalid", reason, product_id)
-
-    def _publish_boundary(self, what: str, reason: str, product_id: int | None = None) -> None:
-        _log.info("%s product=%s: %s", what, product_id, reason)
-        self._hub.publish(BoundaryEvent(what, reason, product_id, 0, time.monotonic_ns()))
-        self._progress.set()
-
-    # ------------------------------------------------------------------ core callbacks, inline
+    # ------------------------------------------------------------------ what the core tells, inline
 
     def _on_event(self, event: Any) -> None:
-        standby = self._standby
-        if standby is not None:
-            if isinstance(event, FillEvent) and not standby.is_new_fill(event):
-                return
-            if isinstance(event, PositionChangeEvent):
-                standby.poller.on_stream_position(event)
-        self._hub.publish(event)
+        standby = self._upstream.standby
+        if standby is None or standby.is_news(event):
+            self._hub.publish(event)
 
     def _on_reply(self, reply: ControlReply) -> None:
-        self._control.on_reply(reply)
+        self.pool.on_reply(reply)
 
     def _on_gap(self, product_id: int, reason: str) -> None:
-        self._sync.on_gap(product_id, reason)
+        self._upstream.on_gap(product_id, reason)
 
     def _on_horizon(self, product_id: int) -> None:
-        self._sync.on_horizon(product_id)
+        self._upstream.sync.on_horizon(product_id)
 
     def _on_callback_error(self, error: Exception) -> None:
         self._hub.callback_errors += 1
         _log.error("a market-data callback failed", exc_info=error)
-
-    # ------------------------------------------------------------------ tasks
-
-    def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
-        self._tasks.append(asyncio.create_task(self._guard(work, name), name=f"feed {name}"))
-
-    async def _guard(self, work: Coroutine[Any, Any, None], name: str) -> None:
-        """A defect in one of the feed's own tasks ends the feed: it is never live again, and says why."""
-        try:
-            await work
-        except Exception as error:
-            self.failure = f"{name}: {type(error).__name__}: {error}"
-            _log.exception("feed: %s failed", name)
-            self.link.cut(self.failure)
-
-    async def _monitor(self) -> None:
-        while True:
-            await asyncio.sleep(self._config.monitor_s)
-            now = time.monotonic_ns()
-            if self._standby is not None and self._standby.update_mode(self.is_live, now):
-                reason = self.link.last_error if self.mode is NadoConnectionMode.REST else "stream is back"
-                self._publish_boundary("mode", f"{self.mode.value}: {reason}")
-            if self.link.is_live:
-                for product_id in self._sync.check(now):
-                    task = asyncio.create_task(self._verify(product_id))
-                    self._verifications.add(task)
-                    task.add_done_callback(self._verifications.discard)
-
-    async def _verify(self, product_id: int) -> None:
-        try:
-            if not await self._sync.verify(product_id):
-                self.link.cut(f"product {product_id} is silent while its market moves")
-        except NadoError as error:
-            _log.info("product %d could not be verified: %s", product_id, error)
-
-    async def _keep_time(self) -> None:
-        while True:
-            await asyncio.sleep(self._config.time_refresh_s)
-            try:
-                if self.link.is_live:
-                    await self._read_clock(1)
-                elif self._rest is not None:
-                    await self._rest.sync_time(self.timesync, 1)
-            except NadoError as error:
-                _log.info("clock: %s", error)
-
-    # ------------------------------------------------------------------ parts
-
-    @property
-    def _sync_products(self) -> tuple[int, ...]:
-        return self._sync.products
 
     def _stream_objects(self, streams: Sequence[str]) -> list[dict[str, Any]]:
         try:
             return wire.stream_objects(streams, self.products, self.subaccount)
         except ValueError as error:
             raise ConfigError(str(error)) from None
-
-    def _make_standby(self, rest: Rest) -> RestStandby:
-        return RestStandby(
-            self._core,
-            rest,
-            self.products,
-            self.subaccount,
-            publish=self._hub.publish,
-            timesync=self.timesync,
-            fallback=self._config.fallback,
-            backfill=self._config.backfill,
-        )
-
-    def _make_listener(self, on_disconnected: Callable[[object], None]) -> FeedListener:
-        return FeedListener(self._core, on_disconnected=on_disconnected)
-
-    def _send(self, message: bytes) -> None:
-        self.link.send(message)
-
-    async def _fetch_snapshot(self, product_id: int) -> Snapshot:
-        """Over the query socket; over HTTP if that is down."""
-        if self._rest is None:
-            await self.queries.link.wait_live(self._config.query_timeout_s)
-        if self._rest is None or self.queries.is_live:
-            try:
-                return await self.queries.market_liquidity(product_id)
-            except NadoError:
-                if self._rest is None:
-                    raise
-        assert self._rest is not None
-        return await self._rest.market_liquidity(product_id)
-
-    def _missing(self) -> str | None:
-        if self.failure is not None:
-            return self.failure
-        if not self.link.is_live:
-            return f"the stream is {self.link.state.value} ({self.link.last_error or 'first attempt'})"
-        for product_id in self._sync_products:
-            if self._sync.with_books and not self._core.book(product_id).is_valid:
-                return f"book {product_id} is not valid ({self._core.book(product_id).invalid_reason})"
-            if not self._core.bbo(product_id).is_set:
-                return f"no BBO of product {product_id}"
-        return None

@@ -20,7 +20,9 @@ from .appendix import pack_appendix
 from .connection import Backoff, LinkConfig, NadoConnectionManager
 from .delivery import Delivery
 from .errors import NadoError, OrderDenied
+from .fallback import NadoConnectionMode
 from .inflight import Prepared
+from .lanes import LanesConfig
 from .network import Network, resolve
 from .order_rules import check_request
 from .orders import OrderTracker, OutcomeFacts, TrackedOrder
@@ -51,23 +53,25 @@ _log = logging.getLogger(__name__)
 class GatewayConfig:
     """reply_timeout_s: then the same bytes go over HTTP. discard_after_ms: default discard time of an order,
     and the ceiling of `entry_discard_ms`; min_entry_discard_ms: its floor. cancel_discard_after_ms: discard
-    time of a cancel. expiration_s: default life of an order. max_in_flight: requests under way on the socket.
+    time of a cancel. expiration_s: default life of an order. max_in_flight: requests under way on sockets.
     start_timeout_s: longest wait of `start` for the socket. time_refresh_s: if nobody else has read the
     exchange's clock for so long, the gateway does, over HTTP. time_retry_s, time_retry_cap_s: jittered
-    back-off between two tries while it is unknown. resolver: how doubt is settled."""
+    back-off between two tries while it is unknown. resolver: how doubt is settled. lanes: when
+    the serial sockets open."""
 
-    reply_timeout_s: float = 2.0
+    reply_timeout_s: float = 1.0
     discard_after_ms: int = 5_000
     min_entry_discard_ms: int = 500
     cancel_discard_after_ms: int = 10_000
     expiration_s: int = 60
-    max_in_flight: int = 64
+    max_in_flight: int = 256
     start_timeout_s: float = 3.0
     time_refresh_s: float = 60.0
     time_retry_s: float = 0.5
     time_retry_cap_s: float = 5.0
     resolver: ResolverConfig = field(default_factory=ResolverConfig)
     link: LinkConfig = field(default_factory=LinkConfig)
+    lanes: LanesConfig = field(default_factory=LanesConfig)
 
 
 class OrderGateway:
@@ -106,14 +110,16 @@ class OrderGateway:
         self._resolver = OrderResolver(self.tracker, timesync, rest, self._config.resolver)
         self._delivery = Delivery(
             self.network.gateway_ws_v2,
+            self.network.gateway_ws_v1,
             rest=rest,
             tracker=self.tracker,
             resolver=self._resolver,
             limiter=limiter,
             reply_timeout_s=reply_timeout_s or self._config.reply_timeout_s,
             link_config=self._config.link,
+            lanes_config=self._config.lanes,
         )
-        self.link: NadoConnectionManager = self._delivery.link
+        self.link: NadoConnectionManager = self._delivery.lanes.concurrent.link
         self.round_trip = self._delivery.round_trip
         self._clock_task: asyncio.Task[None] | None = None
         self._ids = itertools.count(1)
@@ -131,8 +137,8 @@ class OrderGateway:
                 await self._read_clock(self._rest, 3)
             if self._clock_task is None:
                 self._clock_task = asyncio.create_task(self._keep_time(self._rest), name="gateway clock")
-        if not await self.link.wait_first_try(self._config.start_timeout_s):
-            _log.warning("order socket is not up: %s", self.link.last_error or "no answer yet")
+        if not await self._delivery.lanes.wait_first_try(self._config.start_timeout_s):
+            _log.warning("no order socket is up: %s", self.link.last_error or "no answer yet")
 
     async def stop(self) -> None:
         """Close the socket; open requests end as if it had broken. No order leaves from here on, not even
@@ -177,6 +183,17 @@ class OrderGateway:
             else:
                 await asyncio.sleep(retry.next_s())
                 await self._read_clock(rest, 1)
+
+    @property
+    def path(self) -> str:
+        """How the next order would leave: "ws", "ws_v1" or "rest"."""
+        lane = self._delivery.lanes.pick()
+        return "rest" if lane is None else lane.path
+
+    @property
+    def mode(self) -> NadoConnectionMode:
+        """REST while no socket would take an order."""
+        return NadoConnectionMode.REST if self.path == "rest" else NadoConnectionMode.WEBSOCKET
 
     # ------------------------------------------------------------------ orders
 
@@ -295,9 +312,18 @@ class OrderGateway:
         """Find out what became of an order whose outcome is UNKNOWN, without sending it again.
 
         CONFIRMED as soon as a stream, the book or the archive shows it. REJECTED when it shows nowhere,
-        twice, after its discard time and the archive's lag. UNKNOWN if the time runs out.
+        twice, once the archive has passed its discard time. UNKNOWN if the time runs out.
         """
         return await self._resolver.resolve(digest.lower(), product_id, timeout_s)
+
+    async def settle(self, digest: str, product_id: int, timeout_s: float = 15.0) -> bool:
+        """Read the last word on an order that was accepted, fills included, over HTTP. True: it has ended and
+        every fill of it is in the tracker. False: it still rests, or the time ran out."""
+        return await self._resolver.settle(digest.lower(), product_id, timeout_s)
+
+    async def wait_archive(self, when_ms: int, timeout_s: float) -> bool:
+        """Wait until the archive shows all that happened up to a moment of the exchange's clock."""
+        return await self._resolver.wait_past(when_ms, timeout_s)
 
     def stats(self) -> dict[str, Any]:
         """Counters of the requests, and the round trip of those answered over the socket."""
@@ -306,6 +332,8 @@ class OrderGateway:
             "in_flight": len(self._delivery.in_flight),
             "orphan_replies": self._delivery.in_flight.orphans,
             "connects": self.link.connects,
+            "serial_fallbacks": self._delivery.lanes.fallbacks,
+            "path": self.path,
             "round_trip": self.round_trip.summary(),
         }
 

@@ -10,7 +10,10 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from .lanes import Lane
 
 MAX_LATE: Final = 256
 
@@ -43,8 +46,11 @@ class Flight:
     request: Prepared
     sent_ns: int
     answer: asyncio.Future[Mapping[str, Any]]
+    lane: Lane
     is_withdrawn: bool = False
     """A cancel of the order has left since: a second copy must not bring it back."""
+    is_left: bool = False
+    """Nobody waits for the answer any more."""
 
     @property
     def is_answered(self) -> bool:
@@ -79,11 +85,16 @@ class InFlight:
         """Its caller still waits for an answer."""
         return self._open.get(flight.request.signature) is flight and not flight.answer.done()
 
-    def remove(self, flight: Flight) -> None:
-        """The caller stopped waiting. A request without an answer is remembered: it may still come."""
+    def remove(self, flight: Flight) -> bool:
+        """The caller stopped waiting. A request without an answer is remembered: it may still come. False if
+        it had stopped before."""
+        if flight.is_left:
+            return False
+        flight.is_left = True
         self._open.pop(flight.request.signature, None)
         if not flight.is_answered:
             self._remember(flight)
+        return True
 
     def withdraw(self, digest: str) -> None:
         """A cancel of this order leaves."""
@@ -95,18 +106,21 @@ class InFlight:
         for flight in self._open.values():
             flight.is_withdrawn |= not product_ids or flight.request.product_id in product_ids
 
-    def match(self, envelope: Mapping[str, Any]) -> Flight | None:
+    def match(self, envelope: Mapping[str, Any], lane: Lane) -> Flight | None:
         """The request this answer belongs to; None, and counted, if there is none."""
         flight = self._by_signature(envelope) or self._by_id(envelope) or self._by_digest(envelope)
+        if flight is None and lane.is_serial and not _text(envelope, "signature"):
+            # Answers of a serial socket keep the order of the requests, and it has one at a time.
+            flight = next((open_ for open_ in self._open.values() if open_.lane is lane), None)
         if flight is None:
             self.orphans += 1
         return flight
 
-    def drain(self) -> list[Flight]:
-        """Every open request, which is no longer open: the socket is gone."""
-        flights = list(self._open.values())
-        self._open.clear()
+    def drain(self, lane: Lane) -> list[Flight]:
+        """Every open request of a socket that is gone; they are no longer open."""
+        flights = [flight for flight in self._open.values() if flight.lane is lane]
         for flight in flights:
+            del self._open[flight.request.signature]
             self._remember(flight)
         return flights
 

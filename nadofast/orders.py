@@ -19,6 +19,8 @@ from .events import FillEvent, OrderUpdateEvent
 from .products import div_x18, mul_x18
 from .signing import SignedOrder
 
+# A link that breaks is noticed within this time.
+RECENT_NS: Final = 10_000_000_000
 _log = logging.getLogger(__name__)
 
 __all__ = ["OrderState", "OrderTracker", "OutcomeFacts", "TrackedOrder"]
@@ -58,6 +60,7 @@ class TrackedOrder:
     amount_x18 is signed, filled amounts are absolute. `filled_x18`, `quote_x18` and `fee_x18` are exact sums
     of the fill events seen; `known_filled_x18` may be ahead of them (a cancel reply or an order update says
     how much is left before the fills arrive). `is_settled`: terminal, and every fill it implies was seen.
+    After a break of the stream a `cancelled` alone implies nothing: a source must say what was left.
     """
 
     digest: str
@@ -84,6 +87,11 @@ class TrackedOrder:
     _unknown: bool = False
     _cancelled: bool = False
     _left_x18: int | None = None
+    _changed_ns: int = 0
+    _had_gap: bool = False
+    _is_left_final: bool = False
+    _was_resent: bool = False
+    _is_last_word: bool = False
     _fill_keys: set[int] = field(default_factory=set)
 
     @property
@@ -128,8 +136,13 @@ class TrackedOrder:
 
     @property
     def is_settled(self) -> bool:
-        """Terminal and no fill that is known to exist is missing from `fills`."""
-        return self.is_terminal and self.filled_x18 >= self.known_filled_x18
+        """Terminal, and no fill that is known to exist, or may hide in a gap, is missing from `fills`."""
+        if not self.is_terminal or self.filled_x18 < self.known_filled_x18:
+            return False
+        if self._is_last_word or not self.was_accepted or self.remaining_x18 == 0:
+            return True
+        # A second copy can revive what the first one left unfilled: no single end is the last word then.
+        return not self._was_resent and (self._is_left_final or not self._had_gap)
 
     @property
     def was_accepted(self) -> bool:
@@ -198,6 +211,40 @@ class OrderTracker:
         self._orders[signed.digest] = order
         return order
 
+    def restore(
+        self,
+        *,
+        digest: str,
+        product_id: int,
+        sender: str,
+        price_x18: int,
+        amount_x18: int,
+        expiration_s: int,
+        nonce: int,
+        appendix: int,
+        client_id: int | None = None,
+    ) -> TrackedOrder:
+        """An order of a former process, which may or may not have left it: UNKNOWN until somebody has seen
+        it. Events from before this one are missing, so no end settles it that does not say what was left."""
+        known = self._orders.get(digest)
+        if known is not None:
+            return known
+        order = TrackedOrder(
+            digest, product_id, sender, price_x18, amount_x18, expiration_s, nonce, appendix, client_id,
+            created_ns=self._clock_ns(),
+        )  # fmt: skip
+        order._unknown = order._had_gap = order._was_resent = True
+        self._orders[digest] = order
+        return order
+
+    def on_gap(self) -> None:
+        """Events may have been lost: the ends of the orders alive now, or a moment ago, do not say what was
+        left."""
+        recent_ns = self._clock_ns() - RECENT_NS
+        for order in self._orders.values():
+            if order._changed_ns >= recent_ns or not order.is_settled:
+                order._had_gap = True
+
     def on_sent(self, digest: str, sent_ns: int) -> None:
         """The bytes were handed to a transport. The first time counts."""
         order = self._orders.get(digest)
@@ -256,7 +303,24 @@ class OrderTracker:
             return None
         order._cancelled = True
         if unfilled_x18 is not None:
+            order._is_left_final = True
             _at_most_left(order, unfilled_x18)
+        self._changed(order)
+        return order
+
+    def on_resent(self, digest: str) -> None:
+        """A second copy of the bytes leaves."""
+        order = self._orders.get(digest)
+        if order is not None:
+            order._was_resent = True
+
+    def on_last_word(self, digest: str, unfilled_x18: int) -> TrackedOrder | None:
+        """Book and archive have both passed the order's discard time: this is what is unfilled for good."""
+        order = self._known(digest)
+        if order is None:
+            return None
+        order._cancelled = order._is_last_word = True
+        _at_most_left(order, unfilled_x18)
         self._changed(order)
         return order
 
@@ -287,6 +351,7 @@ class OrderTracker:
         return order
 
     def _changed(self, order: TrackedOrder) -> None:
+        order._changed_ns = self._clock_ns()
         if order.is_terminal and order.digest not in self._finished:
             self._finished[order.digest] = None
             if len(self._finished) > self._max_finished:

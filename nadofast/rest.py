@@ -222,6 +222,15 @@ class Rest:
         request = wire.archive_matches([subaccount], product_ids, limit, max_submission_idx)
         return models.decode("archive matches", models.archived_matches, await self.archive(request))
 
+    async def archive_newest_s(self) -> int:
+        """Time of the newest match of anybody the archive knows, whole seconds; 0 if it knows none."""
+        data = await self.archive(wire.archive_newest())
+        return models.decode(
+            "archive matches",
+            lambda row: max((int(tx["timestamp"]) for tx in row.get("txs", ())), default=0),
+            data,
+        )
+
     # ------------------------------------------------------------------ envelopes
 
     async def query(self, request: dict[str, Any]) -> Any:

@@ -66,9 +66,11 @@ class SnapshotPlanner:
         else:
             self._needs[product_id] = _Need(since_ns=now_ns, not_before_ns=now_ns, reason=reason)
 
-    def reset(self) -> None:
-        """The link is gone: nothing can be joined until a new generation begins (S7)."""
-        self._needs.clear()
+    def reset(self, product_ids: Iterable[int] | None = None) -> None:
+        """The link of these products, or of all, is gone: nothing can be joined until a new generation
+        begins (S7)."""
+        for product_id in self._products if product_ids is None else product_ids:
+            self._needs.pop(product_id, None)
 
     def needs(self, product_id: int) -> bool:
         return product_id in self._needs

@@ -297,6 +297,7 @@ class NadoWebSocketAuth:
         self._signer = signer
         self._valid_ms = valid_ms
         self.subaccount = signer.subaccount(subaccount)
+        self.wallet = signer.owner_address
 
     def message(self, request_id: int, exchange_now_ms: int) -> bytes:
         """The `authenticate` request, valid for `valid_ms` (at most 100 s) from the exchange's now."""

@@ -1,15 +1,16 @@
-"""HTTP beside the stream: the market and the positions while it is down, and the fills it missed."""
+"""HTTP beside the stream: the market and the account while it is down, and what it missed."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from ._core import FeedCore
+from .accountsync import AccountSync, AuditConfig
 from .backfill import BackfillConfig, FillBackfill
-from .events import FillEvent, PositionChangeEvent
-from .fallback import FallbackConfig, ModeSwitch, NadoConnectionMode, RestPoller
+from .events import FillEvent, OrderUpdateEvent, PositionChangeEvent
+from .fallback import FallbackConfig, ModeChange, ModeSwitch, NadoConnectionMode, RestPoller
 from .timesync import TimeSync
 
 if TYPE_CHECKING:
@@ -17,10 +18,27 @@ if TYPE_CHECKING:
 
 _MS: Final = 1_000_000
 _S_IN_MS: Final = 1_000
+_REST: Final = NadoConnectionMode.REST
+NO_STANDBY_STATS: Final = {
+    "mode_switches": 0,
+    "modes": {},
+    "rest_s": {},
+    "mode_changes": [],
+    "fallback_polls": 0,
+    "fallback_failures": 0,
+    "fills_recovered": 0,
+    "orders_recovered": 0,
+    "audits": 0,
+    "audits_unexplained": 0,
+}
 
 
 class RestStandby:
-    """What a feed does with a `Rest`. publish(event): for what HTTP knows and the stream did not tell."""
+    """What a feed does with a `Rest`. publish(event): for what HTTP knows and the stream did not tell.
+
+    Market data and account events have a mode each. is_account_up(): the account streams are acknowledged
+    on a live link.
+    """
 
     def __init__(
         self,
@@ -30,68 +48,155 @@ class RestStandby:
         subaccount: str | None,
         *,
         publish: Callable[[Any], None],
+        is_account_up: Callable[[], bool],
+        on_trusted: Callable[[], None],
         timesync: TimeSync,
         fallback: FallbackConfig,
         backfill: BackfillConfig,
     ) -> None:
-        self.switch = ModeSwitch(fallback)
+        self.market = ModeSwitch(fallback, "market")
         self.poller = RestPoller(
             core,
             rest,
             products,
             subaccount,
             on_position=self._on_position,
-            exchange_now_ns=lambda: self._exchange_now_ms() * _MS,
+            exchange_now_ns=self._exchange_now_ns,
             config=fallback,
         )
+        self.account_switch: ModeSwitch | None = None
         self.backfill: FillBackfill | None = None
-        if subaccount is not None:
-            self.backfill = FillBackfill(
-                rest,
-                subaccount,
-                products,
-                publish,
-                backfill,
-                exchange_now_s=lambda: self._exchange_now_ms() // _S_IN_MS,
-            )
+        self.account: AccountSync | None = None
         self._publish = publish
         self._timesync = timesync
-        self._poll_s = fallback.poll_s
+        if subaccount is None:
+            return
+        self.account_switch = ModeSwitch(fallback, "account")
+        self.backfill = FillBackfill(
+            rest,
+            subaccount,
+            products,
+            self._on_archived_fill,
+            backfill,
+            exchange_now_s=lambda: self._exchange_now_ms() // _S_IN_MS,
+        )
+        self.account = AccountSync(
+            rest,
+            subaccount,
+            products,
+            publish,
+            backfill=self.backfill,
+            poller=self.poller,
+            is_stream_up=is_account_up,
+            on_trusted=on_trusted,
+            exchange_now_ns=self._exchange_now_ns,
+            config=AuditConfig(audit_s=fallback.audit_s),
+        )
+
+    @property
+    def is_account_trusted(self) -> bool:
+        """Since the account streams are back, everything in between was told."""
+        return self.account is not None and self.account.is_trusted
 
     # ------------------------------------------------------------------ what the stream tells, inline
 
-    def is_new_fill(self, fill: FillEvent) -> bool:
-        """Take note of a fill of the stream. False: the archive had told it before."""
-        return self.backfill is None or self.backfill.note(fill)
+    def is_news(self, event: Any) -> bool:
+        """Take note of an event of the stream. False: HTTP had told it before."""
+        account, backfill = self.account, self.backfill
+        if account is None or backfill is None:
+            return True
+        if isinstance(event, FillEvent):
+            if not backfill.note(event):
+                return False
+            account.on_fill(event)
+        elif isinstance(event, PositionChangeEvent):
+            self.poller.on_stream_position(event)
+            account.on_position(event)
+        elif isinstance(event, OrderUpdateEvent):
+            return account.on_order_update(event)
+        return True
 
-    def on_live(self) -> None:
-        if self.backfill is not None:
+    def on_account_up(self) -> None:
+        if self.backfill is not None and self.account is not None:
             self.backfill.request()
+            self.account.on_up()
 
     def on_lost(self) -> None:
-        if self.backfill is not None:
-            self.backfill.checkpoint()
+        if self.backfill is not None and self.account is not None:
+            self.backfill.on_lost()
+            self.account.on_lost()
+
+    def on_gap(self) -> None:
+        """The stream lost market messages; account events travel the same way."""
+        if self.account is not None:
+            self.account.want_audit()
 
     # ------------------------------------------------------------------ tasks
 
-    def update_mode(self, is_stream_up: bool, now_ns: int) -> bool:
-        """True if the mode changed now."""
-        if not self.switch.update(is_stream_up, now_ns):
-            return False
-        if self.switch.mode is NadoConnectionMode.REST and self.backfill is not None:
+    def begin(self) -> None:
+        """The session starts: fills from before are history."""
+        if self.backfill is not None:
             self.backfill.request()
-        return True
+
+    def update_modes(
+        self, is_market_up: bool, is_account_up: bool, now_ns: int, why: Callable[[str], str]
+    ) -> list[ModeChange]:
+        """Switches due now. why(function): what is wrong with its stream."""
+        changes = [self.market.update(is_market_up, now_ns, why("market"))]
+        if self.account_switch is not None and self.backfill is not None:
+            change = self.account_switch.update(is_account_up, now_ns, why("account"))
+            if change is not None and change.mode is _REST:
+                self.backfill.request()
+            changes.append(change)
+        return [change for change in changes if change is not None]
+
+    def tasks(self) -> list[tuple[Coroutine[Any, Any, None], str]]:
+        """What has to run while the feed does, with a name each."""
+        tasks: list[tuple[Coroutine[Any, Any, None], str]] = [(self.poll_while_down(), "fallback")]
+        if self.backfill is not None and self.account is not None:
+            tasks += [(self.backfill.run(), "backfill"), (self.account.run(), "account audit")]
+        return tasks
 
     async def poll_while_down(self) -> None:
         while True:
-            await asyncio.sleep(self._poll_s)
-            if self.switch.mode is NadoConnectionMode.REST:
-                await self.poller.poll()
+            market, account = self._on_rest()
+            await asyncio.sleep(self.poller.pause_s(market=market, account=account))
+            market, account = self._on_rest()
+            if market or account:
+                await self.poller.poll(market=market, account=account)
+
+    def stats(self, now_ns: int) -> dict[str, Any]:
+        """Modes, switches and recoveries, for the feed's own."""
+        switches = [switch for switch in (self.market, self.account_switch) if switch is not None]
+        return {
+            "mode_switches": sum(switch.switches for switch in switches),
+            "modes": {switch.function: switch.mode.value for switch in switches},
+            "rest_s": {switch.function: switch.rest_total_s(now_ns) for switch in switches},
+            "mode_changes": [change for switch in switches for change in switch.changes],
+            "fallback_polls": self.poller.polls,
+            "fallback_failures": self.poller.failures,
+            "fills_recovered": 0 if self.backfill is None else self.backfill.recovered,
+            "orders_recovered": 0 if self.account is None else self.account.orders_recovered,
+            "audits": 0 if self.account is None else self.account.audits,
+            "audits_unexplained": 0 if self.account is None else self.account.unexplained,
+        }
+
+    def _on_rest(self) -> tuple[bool, bool]:
+        account = self.account_switch
+        return self.market.mode is _REST, account is not None and account.mode is _REST
 
     def _on_position(self, event: PositionChangeEvent) -> None:
         self._publish(event)
         if self.backfill is not None:
             self.backfill.request()
+
+    def _on_archived_fill(self, fill: FillEvent) -> None:
+        if self.account is not None:
+            self.account.on_fill(fill)
+        self._publish(fill)
+
+    def _exchange_now_ns(self) -> int:
+        return self._exchange_now_ms() * _MS
 
     def _exchange_now_ms(self) -> int:
         """0 while the exchange's clock is unknown."""

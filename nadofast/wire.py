@@ -269,6 +269,11 @@ def archive_matches(
     return {"matches": body}
 
 
+def archive_newest() -> dict[str, Any]:
+    """The newest match of the whole exchange."""
+    return {"matches": {"limit": 1}}
+
+
 # ---------------------------------------------------------------------------- weights (limits section)
 
 _QUERY_WEIGHTS: Final = {
@@ -309,7 +314,7 @@ def archive_weight(request: dict[str, Any]) -> int:
     """IP weight of an archive query that this client makes."""
     if "matches" in request:
         body = request["matches"]
-        return 2 + int(body["limit"]) * max(1, len(body["subaccounts"])) // 10
+        return 2 + int(body["limit"]) * max(1, len(body.get("subaccounts", ()))) // 10
     if "orders" in request:
         body = request["orders"]
         return 2 + int(body.get("limit", len(body.get("digests", ())))) // 20

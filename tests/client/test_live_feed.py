@@ -169,7 +169,7 @@ async def test_rest_takes_over_and_gives_back(venue: Venue) -> None:
         feed.link.url = venue.network.subscribe  # the way is back
         await until(lambda: feed.mode is NadoConnectionMode.WEBSOCKET, "back to the stream")
         await feed.wait_synced(DEADLINE_S)
-    assert [mode.split(":")[0] for mode in modes] == ["rest", "websocket"]
+    assert [mode.split(":")[0] for mode in modes] == ["market rest", "market websocket"]
     assert feed.stats()["mode_switches"] == 2
 
 

@@ -174,6 +174,7 @@ async def test_a_socket_that_dies_under_an_order_fails_fast_to_rest(venue: Venue
 
 async def test_without_a_socket_orders_go_over_rest(venue: Venue) -> None:
     ready = {**venue.ready, "gateway_ws_v2": venue.ready["gateway_ws_v2"] + "/refused"}
+    ready["gateway_ws"] = ready["gateway_ws"] + "/refused"
     venue.network = custom("sim", ready)
     async with venue.gateway(config=GatewayConfig(link=FAST_LINK, start_timeout_s=0.3)) as gateway:
         _, resting = await prices(venue)
@@ -190,6 +191,7 @@ async def test_nothing_reachable_is_denied_and_nothing_was_sent(venue: Venue) ->
     nowhere = {
         **venue.ready,
         "gateway": "http://127.0.0.1:9/v1",
+        "gateway_ws": "ws://127.0.0.1:9/v1/ws",
         "gateway_ws_v2": "ws://127.0.0.1:9/ws/v2",
     }
     await venue.rest.sync_time(venue.timesync)

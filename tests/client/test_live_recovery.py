@@ -71,8 +71,8 @@ async def test_history_is_not_news(venue: Venue) -> None:
     async with venue.feed(rest=venue.rest, config=CONFIG) as feed:
         feed.on("fill", fills.append)
         await feed.wait_synced(DEADLINE_S)
-        assert feed._standby is not None
-        backfill = feed._standby.backfill
+        assert feed._upstream.standby is not None
+        backfill = feed._upstream.standby.backfill
         assert backfill is not None
         await until(lambda: backfill.knows_history, "history read")
         await venue.faults(cut="subscribe")

@@ -407,7 +407,7 @@ async def test_a_defect_of_the_feed_itself_is_never_live_again() -> None:
             def broken(now_ns: int) -> list[int]:
                 raise ZeroDivisionError("a defect")
 
-            client._sync.check = broken  # type: ignore[method-assign]
+            client._upstream.sync.check = broken  # type: ignore[method-assign]
             await until(lambda: client.failure is not None, "the failure surfaces")
             assert not client.is_live
             with pytest.raises(errors.RequestTimeout, match="ZeroDivisionError"):
@@ -423,7 +423,7 @@ async def test_the_horizon_refreshes_a_valid_book_in_place() -> None:
         client._on_horizon(4)
         assert client.book(4).is_valid
         await until(lambda: client.stats()["snapshots"] > asked, "asked")
-        await until(lambda: not client._sync.planner.needs(4), "joined")
+        await until(lambda: not client._upstream.sync.planner.needs(4), "joined")
         assert client.book(4).is_valid
         assert boundaries == []
 

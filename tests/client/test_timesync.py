@@ -50,7 +50,8 @@ def test_the_truth_is_inside_the_bounds(delays: list[tuple[float, float]], offse
     for out, back in delays:
         sync.update(clock.sample(out, back))
         truth_ms = clock.now_ns / MS + clock.offset_ms
-        assert abs(sync.exchange_now_ms() - truth_ms) <= sync.uncertainty_ms + 1
+        # A float of milliseconds since 1970 is good to 0.0003 ms.
+        assert abs(sync.exchange_now_ms() - truth_ms) <= sync.uncertainty_ms + 1.001
         widths.append(sync.uncertainty_ms)
     assert sync.steps == 0
     # As narrow as the quickest round trip allows, but for the drift assumed since (under 5 s at 100 ppm).

@@ -395,10 +395,10 @@ def test_public_events_come_from_one_link(feed: Recorder) -> None:
     assert feed.receive(trade, 0) == _feed.DELIVERED
     assert feed.receive(trade, 0) == _feed.DELIVERED, "equal trades in one sweep are legal"
     assert feed.receive(trade, 1) == _feed.DUPLICATE
-    feed.core.public_link = 1
+    feed.core.public_links = 1 << 1
     assert feed.receive(trade, 1) == _feed.DELIVERED
     assert feed.receive(trade, 0) == _feed.DUPLICATE
-    feed.core.public_link = -1
+    feed.core.public_links = 0xFFFFFFFF
     assert feed.receive(trade, 0) == _feed.DELIVERED
     assert all(isinstance(event, TradeEvent) for event in feed.events)
 

@@ -1,9 +1,10 @@
-"""permessage-deflate receive side against Python's zlib."""
+"""permessage-deflate receive side, both decoders, against Python's zlib."""
 
 from __future__ import annotations
 
 import random
 import zlib
+from collections.abc import Iterator
 from itertools import pairwise
 
 import pytest
@@ -13,6 +14,14 @@ from hypothesis import strategies as st
 from nadofast._inflate import ZLIB_VERSION, Inflater
 
 TAIL = b"\x00\x00\xff\xff"
+
+
+@pytest.fixture(scope="module", autouse=True, params=["zlib", "own"])
+def decoder(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Every test here holds for either decoder, chosen as a user would."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NADOFAST_INFLATE", request.param)
+        yield request.param
 
 
 class Deflater:
@@ -158,3 +167,38 @@ def test_wrong_arguments(arguments: tuple[int, ...]) -> None:
 
 def test_eight_bits_means_nine() -> None:
     assert Inflater(8).inflate(Deflater(9)(b"x" * 2000)) == b"x" * 2000
+
+
+def test_final_empty_stored_block_ends_a_message() -> None:
+    """A last block may itself be the empty one whose tail is left out."""
+    assert Inflater().inflate(b"\x01") == b""
+
+
+def test_decoder_is_chosen(decoder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert Inflater().decoder == decoder
+    assert Inflater(own=True).decoder == "own"
+    assert Inflater(own=False).decoder == "zlib"
+    monkeypatch.delenv("NADOFAST_INFLATE")
+    assert Inflater().decoder == "zlib", "ours is off unless asked for"
+    monkeypatch.setenv("NADOFAST_INFLATE", "fast")
+    with pytest.raises(ValueError, match="expected zlib or own"):
+        Inflater()
+
+
+@pytest.mark.parametrize("strategy", range(5))
+@pytest.mark.parametrize(("level", "memory"), [(1, 1), (4, 9), (6, 8), (9, 1)])
+def test_senders_of_every_kind(level: int, memory: int, strategy: int) -> None:
+    """Levels, block sizes and strategies give every kind of block; long runs slide the window."""
+    rng = random.Random(level + strategy)
+    messages = [
+        *texts(level, 60),
+        rng.randbytes(40_000),
+        bytes(150_000),
+        bytes(rng.choices(b"abcd", k=40_000)),
+    ]
+    for bits in (9, 15):
+        stream = zlib.compressobj(level, zlib.DEFLATED, -bits, memory, strategy)
+        inflater = Inflater(bits)
+        for message in messages:
+            data = stream.compress(message) + stream.flush(zlib.Z_SYNC_FLUSH)
+            assert inflater.inflate(data[:-4]) == message

@@ -1,0 +1,50 @@
+"""Waiting for an order: an event wakes it; REST asks while the stream is down, or says nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from nadofast.errors import NadoError
+from nadofast.orders import OrderTracker, TrackedOrder
+
+POLL_S: Final = 0.1
+SILENCE_S: Final = 0.5
+
+
+class FillWaiter:
+    """ask(order): put the question to the exchange over REST and let the tracker take the answer."""
+
+    def __init__(
+        self,
+        tracker: OrderTracker,
+        ask: Callable[[TrackedOrder], Awaitable[None]],
+        is_stream_live: Callable[[], bool],
+    ) -> None:
+        self._tracker = tracker
+        self._ask = ask
+        self._is_stream_live = is_stream_live
+
+    async def wait(self, order: TrackedOrder, timeout_s: float) -> bool:
+        """Until the order has ended; True if it has. Each REST question is bounded by the time left."""
+        changed = asyncio.Event()
+        leave = self._tracker.on_change(lambda one: changed.set() if one is order else None)
+        deadline_s = time.monotonic() + timeout_s
+        try:
+            while not order.is_terminal:
+                left_s = deadline_s - time.monotonic()
+                if left_s <= 0:
+                    return False
+                changed.clear()
+                pause_s = SILENCE_S if self._is_stream_live() else POLL_S
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(changed.wait(), min(pause_s, left_s))
+                    continue
+                with contextlib.suppress(TimeoutError, NadoError):  # no answer is no fact: asked again
+                    await asyncio.wait_for(self._ask(order), max(0.01, deadline_s - time.monotonic()))
+            return True
+        finally:
+            leave()

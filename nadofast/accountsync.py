@@ -1,0 +1,347 @@
+"""Account events complete: after every break, and now and then, they are compared with the exchange.
+
+The stream replays nothing. What was missed shows in what the exchange says now: positions that fills do not
+explain, orders that rest or do not. The missing fills come from the archive, the ends of orders from the list
+of those that rest. Only then is the account stream trusted again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final
+
+from . import wire
+from .appendix import unpack_appendix
+from .backfill import FillBackfill
+from .errors import NadoError
+from .events import FillEvent, OrderUpdateEvent, PositionChangeEvent
+from .models import OpenOrder, SubaccountInfo
+from .products import mul_x18
+from .waiting import wait_event
+
+if TYPE_CHECKING:
+    from .fallback import RestPoller
+    from .rest import Rest
+
+_NS: Final = 1_000_000_000
+QUOTE_DUST_X18: Final = 10**12  # 0.000001 USDT0: products of x18 are truncated once per fill
+MAX_KNOWN_ORDERS: Final = 10_000
+_FILLED: Final = wire.REASON_FILLED
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class AuditConfig:
+    """looks_s: pauses before each comparison until everything is explained; after the last one the exchange's
+    word is taken as it is. audit_s: between two comparisons of a stream that is trusted. settle_s: a position
+    of the stream may be ahead of its fills for so long. pause_s: least time between two audits."""
+
+    looks_s: tuple[float, ...] = (0.0, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 3.0)
+    audit_s: float = 30.0
+    settle_s: float = 0.15
+    pause_s: float = 1.0
+
+
+@dataclass(slots=True)
+class _Sum:
+    """Base and quote of one cross position, signed x18."""
+
+    base_x18: int = 0
+    quote_x18: int = 0
+
+
+class FillLedger:
+    """What positions must be if no fill is missing: the exchange's word once, and every fill since."""
+
+    def __init__(self) -> None:
+        self._sums: dict[int, _Sum] = {}
+        self._base: dict[int, _Sum] = {}
+
+    def add(self, fill: FillEvent) -> None:
+        """Count one fill, seen for the first time. Isolated ones have positions of their own."""
+        if unpack_appendix(fill.appendix).isolated:
+            return
+        sign = 1 if fill.is_bid else -1
+        total = self._sums.setdefault(fill.product_id, _Sum())
+        total.base_x18 += sign * fill.filled_qty_x18
+        total.quote_x18 -= sign * mul_x18(fill.filled_qty_x18, fill.price_x18) + fill.fee_x18
+
+    def rebase(self, product_id: int, amount_x18: int, v_quote_x18: int) -> None:
+        """Take the exchange's word: funding, settlement or a liquidation moved what no fill did."""
+        total = self._sums.setdefault(product_id, _Sum())
+        self._base[product_id] = _Sum(amount_x18 - total.base_x18, v_quote_x18 - total.quote_x18)
+
+    def explains(self, product_id: int, amount_x18: int, v_quote_x18: int) -> bool:
+        """Whether the fills since the last word make this position. True if there was no word yet."""
+        base = self._base.get(product_id)
+        if base is None:
+            return True
+        total = self._sums.get(product_id, _Sum())
+        return (
+            base.base_x18 + total.base_x18 == amount_x18
+            and abs(base.quote_x18 + total.quote_x18 - v_quote_x18) <= QUOTE_DUST_X18
+        )
+
+
+class OrderWatch:
+    """Resting orders as the stream told them, and what a list of the exchange adds. Sans-I/O."""
+
+    def __init__(self) -> None:
+        self._open: dict[str, tuple[OrderUpdateEvent, int]] = {}
+        self._gone: dict[str, None] = {}
+        self.recovered = 0
+
+    def on_stream(self, update: OrderUpdateEvent, now_ns: int) -> bool:
+        """False: the news was told already, out of a query."""
+        if update.digest in self._gone:
+            return False
+        if update.reason == wire.REASON_CANCELLED or update.amount_x18 == 0:
+            self._open.pop(update.digest, None)
+            return True
+        known = self._open.get(update.digest)
+        if known is not None and known[0].amount_x18 <= abs(update.amount_x18):
+            return False
+        self._open[update.digest] = (update, now_ns)
+        return True
+
+    def on_fill(self, fill: FillEvent, now_ns: int) -> None:
+        known = self._open.get(fill.order_digest)
+        if known is not None:
+            self._open[fill.order_digest] = (known[0], now_ns)
+
+    def compare(
+        self,
+        listed: Sequence[OpenOrder],
+        left_x18: Callable[[str], int | None],
+        asked_ns: int,
+        timestamp_ns: int,
+    ) -> list[OrderUpdateEvent]:
+        """What the stream did not tell. listed: the orders that rest now, asked for at asked_ns (monotonic).
+
+        left_x18(digest): what is left of an order by its newest fill, None without one.
+        """
+        news = []
+        resting = {order.digest: order for order in listed}
+        for digest, (last, since_ns) in self._open.items():
+            if since_ns >= asked_ns:
+                continue
+            left = abs(resting[digest].unfilled_x18) if digest in resting else None
+            if left is None and left_x18(digest) == 0:
+                news.append(replace(last, timestamp_ns=timestamp_ns, amount_x18=0, reason=_FILLED))
+            elif left is None:
+                news.append(replace(last, timestamp_ns=timestamp_ns, reason=wire.REASON_CANCELLED))
+            elif left < abs(last.amount_x18):
+                news.append(replace(last, timestamp_ns=timestamp_ns, amount_x18=left, reason=_FILLED))
+        for order in listed:
+            if order.digest not in self._open and order.digest not in self._gone:
+                left, product_id = abs(order.unfilled_x18), order.product_id
+                news.append(
+                    OrderUpdateEvent(
+                        product_id, timestamp_ns, order.digest, left, wire.REASON_PLACED, order.id
+                    )
+                )
+        return news
+
+    def told(self, update: OrderUpdateEvent, asked_ns: int) -> None:
+        """The news out of a query was published: the stream's own word comes too late."""
+        self.recovered += 1
+        if update.reason == wire.REASON_CANCELLED or update.amount_x18 == 0:
+            self._open.pop(update.digest, None)
+            self._gone[update.digest] = None
+            if len(self._gone) > MAX_KNOWN_ORDERS:
+                del self._gone[next(iter(self._gone))]
+        else:
+            self._open[update.digest] = (update, asked_ns)
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    info: SubaccountInfo
+    orders: list[OpenOrder]
+    asked_ns: int
+    timestamp_ns: int
+
+
+class AccountSync:
+    """Compares the account with the exchange and publishes what the stream left out.
+
+    is_stream_up(): whether the account streams are acknowledged on a live link. on_trusted() runs inline when
+    an audit is done. `is_trusted`: since the streams are up, everything was explained once.
+    """
+
+    def __init__(
+        self,
+        rest: Rest,
+        subaccount: str,
+        product_ids: Sequence[int],
+        publish: Callable[[Any], None],
+        *,
+        backfill: FillBackfill,
+        poller: RestPoller,
+        is_stream_up: Callable[[], bool],
+        on_trusted: Callable[[], None],
+        exchange_now_ns: Callable[[], int],
+        config: AuditConfig,
+    ) -> None:
+        self._rest = rest
+        self._subaccount = subaccount
+        self._products = tuple(product_ids)
+        self._publish = publish
+        self._backfill = backfill
+        self._poller = poller
+        self._is_stream_up = is_stream_up
+        self._on_trusted = on_trusted
+        self._exchange_now_ns = exchange_now_ns
+        self._config = config
+        self._ledger = FillLedger()
+        self._orders = OrderWatch()
+        self._left: dict[str, int] = {}
+        self._wanted = asyncio.Event()
+        self._lost = asyncio.Event()
+        self._generation = 0
+        self.has_base = False
+        """Positions have been read once: fills from here on must explain them."""
+        self.is_trusted = False
+        self.audits = 0
+        self.unexplained = 0
+        """Audits that ended with positions no fill explains: funding, settlement, a liquidation."""
+
+    @property
+    def orders_recovered(self) -> int:
+        return self._orders.recovered
+
+    # ------------------------------------------------------------------ inline
+
+    def on_fill(self, fill: FillEvent) -> None:
+        """Every fill, whoever told it, once."""
+        self._ledger.add(fill)
+        self._left[fill.order_digest] = min(
+            fill.remaining_qty_x18, self._left.get(fill.order_digest, fill.remaining_qty_x18)
+        )
+        if len(self._left) > MAX_KNOWN_ORDERS:
+            del self._left[next(iter(self._left))]
+        self._orders.on_fill(fill, time.monotonic_ns())
+
+    def on_position(self, event: PositionChangeEvent) -> None:
+        """A position of the stream that its fills do not explain is a sign of one that was lost."""
+        if not event.isolated and not self._ledger.explains(
+            event.product_id, event.amount_x18, event.v_quote_amount_x18
+        ):
+            self._wanted.set()
+
+    def on_order_update(self, update: OrderUpdateEvent) -> bool:
+        """Take note of an order update of the stream. False: it was told before, out of a query."""
+        return self._orders.on_stream(update, time.monotonic_ns())
+
+    def on_up(self) -> None:
+        """The account streams are acknowledged: find out what happened before."""
+        self._wanted.set()
+
+    def on_lost(self) -> None:
+        self.is_trusted = False
+        self._generation += 1
+        self._lost.set()
+
+    def want_audit(self) -> None:
+        """The link has lost messages: account events may be among them."""
+        self._wanted.set()
+
+    # ------------------------------------------------------------------ the task
+
+    async def run(self) -> None:
+        """Audit when there is a reason to, and now and then without one. For ever."""
+        done_ns = 0
+        if not self.has_base:
+            await self._read_base()
+        while True:
+            had_reason = await wait_event(self._wanted, self._config.audit_s)
+            if had_reason and self.is_trusted:
+                since_s = (time.monotonic_ns() - done_ns) / _NS
+                await wait_event(self._lost, max(self._config.settle_s, self._config.pause_s - since_s))
+            self._wanted.clear()
+            self._lost.clear()
+            if self._is_stream_up():
+                await self._audit()
+                done_ns = time.monotonic_ns()
+
+    async def _read_base(self) -> None:
+        """Before the stream is up: a fill made while it comes up is missed, not history."""
+        try:
+            info = await self._rest.subaccount_info(self._subaccount)
+        except NadoError as error:
+            _log.info("account audit: %s", error)
+        else:
+            self._begin(info)
+
+    async def _audit(self) -> None:
+        """Look until everything is explained, or the exchange's word has to be taken as it is."""
+        self.audits += 1
+        generation, look, news = self._generation, None, 0
+        for pause_s in self._config.looks_s:
+            await asyncio.sleep(pause_s)
+            try:
+                look = await self._look()
+            except NadoError as error:
+                _log.info("account audit: %s", error)
+                continue
+            if generation != self._generation:
+                return  # whoever brings the streams back asks for an audit of his own
+            if not self.has_base:
+                self._begin(look.info)
+            if not self._explains(look.info):
+                self._backfill.request()
+            elif news == (news := len(self._news(look))):
+                # The stream had the time between two looks to tell it itself.
+                self._settle(look)
+                self._backfill.verified()
+                return
+        if look is None:
+            self._wanted.set()
+            return
+        if not self._explains(look.info):
+            self.unexplained += 1
+            _log.warning("the exchange holds positions that no fill explains; its word is taken")
+            self._rebase(look.info)
+        self._settle(look)
+
+    async def _look(self) -> _Look:
+        asked_ns, timestamp_ns = time.monotonic_ns(), self._exchange_now_ns()
+        # Orders first: the fills of one that is gone by then are in the positions that are read after it.
+        lists = await asyncio.gather(
+            *(self._rest.subaccount_orders(self._subaccount, product_id) for product_id in self._products)
+        )
+        info = await self._rest.subaccount_info(self._subaccount)
+        return _Look(info, [order for orders in lists for order in orders], asked_ns, timestamp_ns)
+
+    def _begin(self, info: SubaccountInfo) -> None:
+        self.has_base = True
+        self._poller.know(info)
+        self._rebase(info)
+
+    def _rebase(self, info: SubaccountInfo) -> None:
+        for product_id in self._products:
+            if (balance := info.perp.get(product_id)) is not None:
+                self._ledger.rebase(product_id, balance.amount_x18, balance.v_quote_x18)
+
+    def _explains(self, info: SubaccountInfo) -> bool:
+        return all(
+            self._ledger.explains(product_id, balance.amount_x18, balance.v_quote_x18)
+            for product_id in self._products
+            if (balance := info.perp.get(product_id)) is not None
+        )
+
+    def _news(self, look: _Look) -> list[OrderUpdateEvent]:
+        return self._orders.compare(look.orders, self._left.get, look.asked_ns, look.timestamp_ns)
+
+    def _settle(self, look: _Look) -> None:
+        """Nothing is missing any more: tell what the exchange's word adds, and trust the stream."""
+        for update in self._news(look):
+            self._orders.told(update, look.asked_ns)
+            self._publish(update)
+        self._poller.take_info(look.info, look.asked_ns, look.timestamp_ns)
+        self.is_trusted = True
+        self._on_trusted()

@@ -1,0 +1,110 @@
+"""Compiled entry points called often, with good and bad input: the number of allocated blocks stays flat."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import sys
+import zlib
+from collections.abc import Callable
+
+import pytest
+from samples import compact, replies, stream_events
+
+from nadofast._book import OrderBook
+from nadofast._feed import FeedCore, parse_deflate_answer
+from nadofast._hash import keccak256, order_digest
+from nadofast._inflate import Inflater
+from nadofast._parse import parse, parse_x18, scanner
+from nadofast.errors import BookError
+
+MESSAGES = [compact(message) for _, message in [*stream_events(), *replies()]]
+BAD = [message[: len(message) // 2] for message in MESSAGES] + [b"", b"\xff", b'{"type":"x' + b"y" * 300]
+DEPTHS = [compact(event) for _, event in stream_events() if event["type"] == "book_depth"]
+BOOK = OrderBook(4)
+CORE = FeedCore((4,), on_event=lambda event: None, on_reply=lambda reply: None)
+ANSWERS = (
+    None,
+    "permessage-deflate",
+    "permessage-deflate; server_max_window_bits=9",
+    "permessage-bzip2",
+    "a,b",
+)
+
+
+def _inflate(own: bool) -> None:
+    deflate = zlib.compressobj(wbits=-15)
+    data = (deflate.compress(MESSAGES[0]) + deflate.flush(zlib.Z_SYNC_FLUSH))[:-4]
+    for bad in (b"", data[:9], b"\xff" * 4):
+        inflater = Inflater(own=own)
+        assert inflater.inflate(data[:5], data[5:]) == MESSAGES[0]
+        with contextlib.suppress(ValueError):
+            inflater.inflate(bad)
+
+
+def _book() -> None:
+    BOOK.load_snapshot([(10**20, 10**18)], [(10**22, 10**18)], 1)
+    for data in (*DEPTHS, *BAD[:5]):
+        with contextlib.suppress(ValueError, BookError):
+            BOOK.apply(data)
+    BOOK.bids(5)
+    with contextlib.suppress(ValueError, BookError):
+        BOOK.vwap_x18("buy", 10**17)
+    with contextlib.suppress(ValueError):
+        BOOK.load_snapshot([(1, -1)], [], 1)
+
+
+def _each(function: Callable[[bytes], object], inputs: list[bytes]) -> None:
+    for data in inputs:
+        with contextlib.suppress(ValueError):
+            function(data)
+
+
+def _answers() -> None:
+    for answer in ANSWERS:
+        with contextlib.suppress(ValueError):
+            parse_deflate_answer(answer)
+
+
+def _hash() -> None:
+    keccak256(b"abc")
+    order_digest(bytes(32), bytes(32), 10**20, -(10**18), 1, 2, 3)
+    with contextlib.suppress(OverflowError):
+        order_digest(bytes(32), bytes(32), 1 << 127, 1, 1, 2, 3)
+    with contextlib.suppress(ValueError):
+        order_digest(b"", bytes(32), 1, 1, 1, 2, 3)
+
+
+def _receive() -> None:
+    for data in (*MESSAGES, *BAD):
+        CORE.receive(data, 1)
+
+
+# Calls of each: at least 10,000 of the entry point in all.
+ENTRIES: dict[str, tuple[Callable[[], None], int]] = {
+    "inflate by zlib": (lambda: _inflate(False), 3_000),
+    "inflate by ours": (lambda: _inflate(True), 3_000),
+    "parse": (lambda: _each(parse, MESSAGES + BAD), 200),
+    "scanner": (lambda: _each(scanner, MESSAGES + BAD), 200),
+    "parse_x18": (lambda: _each(parse_x18, [b"1", b"-" + b"9" * 38, b"9" * 39, b"x", b""]), 5_000),
+    "book": (_book, 2_000),
+    "feed": (_receive, 200),
+    "deflate answer": (_answers, 4_000),
+    "hash": (_hash, 5_000),
+}
+
+
+@pytest.mark.parametrize("name", ENTRIES)
+def test_no_blocks_are_left_behind(name: str) -> None:
+    call, times = ENTRIES[name]
+
+    def blocks_after(count: int) -> int:
+        for _ in range(count):
+            call()
+        gc.collect()
+        return sys.getallocatedblocks()
+
+    before = blocks_after(20)
+    after = blocks_after(times)
+    # One object left behind per call would be `times` blocks.
+    assert after - before < times // 10

@@ -1,0 +1,77 @@
+"""Every fuzz target for a few seconds on this build; behind `make long` for minutes on a sanitizer build."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent.parent
+SCRIPT = "tests/fuzz/run.py"
+TARGETS = ("inflate", "parse", "book")
+
+
+def fuzz(root: Path, target: str, seconds: float, seed: int, environment: dict[str, str]) -> None:
+    done = subprocess.run(
+        [sys.executable, SCRIPT, "--target", target, "--seconds", str(seconds), "--seed", str(seed)],
+        cwd=root,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        timeout=seconds + 120,
+        check=False,
+    )
+    print(done.stdout[-2000:], done.stderr[-8000:])
+    assert done.returncode == 0
+    assert "no finding" in done.stdout
+    assert "runtime error" not in done.stderr
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_short(target: str) -> None:
+    fuzz(ROOT, target, 2.0, 1, {})
+
+
+def runtime(name: str) -> str:
+    done = subprocess.run(
+        ["gcc", f"-print-file-name={name}"], capture_output=True, text=True, timeout=30, check=True
+    )
+    return done.stdout.strip()
+
+
+@pytest.fixture(scope="module")
+def sanitized(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the sources, compiled with the sanitizers."""
+    root = tmp_path_factory.mktemp("sanitize")
+    for folder in ("nadofast", "tests"):
+        shutil.copytree(ROOT / folder, root / folder, ignore=shutil.ignore_patterns("*.so", "__pycache__"))
+    for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, root)
+    subprocess.run(
+        [sys.executable, "setup.py", "-q", "build_ext", "--inplace"],
+        cwd=root,
+        env=os.environ | {"NADOFAST_BUILD": "sanitize"},
+        timeout=900,
+        check=True,
+    )
+    return root
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("target", TARGETS)
+def test_fuzz_sanitized(target: str, sanitized: Path) -> None:
+    """Seeds from NADOFAST_SEEDS (first:last+1), NADOFAST_FUZZ_SECONDS each."""
+    first, last = map(int, os.environ.get("NADOFAST_SEEDS", "0:2").split(":"))
+    environment = {
+        "LD_PRELOAD": f"{runtime('libasan.so')} {runtime('libubsan.so')}",
+        "ASAN_OPTIONS": "detect_leaks=0",
+        "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1",
+        "PYTHONMALLOC": "malloc",
+    }
+    seconds = float(os.environ.get("NADOFAST_FUZZ_SECONDS", "100"))
+    for seed in range(first, last):
+        fuzz(sanitized, target, seconds, seed, environment)

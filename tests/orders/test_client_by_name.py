@@ -1,0 +1,233 @@
+"""`NadoClient` by its names, over the real wire: placement, waiting, and what the helpers refuse to guess."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+import urllib.request
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from simproc import start_sim
+
+from bot.client import NadoClient
+from bot.ledger import Ledger
+from bot.market import Market
+from bot.order_results import (
+    OrderResult,
+    calculate_slippage_bps,
+    calculate_timeout,
+    extract_filled_quantity,
+    query_retry,
+)
+from bot.reconcile import Reconciler
+from bot.risk import RiskGate, RiskLimits
+from bot.standing import Standing
+from nadofast import Feed, OrderGateway, Rest, Signer, TimeSync, custom, to_x18
+from nadofast.errors import RequestTimeout
+
+ETH, SIZE = 4, Decimal("0.1")
+LIMITS = RiskLimits(to_x18(2_000), to_x18(4_000), to_x18(1_000), 5_000)
+
+
+@dataclass
+class Desk:
+    eth: NadoClient
+    sol: NadoClient
+    gateway: OrderGateway
+    feed: Feed
+    control: str
+
+    async def faults(self, **request: Any) -> None:
+        def post() -> None:
+            body = json.dumps(request).encode()
+            call = urllib.request.Request(
+                f"{self.control}/faults", body, {"Content-Type": "application/json"}
+            )
+            urllib.request.urlopen(call, timeout=5).close()
+
+        await asyncio.to_thread(post)
+
+
+@pytest.fixture
+async def desk() -> AsyncIterator[Desk]:
+    async with start_sim(seed=5) as sim:
+        network = custom("sim", sim.ready)
+        key = sim.ready["accounts"][0]["private_key"]
+        signer = Signer(key, chain_id=network.chain_id, endpoint_address=network.endpoint_address)
+        timesync = TimeSync()
+        async with Rest(network, timeout_s=2.0) as rest:
+            products = await rest.products([4, 8])
+            pair = (products[4], products[8])
+            feed = Feed(network, products=[4, 8], signer=signer, rest=rest, timesync=timesync)
+            market, ledger = Market(feed, pair), Ledger((4, 8))
+            gate = RiskGate(LIMITS, Standing(ledger, market).risk_view)
+            gateway = OrderGateway(
+                network, signer, products=products, timesync=timesync, rest=rest, before_send=gate.admit
+            )
+            reconciler = Reconciler(
+                rest, gateway, ledger, gateway.tracker, subaccount=signer.subaccount(), product_ids=(4, 8)
+            )
+            feed.on("fill", lambda fill: ledger.apply(fill) and gateway.tracker.on_fill(fill))
+            feed.on("order_update", gateway.tracker.on_order_update)
+            eth, sol = (
+                NadoClient(
+                    product,
+                    market=market,
+                    gateway=gateway,
+                    gate=gate,
+                    timesync=timesync,
+                    feed=feed,
+                    reconciler=reconciler,
+                    discard_ms=2_000,
+                )
+                for product in pair
+            )
+            async with feed, gateway:
+                await asyncio.gather(eth.connect(), sol.connect())
+                yield Desk(eth, sol, gateway, feed, sim.ready["control"])
+
+
+async def test_attributes_prices_and_a_flat_account(desk: Desk) -> None:
+    assert await desk.eth.get_contract_attributes() == (4, Decimal("0.1"))
+    assert await desk.sol.get_contract_attributes() == (8, Decimal("0.01"))
+    bid, ask = await desk.eth.fetch_bbo_prices()
+    assert 0 < bid <= ask
+    assert bid <= await desk.eth.get_order_price("buy") < ask
+    assert await desk.eth.get_account_positions() == 0
+    assert desk.eth.get_exchange_name() == "nado"
+    assert desk.eth.get_connection_status() == {"websocket": True, "mode": "websocket", "orders": "ws"}
+
+
+async def test_both_legs_fill_by_events_and_leave_again(desk: Desk) -> None:
+    heard: list[tuple[str, Decimal]] = []
+    desk.eth.setup_order_update_handler(lambda digest, size, price, at: heard.append((digest, size)))
+    started_s = time.monotonic()
+    eth, sol = await asyncio.gather(
+        desk.eth.place_ioc_order(SIZE, "buy"), desk.sol.place_ioc_order(Decimal("2"), "sell")
+    )
+    took_s = time.monotonic() - started_s
+    assert (eth.success, eth.status, eth.filled_size, eth.side) == (True, "FILLED", SIZE, "buy")
+    assert (sol.success, sol.filled_size, sol.side) == (True, Decimal("2"), "sell")  # positive for sells
+    assert took_s < 0.5
+    assert {digest for digest, _ in heard} == {eth.order_id}
+    assert sum(size for _, size in heard) == SIZE
+    assert await desk.sol.get_account_positions() == -2
+    closed = await desk.eth.place_close_order(SIZE, None, "sell", rests=False)
+    assert (closed.success, closed.filled_size) == (True, SIZE)
+    refused = await desk.eth.place_close_order(SIZE, None, "sell", rests=False)
+    assert (refused.success, refused.status) == (False, "DENIED")
+    assert await desk.eth.get_account_positions() == 0
+    await desk.eth.disconnect()
+
+
+async def test_a_resting_exit_is_seen_waited_for_and_cancelled(desk: Desk) -> None:
+    await desk.faults(pause_market=True)
+    opened = await desk.eth.place_open_order(SIZE, "buy")
+    assert opened.filled_size == SIZE
+    far = (await desk.eth.fetch_bbo_prices())[1] * Decimal("1.05")
+    rests = await desk.eth.place_close_order(SIZE, far, "sell")
+    assert (rests.success, rests.status) == (True, "OPEN")
+    assert rests.order_id is not None
+    assert [info.order_id for info in await desk.eth.get_active_orders()] == [rests.order_id]
+    assert await desk.sol.get_active_orders() == []
+    waited = await desk.eth.wait_for_fill_websocket(rests.order_id, timeout=0.2)
+    assert (waited.success, waited.status, waited.filled_size) == (False, "OPEN", 0)
+    info = await desk.eth.wait_for_fill(rests.order_id, timeout=0.2)
+    assert info is not None
+    assert (info.status, info.filled_size, info.remaining_size) == ("CANCELLED", 0, SIZE)
+    again = await desk.eth.cancel_order(rests.order_id)
+    assert not again.success
+    assert await desk.eth.get_active_orders() == []
+
+
+async def test_an_order_nobody_knows_is_not_called_cancelled(desk: Desk) -> None:
+    stranger = "0x" + "12" * 32
+    assert await desk.eth.get_order_info(stranger) is None
+    assert await desk.eth.wait_for_fill(stranger) is None
+    assert (await desk.eth.wait_for_fill_websocket(stranger)).status == "UNKNOWN"
+
+
+async def test_a_fill_with_the_stream_down_is_known_within_half_a_second(desk: Desk) -> None:
+    lost = asyncio.Event()
+    desk.feed.on("boundary", lambda event: lost.set() if event.what == "link_lost" else None)
+    await desk.faults(socket_refused=True, cut="subscribe")
+    await asyncio.wait_for(lost.wait(), 5)
+    assert not desk.feed.account_live
+    started_s = time.monotonic()
+    result = await desk.eth.place_ioc_order(SIZE, "buy")
+    took_s = time.monotonic() - started_s
+    print(f"fill with the stream down known after {took_s * 1e3:.0f} ms")
+    assert (result.success, result.filled_size) == (True, SIZE)
+    assert took_s < 0.5
+
+
+async def test_waiting_by_position_compares_signed(desk: Desk) -> None:
+    there, moved, _ = await desk.eth.wait_for_fill_by_position(-SIZE, timeout=0.2)
+    assert (there, moved) == (False, 0)
+    waiting = asyncio.create_task(desk.eth.wait_for_fill_by_position(SIZE, timeout=3))
+    await asyncio.sleep(0)
+    assert (await desk.eth.place_ioc_order(SIZE, "buy")).success
+    assert (await waiting)[:2] == (True, SIZE)
+    with pytest.raises(ValueError, match="zero"):
+        await desk.eth.wait_for_fill_by_position(Decimal(0))
+
+
+async def test_a_side_that_is_not_understood_is_never_guessed(desk: Desk) -> None:
+    with pytest.raises(ValueError, match="neither buy nor sell"):
+        await desk.eth.place_ioc_order(SIZE, "long")
+
+
+@pytest.mark.parametrize(
+    ("quantity", "state", "seconds"),
+    [
+        ("0.1", None, 5), ("0.5", None, 10), ("2.0", None, 20), ("-2.0", None, 20),
+        ("0.1", "WIDENING", 3), ("0.5", "WIDENING", 5), ("0.5", "NARROWING", 20), ("2.0", "NARROWING", 30),
+        ("0.5", "STABLE", 10),
+    ],
+)  # fmt: skip
+def test_timeout_by_size(quantity: str, state: str | None, seconds: int) -> None:
+    assert calculate_timeout(Decimal(quantity), state) == seconds
+
+
+@pytest.mark.parametrize(
+    ("result", "filled"),
+    [
+        (OrderResult(True, size=Decimal(1), filled_size=Decimal("0.4")), "0.4"),
+        (OrderResult(True, size=Decimal(1)), "0"),
+        ({"filled_size": Decimal("-0.3"), "size": Decimal(1)}, "0.3"),
+        ({"size": Decimal(5)}, "0"),
+        ({"filled_size": 3 * 10**17}, "0"),
+        ({"filled_size": Decimal("NaN")}, "0"),
+        (None, "0"),
+        ([1, 2], "0"),
+    ],
+)
+def test_filled_quantity_is_what_was_said_to_be_filled(result: Any, filled: str) -> None:
+    assert extract_filled_quantity(result) == Decimal(filled)
+
+
+def test_slippage_in_bps() -> None:
+    assert calculate_slippage_bps(Decimal("3003"), Decimal(3000)) == 10
+    assert calculate_slippage_bps(Decimal("2997"), Decimal(3000)) == 10
+    assert calculate_slippage_bps(Decimal("2997"), Decimal(0)) == 0
+
+
+async def test_queries_are_tried_again_then_give_their_default() -> None:
+    calls: list[int] = []
+
+    @query_retry(-1, RequestTimeout, max_attempts=3, min_wait=0.001)
+    async def query(failures: int) -> int:
+        calls.append(failures)
+        if len(calls) <= failures:
+            raise RequestTimeout("no")
+        return len(calls)
+
+    assert await query(2) == 3
+    calls.clear()
+    assert await query(5) == -1
+    assert len(calls) == 3

@@ -1,0 +1,157 @@
+"""The journal: nothing leaves unwritten, a torn tail is cut off, old files hold nothing still needed."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import stat
+import time
+from pathlib import Path
+
+import pytest
+
+from bot import journal as module
+from bot.journal import Fsync, Journal, JournalConfig, JournalError, order_fields, read
+from nadofast import OrderTracker, Signer, TrackedOrder, to_x18
+from nadofast.orders import OutcomeFacts
+
+SIGNER = Signer("0x" + "01" * 32, chain_id=77001, endpoint_address="0x" + "0d" * 20)
+ACCOUNT = "77001:test"
+
+
+def order(tracker: OrderTracker, nonce: int) -> tuple[TrackedOrder, str]:
+    """A registered order and its signature."""
+    signed = SIGNER.sign_order(
+        product_id=4, price_x18=to_x18("3000.1"), amount_x18=-to_x18("1.5"), expiration_s=1_790_000_000,
+        nonce=nonce, appendix=(7 << 100) + 1, client_id=nonce,
+    )  # fmt: skip
+    return tracker.register(signed), signed.signature
+
+
+def test_fields_come_back_and_no_signature_is_written(tmp_path: Path) -> None:
+    path, tracker = tmp_path / "orders" / "journal", OrderTracker()
+    with Journal(path, account=ACCOUNT) as journal:
+        written = [order(tracker, nonce) for nonce in range(1, 4)]
+        for record, _ in written:
+            journal.record(record)
+            assert record.digest in path.read_text()  # in the kernel now, not at close
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    text = path.read_text()
+    assert not any(signature[2:] in text for _, signature in written)
+    other = OrderTracker()
+    for (record, _), fields in zip(written, read(path).unfinished, strict=True):
+        back = other.restore(**dict(order_fields(fields)))
+        assert [getattr(back, n) for n in module._FIELDS] == [getattr(record, n) for n in module._FIELDS]
+        assert not back.is_terminal
+
+
+def test_an_end_is_written_once_it_is_certain(tmp_path: Path) -> None:
+    tracker = OrderTracker()
+    with Journal(tmp_path / "j", account=ACCOUNT) as journal:
+        tracker.on_change(journal.note)
+        record, _ = order(tracker, 1)
+        journal.record(record)
+        tracker.on_cancelled(record.digest, to_x18("0.5"))  # its fills are still on their way
+        assert len(read(journal.path).unfinished) == 1
+        tracker.on_cancelled(record.digest, to_x18("1.5"))
+        denied, _ = order(tracker, 2)
+        journal.record(denied)
+        tracker.on_outcome(denied.digest, OutcomeFacts(is_denied=True))
+    found = read(tmp_path / "j")
+    # An end that young may lack a fill that was on its way: it is asked about once more.
+    assert [fields["digest"] for fields in found.unfinished] == [record.digest, denied.digest]
+    later_ns = 60_000_000_000 + time.time_ns()
+    with Journal(tmp_path / "j", account=ACCOUNT, wall_ns=lambda: later_ns) as journal:
+        third, _ = order(tracker, 3)
+        journal.record(third)
+    assert [fields["digest"] for fields in read(tmp_path / "j").unfinished] == [record.digest, third.digest]
+    assert found.ends[denied.digest]["state"] == "denied"
+
+
+@pytest.mark.parametrize("lost", [1, 5, 40, 200])
+def test_a_torn_tail_is_cut_off(tmp_path: Path, lost: int) -> None:
+    path, tracker = tmp_path / "j", OrderTracker()
+    with Journal(path, account=ACCOUNT) as journal:
+        records = [order(tracker, nonce)[0] for nonce in (1, 2)]
+        for record in records:
+            journal.record(record)
+    os.truncate(path, path.stat().st_size - lost)
+    with Journal(path, account=ACCOUNT) as journal:
+        assert journal.found.torn_bytes > 0
+        assert list(journal.found.intents) == [records[0].digest]
+        third, _ = order(tracker, 3)
+        journal.record(third)
+    found = read(path)
+    assert (list(found.intents), found.damaged) == ([records[0].digest, third.digest], 0)
+
+
+def test_a_damaged_line_is_counted_and_the_others_stand(tmp_path: Path) -> None:
+    path, tracker = tmp_path / "j", OrderTracker()
+    with Journal(path, account=ACCOUNT) as journal:
+        for nonce in (1, 2, 3):
+            journal.record(order(tracker, nonce)[0])
+    lines = path.read_bytes().splitlines(keepends=True)
+    lines[2] = lines[2].replace(b"price_x18", b"price_x81")
+    path.write_bytes(b"".join(lines))
+    with Journal(path, account=ACCOUNT) as journal:
+        assert (journal.found.damaged, len(journal.found.intents)) == (1, 2)
+
+
+def test_rotation_carries_over_what_has_no_end(tmp_path: Path) -> None:
+    minutes = itertools.count(time.time_ns(), 60_000_000_000)
+    path, tracker = tmp_path / "j", OrderTracker()
+    with Journal(
+        path, account=ACCOUNT, config=JournalConfig(max_bytes=2_000, keep=2), wall_ns=lambda: next(minutes)
+    ) as journal:
+        tracker.on_change(journal.note)
+        first, _ = order(tracker, 1)
+        journal.record(first)
+        for nonce in range(2, 40):
+            record, _ = order(tracker, nonce)
+            journal.record(record)
+            tracker.on_cancelled(record.digest, to_x18("1.5"))
+        last, _ = order(tracker, 40)
+        journal.record(last)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["j", "j.1", "j.2"]
+    assert path.stat().st_size < 4_000
+    assert [f["digest"] for f in read(path).unfinished] == [first.digest, last.digest]
+    with pytest.raises(JournalError, match="another account"):
+        Journal(path, account="77001:other")
+
+
+def test_one_process_at_a_time(tmp_path: Path) -> None:
+    with Journal(tmp_path / "j", account=ACCOUNT), pytest.raises(JournalError, match="in use"):
+        Journal(tmp_path / "j", account=ACCOUNT)
+    link = tmp_path / "link"
+    link.symlink_to(tmp_path / "j")
+    with pytest.raises(JournalError, match="link"):
+        Journal(link, account=ACCOUNT)
+
+
+def test_a_full_disk_refuses_the_order_and_leaves_no_half_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, tracker, write = tmp_path / "j", OrderTracker(), os.write
+    with Journal(path, account=ACCOUNT) as journal:
+        journal.record(order(tracker, 1)[0])
+        whole = path.read_bytes()
+        monkeypatch.setattr(os, "write", lambda fd, line: write(fd, line[:20]))
+        with pytest.raises(OSError, match="part of a record"):
+            journal.record(order(tracker, 2)[0])
+        assert path.read_bytes() == whole
+
+
+@pytest.mark.parametrize(("policy", "syncs"), [(Fsync.NONE, 0), (Fsync.INTERVAL, 1), (Fsync.EVERY, 4)])
+def test_when_records_are_forced_to_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, policy: Fsync, syncs: int
+) -> None:
+    done: list[int] = []
+    clock_ns = [0]
+    monkeypatch.setattr(module.os, "fdatasync", done.append)
+    monkeypatch.setattr(module.time, "monotonic_ns", lambda: clock_ns[0])
+    tracker = OrderTracker()
+    with Journal(tmp_path / "j", account=ACCOUNT, config=JournalConfig(fsync=policy)) as journal:
+        for nonce in (1, 2, 3):  # the line of the beginning is the first record
+            clock_ns[0] += 400_000_000
+            journal.record(order(tracker, nonce)[0])
+        assert len(done) == syncs
