@@ -12,6 +12,7 @@ import asyncio
 import logging
 import random
 import time
+from collections import deque
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from enum import Enum
@@ -21,6 +22,7 @@ from picows import WSCloseCode, WSError, WSMsgType, WSTransport, ws_connect
 
 from . import wire
 from ._feed import MessageListener
+from ._latency import Histogram
 from .errors import ConnectionLost, NadoError, NotConnected, RequestTimeout
 from .waiting import wait_event
 
@@ -28,6 +30,8 @@ __all__ = ["Backoff", "LinkConfig", "LinkState", "NadoConnectionManager"]
 
 T = TypeVar("T")
 _NS: Final = 1_000_000_000
+HISTORY: Final = 64
+"""Transitions remembered per link."""
 _log = logging.getLogger(__name__)
 
 
@@ -98,6 +102,7 @@ class _Pings:
         self._interval_ns = int(interval_s * _NS)
         self._timeout_ns = int(pong_timeout_s * _NS)
         self._sent_ns: int | None = None
+        self._is_answered = False
 
     def is_due(self, now_ns: int, last_pong_ns: int) -> bool:
         """One at a time: a new ping would hide that the last one was never answered."""
@@ -107,11 +112,28 @@ class _Pings:
 
     def sent(self, now_ns: int) -> None:
         self._sent_ns = now_ns
+        self._is_answered = False
+
+    def answered(self, last_pong_ns: int) -> int | None:
+        """Round trip of the last ping in ns, once, when its pong is there."""
+        if self._sent_ns is None or self._is_answered or last_pong_ns < self._sent_ns:
+            return None
+        self._is_answered = True
+        return last_pong_ns - self._sent_ns
 
     def is_overdue(self, now_ns: int, last_pong_ns: int) -> bool:
         if self._sent_ns is None or last_pong_ns >= self._sent_ns:
             return False
         return now_ns - self._sent_ns >= self._timeout_ns
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """When a link entered a state, on the monotonic clock, and why if there was a reason."""
+
+    monotonic_ns: int
+    state: LinkState
+    reason: str = ""
 
 
 ListenerFactory = Callable[[Callable[[object], None]], MessageListener]
@@ -147,6 +169,8 @@ class NadoConnectionManager:
         self.defects = 0
         self.last_error = ""
         self.live_since_ns: int | None = None
+        self.ping_round_trip = Histogram()
+        self.history: deque[Transition] = deque(maxlen=HISTORY)
         self._make_listener = make_listener
         self._setup = setup
         self._probe = probe
@@ -162,8 +186,12 @@ class NadoConnectionManager:
         self._first_try = asyncio.Event()
         self._cut_reason = ""
         self._stopping = False
+        self._pings = _Pings(self.config.ping_interval_s, self.config.pong_timeout_s)
 
     # ------------------------------------------------------------------ public
+
+    def get_connection_state(self) -> LinkState:
+        return self.state
 
     @property
     def is_live(self) -> bool:
@@ -211,6 +239,11 @@ class NadoConnectionManager:
         if not await wait_event(self._live, timeout_s):
             raise RequestTimeout(f"{self.name}: not live in {timeout_s} s: {self.last_error}")
 
+    async def ensure_connected(self, timeout_s: float = 10.0) -> None:
+        """Begin to connect if nobody has, and wait until the link is LIVE. Raises RequestTimeout."""
+        self.start()
+        await self.wait_live(timeout_s)
+
     async def wait_first_try(self, timeout_s: float) -> bool:
         """Wait until the first attempt is over, one way or the other. True if the link is live."""
         return await wait_event(self._first_try, timeout_s) and self.is_live
@@ -220,6 +253,20 @@ class NadoConnectionManager:
         if not self.is_connected or self._transport is None:
             raise ConnectionLost(f"{self.name}: not connected")
         self._transport.send(WSMsgType.TEXT, message)
+
+    async def send_ping(self) -> None:
+        """Send a ping frame now; the supervision does so by itself. Raises ConnectionLost."""
+        if not self.is_connected or self._transport is None:
+            raise ConnectionLost(f"{self.name}: not connected")
+        self._transport.send_ping()
+        self._pings.sent(time.monotonic_ns())
+
+    async def handle_pong(self) -> None:
+        """Take note of the pong of the last ping, if it has come: its round trip goes to the histogram."""
+        if self._listener is not None:
+            round_trip_ns = self._pings.answered(self._listener.last_pong_ns)
+            if round_trip_ns is not None:
+                self.ping_round_trip.record_ns(round_trip_ns)
 
     def blocked(self) -> str | None:
         """Why a message would not leave at once; None if it would. An order is not sent into a queue."""
@@ -235,6 +282,7 @@ class NadoConnectionManager:
         """Drop the socket at once, without a closing handshake: for links that are not healthy."""
         if self._transport is not None and not self._cut_reason:
             self._cut_reason = reason
+            self._live.clear()
             self._transport.disconnect(graceful=False)
 
     def enter(self, state: LinkState) -> None:
@@ -248,7 +296,7 @@ class NadoConnectionManager:
             reason = await self._one_connection()
             self.last_error = reason
             self._first_try.set()
-            self._enter(LinkState.BACKOFF)
+            self._enter(LinkState.BACKOFF, reason)
             wait_s = self._backoff.next_s()
             _log.info("link %s: %s; next attempt in %.2f s", self.name, reason, wait_s)
             await asyncio.sleep(wait_s)
@@ -324,22 +372,19 @@ class NadoConnectionManager:
     async def _watch(self) -> str:
         """Ping, check pongs and data age until the socket is gone; why it is."""
         config = self.config
-        transport, listener = self._transport, self._listener
-        assert transport is not None
+        listener = self._listener
         assert listener is not None
         born_ns = quiet_since_ns = time.monotonic_ns()
-        pings = _Pings(config.ping_interval_s, config.pong_timeout_s)
+        pings = self._pings = _Pings(config.ping_interval_s, config.pong_timeout_s)
         while not self._gone.is_set():
             now = time.monotonic_ns()
             if self._backoff.attempts and now - born_ns > config.stable_after_s * _NS:
                 self._backoff.reset()
+            await self.handle_pong()
             if pings.is_overdue(now, listener.last_pong_ns):
                 self.cut(f"no pong for {config.pong_timeout_s} s")
-            elif (
-                pings.is_due(now, listener.last_pong_ns) and self._transport is not None and self.is_connected
-            ):
-                self._transport.send_ping()
-                pings.sent(now)
+            elif pings.is_due(now, listener.last_pong_ns) and self.is_connected:
+                await self.send_ping()
             last_data_ns = max(listener.last_frame_ns, quiet_since_ns)
             if config.data_timeout_s is not None and now - last_data_ns > config.data_timeout_s * _NS:
                 if await self._is_only_quiet():
@@ -421,7 +466,7 @@ class NadoConnectionManager:
         self.live_since_ns = None
         self.losses += 1
         self.last_error = self._reason("the peer closed the socket")
-        self._enter(LinkState.CLOSED)
+        self._enter(LinkState.CLOSED, self.last_error)
         if self._on_lost is not None:
             self._on_lost(self.last_error)
 
@@ -435,7 +480,9 @@ class NadoConnectionManager:
             return f"closed by the peer: {listener.close_code} {listener.close_reason}".rstrip()
         return default
 
-    def _enter(self, state: LinkState) -> None:
+    def _enter(self, state: LinkState, reason: str = "") -> None:
+        if state is not self.state:
+            self.history.append(Transition(time.monotonic_ns(), state, reason))
         self.state = state
 
 

@@ -11,6 +11,7 @@ from clientkit import DEADLINE_S, Venue, until
 
 from nadofast import errors
 from nadofast.authsockets import AUTH_SOCKETS, AuthSockets
+from nadofast.connection import LinkState
 from nadofast.pool import LinkStats
 
 
@@ -45,6 +46,27 @@ async def test_a_cut_of_either_link_costs_no_message(venue: Venue) -> None:
         assert stats["resyncs"] == 0
         assert stats["snapshots"] == len(feed.products), "only those of the start"
         assert max(ages_ms) < 500
+
+
+async def test_a_link_tells_its_life(venue: Venue) -> None:
+    async with venue.feed() as feed:
+        manager = feed.link
+        await manager.ensure_connected(DEADLINE_S)
+        assert manager.get_connection_state() is LinkState.LIVE
+        await until(lambda: manager.ping_round_trip.count == 1, "the first pong")
+        await manager.send_ping()
+        await until(lambda: manager.ping_round_trip.count == 2, "the second")
+        manager.cut("test")
+        with pytest.raises(errors.ConnectionLost):
+            await manager.send_ping()
+        await manager.ensure_connected(DEADLINE_S)
+        lived = [(step.state.value, step.reason) for step in manager.history]
+        first = ["connecting", "subscribing", "authenticating", "subscribing", "live"]
+        assert [state for state, _ in lived[:5]] == first
+        assert ("closed", "test") in lived
+        assert ("backoff", "test") in lived
+        times = [step.monotonic_ns for step in manager.history]
+        assert times == sorted(times)
 
 
 async def test_losing_both_links_is_a_break_and_heals(venue: Venue) -> None:
