@@ -23,6 +23,7 @@ from .products import Product, from_x18, parse_symbols, to_x18
 from .ratelimit import LimitConfig, NadoRateLimiter
 from .rest import Rest, RestConfig
 from .secret import Secret, parse_private_key
+from .signals import Momentum, NadoBBOHandler, NadoBookDepthHandler
 from .signing import NadoWebSocketAuth, SignedOrder, Signer, make_nonce, subaccount_hex
 from .timesync import TimeSample, TimeSync, TimeSyncConfig
 
@@ -39,6 +40,9 @@ __all__ = [
     "LimitConfig",
     "LinkConfig",
     "LinkState",
+    "Momentum",
+    "NadoBBOHandler",
+    "NadoBookDepthHandler",
     "NadoConnectionManager",
     "NadoConnectionMode",
     "NadoError",

@@ -13,6 +13,7 @@
     │   │   └── NotConnected           yes       no     no connection could be made: nothing was sent
     │   ├── RequestTimeout             yes       no     no answer in time: the outcome is unknown
     │   └── BadResponse                yes       no     an answer that is not the exchange's protocol
+    ├── NoSignal                       yes       no     too little data to say anything: never "fine"
     ├── EventOverflow                  no        no     a consumer fell behind for too long and lost events
     ├── ExchangeError                 by code   by code the exchange answered "failure"
     └── OrderDenied                    no        no     refused locally: nothing was sent
@@ -122,6 +123,12 @@ class RequestTimeout(TransportError):
 
 class BadResponse(TransportError):
     """Bytes came back, but not the exchange's protocol (proxy page, truncated JSON, wrong shape)."""
+
+
+class NoSignal(NadoError):
+    """A signal cannot be told: no BBO, one side empty, or too few values yet."""
+
+    retryable = True
 
 
 class EventOverflow(NadoError):
