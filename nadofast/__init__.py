@@ -16,6 +16,7 @@ from .errors import NadoError
 from .fallback import FallbackConfig, NadoConnectionMode
 from .feed import Feed, FeedConfig
 from .gateway import GatewayConfig, OrderGateway
+from .health import NadoPerformanceMonitor
 from .network import MAINNET, TESTNET, Network, custom, resolve
 from .orders import OrderState, OrderTracker, TrackedOrder
 from .outcome import CancelledOrder, OrderRequest, Outcome, OutcomeKind
@@ -46,6 +47,7 @@ __all__ = [
     "NadoConnectionManager",
     "NadoConnectionMode",
     "NadoError",
+    "NadoPerformanceMonitor",
     "NadoRateLimiter",
     "NadoWebSocketAuth",
     "Network",

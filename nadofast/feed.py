@@ -242,6 +242,39 @@ class Feed:
             "slow_callbacks": self._hub.slow_callbacks,
         }
 
+    def get_connection_status(self) -> dict[str, str]:
+        """websocket: connected | degraded (not all of it) | disconnected. rest: available | absent."""
+        stats = self.pool.get_pool_stats()
+        websocket = "connected" if self.is_live else "degraded" if stats.shards_live else "disconnected"
+        return {"websocket": websocket, "rest": "absent" if self._upstream.standby is None else "available"}
+
+    def get_connection_metrics(self) -> dict[str, Any]:
+        """websocket_latency, rest_latency (p50, p95, p99 of round trips in ms), failure_count,
+        failover_count, recovery_time (ms, of the last failure), recovery, uptime, and drift: what the parser
+        saw that the protocol does not name."""
+        core = self._core.stats()
+        drift = (
+            "parse_errors",
+            "unknown_kinds",
+            "unknown_kind_names",
+            "unknown_fields",
+            "unknown_field_names",
+        )
+        return {**self._upstream.connection_metrics(), "drift": {name: core[name] for name in drift}}
+
+    def get_connection_health(self) -> dict[str, Any]:
+        """status ("healthy", "degraded", "down"), latency (ms, median round trip, None if not measured),
+        uptime (0 to 1) and failover_count."""
+        metrics = self._upstream.connection_metrics()
+        by_rest = NadoConnectionMode.REST in (self.mode, self.account_mode)
+        status = "healthy" if self.is_synced else "degraded" if by_rest or self.is_live else "down"
+        return {
+            "status": status,
+            "latency": metrics["websocket_latency"].get("p50"),
+            "uptime": metrics["uptime"],
+            "failover_count": metrics["failover_count"],
+        }
+
     # ------------------------------------------------------------------ what the core tells, inline
 
     def _on_event(self, event: Any) -> None:

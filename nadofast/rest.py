@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 import orjson
 
 from . import envelope, models, wire
+from ._latency import Histogram
 from ._version import __version__
 from .errors import (
     BadResponse,
@@ -74,6 +75,8 @@ class Rest:
         self._aiohttp = aiohttp
         self.network = resolve(network)
         self.limiter = limiter
+        self.round_trip = Histogram()
+        """Request sent → answer read."""
         self._config = config or RestConfig(timeout_s=timeout_s)
         self._session: aiohttp.ClientSession | None = None
 
@@ -276,9 +279,12 @@ class Rest:
         if self._session is None:
             raise NotConnected(f"{kind}: Rest is not started")
         aiohttp = self._aiohttp
+        began_ns = time.monotonic_ns()
         try:
             async with self._session.request(method, url, data=body, allow_redirects=False) as response:
-                return self._read_status(response.status, await self._read_body(response), kind)
+                body_read = await self._read_body(response)
+                self.round_trip.record_ns(time.monotonic_ns() - began_ns)
+                return self._read_status(response.status, body_read, kind)
         except aiohttp.ConnectionTimeoutError:
             raise NotConnected(f"{kind}: no connection within {self._config.connect_timeout_s} s") from None
         except TimeoutError:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import wire
 from ._core import FeedCore
+from ._latency import Histogram
 from .authsockets import AUTH_SOCKETS
 from .backfill import BackfillConfig
 from .booksync import BookSync, CheckConfig
@@ -22,6 +23,7 @@ from .connection import LinkConfig
 from .errors import BadResponse, ConfigError, ExchangeError, NadoError, RequestTimeout, TransportError
 from .events import BoundaryEvent
 from .fallback import FallbackConfig
+from .health import ConnectionHealth
 from .models import Snapshot
 from .network import Network
 from .pool import NadoConnectionPool, Shard
@@ -80,8 +82,10 @@ class Upstream:
     ) -> None:
         self.failure: str | None = None
         self.monitor_s = config.monitor_s
+        self.health = ConnectionHealth(products)
         self.progress = asyncio.Event()
         """Set when something became valid, or ceased to be."""
+        self._products = tuple(products)
         self._core = core
         self._publish = publish
         self._auth = auth
@@ -192,6 +196,23 @@ class Upstream:
                 return f"no BBO of product {product_id}"
         return None
 
+    def is_fresh(self, product_id: int) -> bool:
+        """A live link carries the product, and what is shown of it is valid."""
+        if self.failure is not None or not self.pool.is_product_live(product_id):
+            return False
+        if product_id not in self.sync.products:
+            return True
+        book = self._core.book(product_id)
+        return self._core.bbo(product_id).is_set and (book.is_valid or not self.sync.with_books)
+
+    def connection_metrics(self) -> dict[str, Any]:
+        """Latencies of both ways, failures, recoveries and uptime."""
+        websocket = Histogram()
+        for link in self.pool.links:
+            websocket.merge(link.manager.ping_round_trip)
+        rest = Histogram() if self._rest is None else self._rest.round_trip
+        return self.health.metrics(websocket, rest)
+
     def stats(self) -> dict[str, Any]:
         """Counters of links, snapshots and recoveries."""
         links = self.pool.links
@@ -296,10 +317,12 @@ class Upstream:
         while True:
             await asyncio.sleep(self._config.monitor_s)
             now = time.monotonic_ns()
+            self.health.tick({product_id: self.is_fresh(product_id) for product_id in self._products}, now)
             if self.standby is not None:
                 for change in self.standby.update_modes(
                     self.is_live, self.is_account_live, now, self._why_down
                 ):
+                    self.health.log_failover(change)
                     self._publish_boundary("mode", f"{change.function} {change.mode.value}: {change.reason}")
             for product_id in self.sync.check(now):
                 if self.pool.is_product_live(product_id):
