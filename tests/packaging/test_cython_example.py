@@ -34,7 +34,9 @@ except ValueError:
 
 def test_the_example_builds_and_runs(tmp_path: Path) -> None:
     where = tmp_path / "consumer"
-    shutil.copytree(ROOT / "examples" / "cython_consumer", where, ignore=shutil.ignore_patterns("*.so", "*.c"))
+    shutil.copytree(
+        ROOT / "examples" / "cython_consumer", where, ignore=shutil.ignore_patterns("*.so", "*.c")
+    )
     env = os.environ | {"PYTHONPATH": str(ROOT)}
     for command in (["setup.py", "-q", "build_ext", "--inplace"], ["-c", USE]):
         done = subprocess.run(
