@@ -7,6 +7,7 @@ raw samples of their own.
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,9 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     terminalreporter.section("figures")
     for line in _lines:
         terminalreporter.line(line)
+    for tool in ("valgrind", "gcc"):
+        if not shutil.which(tool):
+            terminalreporter.line(f"NOT POSSIBLE HERE: instruction counts and C floor, {tool} is missing")
     for nodeid in _skipped:
         terminalreporter.line(f"GATE FAILED: {nodeid} was skipped", red=True)
     if not _ran:

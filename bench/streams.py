@@ -138,13 +138,14 @@ def mixed_messages(count: int, seed: int = 1) -> list[bytes]:
     stream = Stream(seed=seed)
     rng = random.Random(seed)
     messages = []
+    now = stream.time_ns
     for index in range(count):
-        stream.time_ns += 1_000_000
+        now += 1_000_000
         draw = rng.random()
         if draw < 0.60:
-            messages.append(compact(stream.bbo(stream.time_ns)))
+            messages.append(compact(stream.bbo(now)))
         elif draw < 0.95:
-            messages.append(compact(stream.depth()))
+            messages.append(compact(stream.depth(now)))
         else:
-            messages.append(compact(stream.fill(stream.time_ns, index)))
+            messages.append(compact(stream.fill(now, index)))
     return messages
