@@ -16,8 +16,8 @@ import typer
 import uvloop
 
 from . import app as application
+from . import credentials
 from .config import Effective, SettingsError, load
-from .credentials import key_from_environment
 from .logs import EventLog, LogBridge, Output
 from .metrics import TradesCsv
 from .model import ExitCode
@@ -62,7 +62,7 @@ def run_command(
         "output.log_file": log_file,
     }
     effective = load(config, {key: value for key, value in overrides.items() if value is not None})
-    key = key_from_environment()
+    key = credentials.find(effective.settings.account).key
     seed_used = effective.settings.exchange.seed
     if seed_used is None:
         seed_used = secrets.randbits(SEED_BITS)

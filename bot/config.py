@@ -41,8 +41,10 @@ class Section(BaseModel):
 class PairSection(Section):
     """The two legs. BUY_FIRST buys `first` and sells `second`; SELL_FIRST is the mirror."""
 
-    first: str = Field(default="ETH-PERP", min_length=1, max_length=32)
-    second: str = Field(default="SOL-PERP", min_length=1, max_length=32)
+    first: str = Field(default="ETH-PERP", min_length=1, max_length=32, description="symbol of one leg")
+    second: str = Field(
+        default="SOL-PERP", min_length=1, max_length=32, description="symbol of the other leg"
+    )
     size_usd: Usd = Field(default=Decimal(150), description="budget per leg, USD at the worst entry price")
 
     @model_validator(mode="after")
@@ -115,6 +117,64 @@ class ExchangeSection(Section):
     start_timeout_s: PositiveSeconds = Field(default=20.0, description="wait for its ready line")
 
 
+class AccountSection(Section):
+    """Who trades. The key itself never stands here: environment, key file or keystore (`credentials.py`)."""
+
+    key_file: Path | None = Field(default=None, description="file with the key, mode 0600; empty = none")
+    keystore: Path | None = Field(default=None, description="encrypted keystore, mode 0600; empty = none")
+    password_file: Path | None = Field(
+        default=None, description="its password, mode 0600; empty = NADO_KEYSTORE_PASSWORD"
+    )
+    owner_address: str | None = Field(
+        default=None, description="wallet that a linked signer signs for; empty = the key's own"
+    )
+    subaccount: str = Field(
+        default="default", pattern=r"^[ -~]{1,12}$", description="name of the subaccount, 12 letters at most"
+    )
+
+
+class ExpectSection(Section):
+    """What the operator believes about the two products, held against the exchange's rules at start."""
+
+    first_product_id: int | None = Field(default=None, ge=0, description="id of pair.first; empty = any")
+    first_tick: Decimal | None = Field(default=None, gt=0, description="its price step; empty = any")
+    first_size_step: Decimal | None = Field(default=None, gt=0, description="its size step; empty = any")
+    second_product_id: int | None = Field(default=None, ge=0, description="id of pair.second; empty = any")
+    second_tick: Decimal | None = Field(default=None, gt=0, description="its price step; empty = any")
+    second_size_step: Decimal | None = Field(default=None, gt=0, description="its size step; empty = any")
+
+
+class WebsocketSection(Section):
+    enabled: bool = Field(
+        default=True, description="false = everything over REST, slower: the way back if streams misbehave"
+    )
+
+
+class RolloutSection(Section):
+    """How a new set-up is brought to live trading step by step."""
+
+    warmup_s: Seconds | None = Field(
+        default=None, description="stream stable before the first order; empty = 3600 on mainnet, else 0"
+    )
+    ladder_usd: tuple[Usd, ...] = Field(
+        default=(), description="sizes to start with, one a step, before pair.size_usd; empty = none"
+    )
+    ladder_cycles: int = Field(default=3, ge=1, le=10_000, description="complete cycles on each step")
+
+
+class AlertsSection(Section):
+    """Addresses are secrets: NADO_ALERT_WEBHOOK, TELEGRAM_BOT_TOKEN and TELEGRAM_CHAT_ID."""
+
+    repeat_s: Seconds = Field(default=60.0, description="the same alert at most once in this time")
+    per_minute: int = Field(default=20, ge=1, le=600, description="alerts of all kinds together")
+    telegram_url: str = Field(default="https://api.telegram.org", description="base of the Telegram API")
+
+
+class MetricsSection(Section):
+    host: str = Field(default="127.0.0.1", description="address Prometheus may read from")
+    port: int | None = Field(default=None, ge=0, le=65_535, description="0 = any free one; empty = off")
+
+
 class OutputSection(Section):
     csv_path: Path | None = Field(default=None, description="empty = runs/trades-<UTC time>.csv")
     journal: Path | None = Field(
@@ -138,6 +198,12 @@ class Settings(BaseSettings):
     risk: RiskSection = RiskSection()
     exchange: ExchangeSection = ExchangeSection()
     output: OutputSection = OutputSection()
+    account: AccountSection = AccountSection()
+    expect: ExpectSection = ExpectSection()
+    websocket: WebsocketSection = WebsocketSection()
+    rollout: RolloutSection = RolloutSection()
+    alerts: AlertsSection = AlertsSection()
+    metrics: MetricsSection = MetricsSection()
 
     @classmethod
     def settings_customise_sources(
