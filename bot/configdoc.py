@@ -70,9 +70,9 @@ def reference() -> str:
     lines = [
         "# Configuration",
         "",
-        "Layers, each over the one before it: defaults, the TOML file of `--config`, environment variables,",
+        "Layers, each over the one before: defaults, the TOML file of `--config`, environment variables,",
         "the command line. Unknown keys are refused. `python -m bot config show` prints what is in force and",
-        "where it came from; `config check` reads a file and says what is wrong with it; `config init` writes",
+        "where it came from; `config check` says what is wrong with a file; `config init` writes",
         "one.",
         "",
         "This page is generated from the settings: `python -m bot config reference`.",
