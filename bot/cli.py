@@ -16,7 +16,7 @@ import typer
 import uvloop
 
 from . import app as application
-from . import credentials
+from . import commands, credentials
 from .config import Effective, SettingsError, load
 from .logs import EventLog, LogBridge, Output
 from .metrics import TradesCsv
@@ -35,6 +35,10 @@ cli = typer.Typer(
     no_args_is_help=True,
     help="Delta-neutral pair trader. Runs on the embedded exchange unless told otherwise.",
 )
+
+
+cli.add_typer(commands.config_cli, name="config")
+cli.command("report")(commands.report_command)
 
 
 @cli.callback()

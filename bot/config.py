@@ -190,7 +190,7 @@ class Settings(BaseSettings):
         extra="forbid", frozen=True, env_prefix=ENV_PREFIX, env_nested_delimiter=ENV_DELIMITER
     )
 
-    venue: Literal["sim"] = "sim"
+    venue: Literal["sim"] = Field(default="sim", description="where to trade; sim is the embedded exchange")
     pair: PairSection = PairSection()
     run: RunSection = RunSection()
     entry: EntrySection = EntrySection()
@@ -244,6 +244,11 @@ class Effective:
 
     settings: Settings
     sources: Mapping[str, str]
+
+    def rows(self) -> Iterator[tuple[str, str, str]]:
+        """Every key with its value and the layer that set it."""
+        for key, value in _flatten(self.settings.model_dump()):
+            yield key, "" if value is None else str(value), self.sources.get(key, "default")
 
     def lines(self) -> Iterator[str]:
         """`key = value (source)` for every value that is not a default."""

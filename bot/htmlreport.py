@@ -9,7 +9,7 @@ from __future__ import annotations
 import html
 import statistics
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from decimal import Decimal
 from itertools import accumulate
 from typing import Any, Final
@@ -119,6 +119,14 @@ def summary_lines(cycles: Sequence[Cycle]) -> list[str]:
         same = "equal" if sums.balance_change_usd == sums.net_usd else "NOT equal"
         lines.append(f"exchange  {sums.balance_change_usd:+.4f} USD by its balances: {same}")
     return lines
+
+
+def as_record(cycles: Sequence[Cycle]) -> dict[str, str | int | None]:
+    """The sums for a script; money as exact decimal text."""
+    return {
+        name: value if isinstance(value, int) or value is None else f"{value:f}"
+        for name, value in asdict(totals(cycles)).items()
+    }
 
 
 # ---------------------------------------------------------------------- cards and tables
