@@ -15,6 +15,7 @@ import fcntl
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -22,6 +23,8 @@ from typing import Any, Final, Self
 
 _DIRECTORY_MODE: Final = 0o700
 _FILE_MODE: Final = 0o600
+CHILD: Final = "child"
+KEPT_CHILDREN: Final = 8
 
 
 class StateDirError(Exception):
@@ -93,6 +96,32 @@ class StateDir:
         os.ftruncate(fd, 0)
         os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
         return fd
+
+
+def child_instance(pid: int | None) -> str:
+    """Of an embedded exchange that lives as long as its bot."""
+    return f"{CHILD} {pid}"
+
+
+def prune(root: Path, *, keep: int = KEPT_CHILDREN) -> None:
+    """Take away what embedded exchanges of former runs have left, but for the newest `keep`.
+
+    Such an exchange is gone for good, so nothing can be resumed there. A directory in use is left alone.
+    """
+    found = []
+    for path in root.glob("sim-*"):
+        with contextlib.suppress(OSError, ValueError):
+            about = read_json(path / "about.json") or {}
+            if str(about.get("instance", "")).startswith(f"{CHILD} "):
+                found.append((path.stat().st_mtime, path))
+    for _, path in sorted(found, reverse=True)[keep:]:
+        with contextlib.suppress(OSError):
+            fd = os.open(path / "lock", os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(path)
+            finally:
+                os.close(fd)
 
 
 def write_json(path: Path, document: Mapping[str, Any]) -> None:
