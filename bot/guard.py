@@ -45,7 +45,7 @@ class Guard:
         self._market = market
         self._rest = rest
         self._timesync = timesync
-        self._limiter = limiter
+        self.limiter = limiter
         self._last_answer_ns = time.monotonic_ns()
         self.round_trip_ms = 0.0
 
@@ -78,7 +78,7 @@ class Guard:
 
     def is_pacing(self) -> bool:
         """The wallet's budget would not carry another cycle: wait, so that no leg is refused half-way."""
-        return self._limiter.left("execute") < self._cycle_weight
+        return self.limiter.left("execute") < self._cycle_weight
 
     async def wait_ready(self, timeout_s: float) -> str:
         """Wait until `not_ready` is empty and both sides have a price; else the reason after `timeout_s`."""

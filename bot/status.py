@@ -7,16 +7,10 @@ Making one reads what is there and changes nothing, so it may be asked for at an
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import orjson
 from pydantic import TypeAdapter
-
-if TYPE_CHECKING:
-    pass
-
-BOOK_LEVELS: Final = 8
-_NS: Final = 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
