@@ -138,9 +138,7 @@ class Observer:
             LimitView("daily loss", max(0.0, -_usd(day_pnl_x18)), _usd(limits.daily_loss_x18), "USD"),
             LimitView("leg", _usd(leg_x18), _usd(limits.max_leg_x18), "USD"),
             LimitView("gross", _usd(gross_x18), _usd(limits.max_gross_x18), "USD"),
-            LimitView(
-                "order weight", float(limiter.limit("execute") - left), float(limiter.limit("execute")), ""
-            ),
+            LimitView("order weight", used, most, ""),
         )
 
     def _counters(self) -> dict[str, float]:

@@ -36,9 +36,7 @@ def news(before: Status | None, now: Status) -> list[News]:
 def _phase(before: Status, now: Status) -> list[News]:
     found = []
     if now.phase == "RECOVERING" and before.phase != now.phase:
-        found.append(
-            News(Level.WARNING, "recovering", "positions and books do not add up; asking the exchange")
-        )
+        found.append(News(Level.WARNING, "recovering", "something does not add up; asking the exchange"))
     if now.phase == "HEDGED" and abs(now.net_delta_pct) > BAD_DELTA_PCT >= abs(before.net_delta_pct):
         found.append(News(Level.WARNING, "net delta", f"{now.net_delta_pct:+.2f} % of gross while hedged"))
     if now.counters.get("positions_taken_over", 0) > before.counters.get("positions_taken_over", 0):
@@ -49,30 +47,24 @@ def _phase(before: Status, now: Status) -> list[News]:
 
 
 def _modes(before: Status, now: Status) -> list[News]:
-    return [
-        News(
-            Level.WARNING if mode == "rest" else Level.INFO,
-            f"{function} mode",
-            f"{function} data now by {mode}",
-        )
-        for function, mode in now.modes.items()
-        if before.modes.get(function) not in (None, mode)
-    ]
+    found = []
+    for function, mode in now.modes.items():
+        if before.modes.get(function) not in (None, mode):
+            level = Level.WARNING if mode == "rest" else Level.INFO
+            found.append(News(level, f"{function} mode", f"{function} data now by {mode}"))
+    return found
 
 
 def _limits(before: Status, now: Status) -> list[News]:
-    shares = {limit.name: limit.used / limit.limit for limit in before.limits if limit.limit > 0}
-    return [
-        News(
-            Level.WARNING,
-            f"limit {limit.name}",
-            f"{limit.used:.4g} of {limit.limit:.4g} {limit.unit} used".strip(),
-        )
-        for limit in now.limits
-        if limit.name == "daily loss"
-        and limit.limit > 0
-        and limit.used / limit.limit >= NEAR_LIMIT > shares.get(limit.name, 0.0)
-    ]
+    """The daily loss comes near: leg and gross are full by design."""
+    old = {limit.name: limit.used for limit in before.limits}
+    found = []
+    for limit in now.limits:
+        near = NEAR_LIMIT * limit.limit
+        if limit.name == "daily loss" and limit.used >= near > old.get(limit.name, 0.0):
+            text = f"{limit.used:.4g} of {limit.limit:.4g} {limit.unit} used"
+            found.append(News(Level.WARNING, f"limit {limit.name}", text))
+    return found
 
 
 def _links(before: Status, now: Status) -> list[News]:
