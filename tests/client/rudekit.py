@@ -51,7 +51,7 @@ class Script:
 
     socket: Callable[[Any], Reply] = silence
     execute: Callable[[Any], Reply] = silence
-    query: Callable[[Any], Reply] = lambda _: NOT_FOUND
+    query: Callable[[Any], Reply] = lambda message: _nothing_there(message)
     archive: Callable[[Any], Reply] = lambda _: {"orders": [], "matches": [], "txs": []}
     clocks: list[str] = field(default_factory=list)
     over_socket: list[Any] = field(default_factory=list)
@@ -84,6 +84,16 @@ class Script:
         if isinstance(reply, web.Response):
             return reply
         return web.Response(text=_text(reply), content_type="application/json")
+
+
+def _nothing_there(message: Any) -> Reply:
+    """No order rests and the account has never traded."""
+    if message["type"] != "subaccount_info":
+        return NOT_FOUND
+    balance = {"amount": "0", "v_quote_balance": "0", "last_cumulative_funding_x18": "0"}
+    data = sample("query_subaccount_info")["response"]["data"]
+    perps = [{**row, "balance": balance} for row in data["perp_balances"]]
+    return {"status": "success", "data": {**data, "perp_balances": perps}}
 
 
 def _text(reply: dict[str, Any] | str | None) -> str:
@@ -120,7 +130,7 @@ async def gateway(script: Script, **options: Any) -> AsyncIterator[OrderGateway]
     config = GatewayConfig(
         link=FAST_LINK,
         reply_timeout_s=0.2,
-        resolver=ResolverConfig(archive_lag_s=0.1, poll_s=0.05),
+        resolver=ResolverConfig(poll_s=0.02, poll_cap_s=0.1),
         **options.pop("config", {}),
     )
     async with scripted(script) as network, Rest(network, timeout_s=1.0) as rest:

@@ -130,7 +130,7 @@ def test_a_terminal_order_stays_terminal(facts: list[Any]) -> None:
 @pytest.mark.parametrize(
     ("facts", "state"),
     [
-        ([], OrderState.CREATED),
+        ([], OrderState.SIGNED),
         ([OutcomeFacts(is_unknown=True)], OrderState.UNKNOWN),
         ([OutcomeFacts(is_denied=True)], OrderState.DENIED),
         ([OutcomeFacts(accepted=True)], OrderState.OPEN),
