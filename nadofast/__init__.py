@@ -10,6 +10,7 @@ from ._core import Bbo
 from ._parse import parse
 from ._version import __version__
 from .appendix import OrderType, pack_appendix, unpack_appendix
+from .batcher import NadoMessageBatcher
 from .connection import LinkConfig, LinkState, NadoConnectionManager
 from .dispatch import EventStream
 from .errors import NadoError
@@ -47,6 +48,7 @@ __all__ = [
     "NadoConnectionManager",
     "NadoConnectionMode",
     "NadoError",
+    "NadoMessageBatcher",
     "NadoPerformanceMonitor",
     "NadoRateLimiter",
     "NadoWebSocketAuth",

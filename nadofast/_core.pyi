@@ -73,7 +73,8 @@ class FeedCore:
         on_parse_error: Callable[[ParseError], object] | None = None,
     ) -> None: ...
     public_links: int
-    """Bit set of the links whose trades and other public events are taken; a copy of one cannot be told."""
+    """Bit set of the links whose public events without a key or an order (candles, funding, liquidations,
+    all_bbo) are taken; a copy of one cannot be told."""
     @property
     def product_ids(self) -> tuple[int, ...]: ...
     def receive(self, data: Readable, now_ns: int, link: int = 0) -> int:

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
+from ._sign import OrderTemplate, SignedOrder
+
 if TYPE_CHECKING:
-    from .signing import SignedCancel, SignedCancelProducts, SignedLinkSigner, SignedOrder, SignedStreamAuth
+    from .signing import SignedCancel, SignedCancelProducts, SignedLinkSigner
 
 # Streams.
 BEST_BID_OFFER: Final = "best_bid_offer"
@@ -35,6 +37,8 @@ PRIVATE_STREAMS: Final = frozenset({ORDER_UPDATE, FILL, POSITION_CHANGE})
 GLOBAL_STREAMS: Final = frozenset({FUNDING_RATE, LIQUIDATION, ALL_BBO})
 STREAMS: Final = PER_PRODUCT_STREAMS | PRIVATE_STREAMS | GLOBAL_STREAMS
 CANDLE_GRANULARITY_S: Final = 60
+
+AUTHENTICATE: Final = "authenticate"
 
 # Reasons of order_update.
 REASON_PLACED: Final = "placed"
@@ -125,15 +129,8 @@ def server_time(request_id: int) -> bytes:
     return orjson.dumps({"method": "time", "id": request_id})
 
 
-def authenticate(signed: SignedStreamAuth, request_id: int) -> bytes:
-    return orjson.dumps(
-        {
-            "method": "authenticate",
-            "id": request_id,
-            "tx": {"sender": signed.sender, "expiration": str(signed.expiration_ms)},
-            "signature": signed.signature,
-        }
-    )
+def authenticate(transaction: dict[str, str], signature: str, request_id: int) -> dict[str, Any]:
+    return {"method": AUTHENTICATE, "id": request_id, "tx": transaction, "signature": signature}
 
 
 def stream_objects(
@@ -169,8 +166,28 @@ def _product_stream(name: str, product_id: int) -> dict[str, Any]:
 # ---------------------------------------------------------------------------- executes
 
 
+def _order_template(before: bytes, after: bytes) -> OrderTemplate:
+    """A message with one order in it; field names as in the executes section of the API."""
+    return OrderTemplate(
+        before + b'{"product_id":',
+        b',"order":{"sender":"',
+        b'","priceX18":"',
+        b'","amount":"',
+        b'","expiration":"',
+        b'","nonce":"',
+        b'","appendix":"',
+        b'"},"signature":"',
+        b'","id":',
+        b"}" + after,
+    )
+
+
+_ORDER: Final = _order_template(b"", b"")
+_PLACE_ORDER: Final = _order_template(b'{"place_order":', b"}")
+
+
 def place_order(signed: SignedOrder, request_id: int) -> bytes:
-    return orjson.dumps({"place_order": _place_order(signed, request_id)})
+    return _PLACE_ORDER.encode(signed, request_id)
 
 
 def cancel_orders(signed: SignedCancel, request_id: int, required_unfilled_x18: int | None = None) -> bytes:
@@ -197,7 +214,7 @@ def cancel_and_place(
     body: dict[str, Any] = {
         "cancel_tx": _cancel_tx(cancel),
         "cancel_signature": cancel.signature,
-        "place_order": _place_order(order, request_id),
+        "place_order": orjson.Fragment(_ORDER.encode(order, request_id)),
     }
     if required_unfilled_x18 is not None:
         body["place_requires_unfilled"] = True
@@ -208,22 +225,6 @@ def cancel_and_place(
 def link_signer(signed: SignedLinkSigner) -> bytes:
     transaction = {"sender": signed.sender, "signer": signed.signer, "nonce": str(signed.nonce)}
     return orjson.dumps({"link_signer": {"tx": transaction, "signature": signed.signature}})
-
-
-def _place_order(signed: SignedOrder, request_id: int) -> dict[str, Any]:
-    return {
-        "product_id": signed.product_id,
-        "order": {
-            "sender": signed.sender,
-            "priceX18": str(signed.price_x18),
-            "amount": str(signed.amount_x18),
-            "expiration": str(signed.expiration_s),
-            "nonce": str(signed.nonce),
-            "appendix": str(signed.appendix),
-        },
-        "signature": signed.signature,
-        "id": request_id,
-    }
 
 
 def _cancel_tx(signed: SignedCancel) -> dict[str, Any]:
