@@ -147,7 +147,7 @@ class Journal:
             return
         fields = {name: getattr(order, name) for name in _FIELDS}
         fields |= {name: str(fields[name]) for name in _WIDE}
-        line = _line({"kind": "intent", "at_ms": self._wall_ns() // _NS_PER_MS, **fields})
+        line = _line({"kind": "intent", "at_ms": self._now_ms(), **fields})
         self._append(line)
         self._open[order.digest] = line
         if self._size > self._config.max_bytes:
@@ -163,7 +163,7 @@ class Journal:
             or (order.digest not in self._open and order.digest not in self._ends)
         ):
             return
-        end = {"kind": "end", "at_ms": self._wall_ns() // _NS_PER_MS, "digest": order.digest}
+        end = {"kind": "end", "at_ms": self._now_ms(), "digest": order.digest}
         end |= {"state": order.state.value, "filled_x18": str(order.filled_x18)}
         with contextlib.suppress(OSError):
             self._append(_line(end))
@@ -205,8 +205,14 @@ class Journal:
         if not owners:
             self._append(self._begin())
         for fields in contents.unfinished:
-            self._open[fields["digest"]] = _line(fields)
+            digest = fields["digest"]
+            self._open[digest] = _line(fields)
+            if digest in contents.ends:  # in doubt until it is written again, however many starts that takes
+                self._append(_line({"kind": "reopened", "at_ms": self._now_ms(), "digest": digest}))
         return contents
+
+    def _now_ms(self) -> int:
+        return self._wall_ns() // _NS_PER_MS
 
     def _begin(self) -> bytes:
         return _line({"kind": "begin", "version": VERSION, "account": self.account})
@@ -293,6 +299,8 @@ def _contents(records: list[dict[str, Any]], damaged: int, torn: int) -> Content
             intents[record["digest"]] = record
         elif record["kind"] == "end":
             ends[record["digest"]] = record
+        elif record["kind"] == "reopened":
+            ends.pop(record["digest"], None)
     return Contents(intents, ends, damaged, torn)
 
 

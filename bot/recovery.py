@@ -67,7 +67,8 @@ async def recover(
         if tracker.get(digest) is not None:
             tracker.on_resting(digest, row.unfilled_x18)
     gone = [order for order in orders if order.digest not in resting]
-    if gone and await gateway.wait_archive(answered_ms, timeout_s):
+    places = {order.product_id for order in gone}
+    if gone and await gateway.wait_archive(places, answered_ms, timeout_s):
         await _read_ends(gone, rest, tracker)
     await _read_fills(orders, rest, tracker, subaccount, product_ids)
     foreign = tuple(row for digest, row in resting.items() if tracker.get(digest) is None)

@@ -38,6 +38,9 @@ class Completeness:
         self._explained: SharedQuestion[int, bool] = SharedQuestion(self._ask_explained)
         self._newest: SharedQuestion[str, int] = SharedQuestion(self._ask_newest)
 
+    async def stop(self) -> None:
+        await asyncio.gather(self._explained.stop(), self._newest.stop())
+
     async def shows_all(self, product_ids: Collection[int], until_ms: int) -> bool:
         """The archive, asked from here on, shows every fill of ours on these products up to until_ms.
 

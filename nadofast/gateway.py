@@ -11,7 +11,7 @@ import itertools
 import logging
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
@@ -125,7 +125,7 @@ class OrderGateway:
         self._reply_timeout_s = reply_timeout_s or self._config.reply_timeout_s
         self._resolver = OrderResolver(
             self.tracker, timesync, rest, self._config.resolver,
-            subaccount=self.subaccount, product_ids=products,
+            subaccount=self.subaccount,
         )  # fmt: skip
         self._delivery = Delivery(
             self.network.gateway_ws_v2,
@@ -169,6 +169,7 @@ class OrderGateway:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._delivery.stop()
+        await self._resolver.stop()
 
     async def __aenter__(self) -> Self:
         try:
@@ -195,10 +196,9 @@ class OrderGateway:
     async def _keep_time(self, rest: Rest) -> None:
         """Without a clock nothing may be sent, exits included: never let it grow old, and look often enough
         to see a machine that slept."""
-        retry, doubts = (
-            Backoff(self._config.time_retry_s, self._config.time_retry_cap_s),
-            self._delivery.clock_doubts,
-        )
+        jitter = random.Random(random.getrandbits(64))
+        retry = Backoff(self._config.time_retry_s, self._config.time_retry_cap_s, jitter)
+        doubts = self._delivery.clock_doubts
         while True:
             if not self._timesync.is_known:
                 await asyncio.sleep(retry.next_s())
@@ -375,9 +375,10 @@ class OrderGateway:
         """Wait until a moment of the exchange's clock is certainly over."""
         return await self._resolver.wait_past(when_ms, timeout_s)
 
-    async def wait_archive(self, when_ms: int, timeout_s: float) -> bool:
-        """Wait until the archive shows all fills of ours up to a moment of the exchange's clock."""
-        return await self._resolver.wait_archived(when_ms, timeout_s)
+    async def wait_archive(self, product_ids: Collection[int], when_ms: int, timeout_s: float) -> bool:
+        """Wait until the archive shows all fills of ours on these products up to a moment of the exchange's
+        clock."""
+        return await self._resolver.wait_archived(product_ids, when_ms, timeout_s)
 
     def stats(self) -> dict[str, Any]:
         """Counters of the requests, and the round trip of those answered over the socket."""

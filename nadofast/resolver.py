@@ -68,25 +68,31 @@ class OrderResolver:
         config: ResolverConfig,
         *,
         subaccount: str,
-        product_ids: Collection[int],
     ) -> None:
         self._tracker = tracker
         self._timesync = timesync
         self._rest = rest
         self._config = config
         self._subaccount = subaccount
-        self._product_ids = tuple(product_ids)
         self._completeness = None if rest is None else Completeness(rest, tracker, subaccount)
         self._books: SharedQuestion[_Place, models.OpenOrder] = SharedQuestion(self._ask_books)
         self._archive: SharedQuestion[str, models.ArchivedOrder] = SharedQuestion(self._ask_archive)
+        self._clock: SharedQuestion[str, None] = SharedQuestion(self._ask_clock)
         self._waiting: dict[str, list[asyncio.Event]] = {}
         tracker.on_change(self._wake)
+
+    async def stop(self) -> None:
+        """End the questions under way."""
+        questions = (self._books, self._archive, self._clock)
+        await asyncio.gather(*(question.stop() for question in questions))
+        if self._completeness is not None:
+            await self._completeness.stop()
 
     # ------------------------------------------------------------------ what became of it
 
     async def resolve(self, digest: str, product_id: int, timeout_s: float) -> Outcome:
         """Look until it is settled: CONFIRMED, REJECTED, or UNKNOWN after timeout_s."""
-        backoff = self._backoff(digest)
+        backoff = self._backoff()
         try:
             async with asyncio.timeout(timeout_s):
                 with self._news_of(digest) as news:
@@ -106,7 +112,7 @@ class OrderResolver:
         record = self._tracker.get(digest)
         if record is None or self._rest is None:
             return False
-        backoff = self._backoff(digest)
+        backoff = self._backoff()
         try:
             async with asyncio.timeout(timeout_s):
                 with self._news_of(digest) as news:
@@ -136,16 +142,16 @@ class OrderResolver:
         except TimeoutError:
             return False
 
-    async def wait_archived(self, when_ms: int, timeout_s: float) -> bool:
-        """Wait until the archive shows all fills of ours up to a moment. False: not in time."""
+    async def wait_archived(self, product_ids: Collection[int], when_ms: int, timeout_s: float) -> bool:
+        """Wait until the archive shows all fills of ours on these products up to a moment. False: not in time."""
         if self._completeness is None:
             return False
-        backoff = self._backoff("")
+        backoff = self._backoff()
         try:
             async with asyncio.timeout(timeout_s):
                 while True:
                     is_over = self._is_over(when_ms)
-                    if is_over and await self._completeness.shows_all(self._product_ids, when_ms + 1):
+                    if is_over and await self._completeness.shows_all(product_ids, when_ms + 1):
                         return True
                     await asyncio.sleep(backoff.next_s())
         except TimeoutError:
@@ -202,6 +208,10 @@ class OrderResolver:
         if resting is not None:
             return _Look(resting=resting)
         is_final = False
+        if is_over and self._completeness is not None and self._rest is not None:
+            # A clock of the exchange that was set back meanwhile would make "over" wrong.
+            await self._clock.get("")
+            is_over = self._is_over(self._last_match_ms(digest))
         if is_over and self._completeness is not None:
             gone_ms = self._timesync.exchange_now_ms() + int(self._timesync.uncertainty_ms) + 1
             is_final = await self._completeness.shows_all([product_id], gone_ms)
@@ -275,6 +285,11 @@ class OrderResolver:
                 found[row.digest] = row
         return found
 
+    async def _ask_clock(self, _: Collection[str]) -> Mapping[str, None]:
+        assert self._rest is not None
+        await self._rest.sync_time(self._timesync, 1)
+        return {}
+
     # ------------------------------------------------------------------ time and news
 
     def _found(self, digest: str, path: str) -> Outcome:
@@ -295,13 +310,9 @@ class OrderResolver:
     def _is_over(self, when_ms: int | None) -> bool:
         return when_ms is not None and self._left_ms(when_ms) == 0
 
-    @staticmethod
-    def _jitter(digest: str) -> random.Random:
-        """Different for every order, the same for the same one."""
-        return random.Random(digest)
-
-    def _backoff(self, digest: str) -> Backoff:
-        return Backoff(self._config.poll_s, self._config.poll_cap_s, self._jitter(digest))
+    def _backoff(self) -> Backoff:
+        jitter = random.Random(random.getrandbits(64))  # a seed for random is one for this, too
+        return Backoff(self._config.poll_s, self._config.poll_cap_s, jitter)
 
     async def _pause(self, digest: str, news: asyncio.Event, backoff: Backoff) -> None:
         """Until the next look: at once on news, and no later than when its discard time is over."""

@@ -10,6 +10,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Collection, Hashable, Mapping
 from typing import Generic, TypeVar
 
+from .errors import NotConnected
+
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
@@ -54,5 +56,15 @@ class SharedQuestion(Generic[K, V]):
             self.asked += 1
             try:
                 this.answer.set_result(await self._ask(this.keys))
+            except asyncio.CancelledError:
+                this.answer.set_exception(NotConnected("stopped"))
+                raise
             except Exception as error:
                 this.answer.set_exception(error)
+
+    async def stop(self) -> None:
+        """End the question under way; whoever waits for it gets NotConnected. It may be asked again later."""
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
