@@ -23,7 +23,7 @@ from typing import Any, Final, Self
 
 import orjson
 
-from nadofast.orders import TrackedOrder
+from nadofast.orders import OrderState, TrackedOrder
 
 VERSION: Final = 1
 MAX_ENDS: Final = 10_000
@@ -85,7 +85,11 @@ class Contents:
         """Fields of the orders without an end, or with one only just before the last record, oldest first."""
         records = (*self.intents.values(), *self.ends.values())
         since_ms = max((record["at_ms"] for record in records), default=0) - RECHECK_MS
-        old = {digest for digest, end in self.ends.items() if end["at_ms"] < since_ms}
+        old = {
+            digest
+            for digest, end in self.ends.items()
+            if end["at_ms"] < since_ms or end["state"] == OrderState.DENIED.value  # it never left
+        }
         return [fields for digest, fields in self.intents.items() if digest not in old]
 
 

@@ -413,8 +413,8 @@ class OrderTracker:
 
     def _changed(self, order: TrackedOrder) -> None:
         order._changed_ns = self._clock_ns()
-        if order.is_terminal and order.digest not in self._finished:
-            self._finished[order.digest] = None
+        if order.is_terminal:
+            self._finished.setdefault(order.digest)
             self._forget()
         for listener in tuple(self._listeners):
             try:

@@ -143,7 +143,8 @@ class OrderResolver:
             return False
 
     async def wait_archived(self, product_ids: Collection[int], when_ms: int, timeout_s: float) -> bool:
-        """Wait until the archive shows all fills of ours on these products up to a moment. False: not in time."""
+        """Wait until the archive shows all fills of ours on these products up to a moment. False: not in
+        time."""
         if self._completeness is None:
             return False
         backoff = self._backoff()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -34,7 +35,13 @@ PRODUCTS = parse_symbols(sample("query_symbols")["response"]["data"])
 SIGNER = Signer("0x" + "01" * 32, chain_id=1, endpoint_address="0x" + "00" * 20)
 ORDER = OrderRequest(4, to_x18(3000), to_x18("0.1"), OrderType.POST_ONLY)
 NOW_MS = 1_790_000_000_000
+_BORN_NS = time.monotonic_ns()
 NOT_FOUND = {"status": "failure", "error": "order not found", "error_code": 2020}
+
+
+def clock_ms() -> int:
+    """This exchange's clock."""
+    return NOW_MS + (time.monotonic_ns() - _BORN_NS) // 1_000_000
 
 
 def failure(code: int, text: str = "no") -> dict[str, Any]:
@@ -73,7 +80,7 @@ class Script:
 
     async def serve_http(self, request: web.Request) -> web.Response:
         if request.path == "/time":
-            return web.Response(text=self.clocks.pop(0) if self.clocks else str(NOW_MS))
+            return web.Response(text=self.clocks.pop(0) if self.clocks else str(clock_ms()))
         message = json.loads(await request.text())
         if request.path == "/execute":
             self.executed.append(message)
@@ -120,7 +127,7 @@ async def scripted(script: Script) -> AsyncIterator[Network]:
 def known_clock() -> TimeSync:
     timesync = TimeSync()
     clock = timesync._clock_ns()
-    timesync.update(TimeSample(clock, clock, NOW_MS))
+    timesync.update(TimeSample(clock, clock, clock_ms()))
     return timesync
 
 

@@ -274,7 +274,7 @@ class World:
 
 @dataclass
 class Tally:
-    """Sums over seeds. known_ms: sent to known while HTTP was up; late_ms: those of seeds whose archive lags 3 s."""
+    """Sums over seeds. known_ms: sent to known with HTTP up; late_ms: where the archive is 3 s behind."""
 
     known_ms: list[float] = field(default_factory=list)
     late_ms: list[float] = field(default_factory=list)
