@@ -92,8 +92,8 @@ class NadoWebSocketClient:
 
     async def disconnect(self) -> None:
         """Close the connection; `get_messages` ends after what has come. The streams are remembered."""
+        self._queue.close()  # first: a break that was asked for is no news
         await self.manager.stop()
-        self._queue.close()
         if self._auth is not None:
             AUTH_SOCKETS.release(self._wallet, self)
 

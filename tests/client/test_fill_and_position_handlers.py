@@ -90,12 +90,8 @@ def test_orders_are_pending_complete_or_timed_out() -> None:
     handler.track_order("0x3")
     assert handler.is_pending("0x1")
     info = handler.get_fill_info("0x1")
-    assert (info.filled_size, info.average_price, info.remaining_size, info.is_complete) == (
-        0,
-        None,
-        2,
-        False,
-    )
+    assert (info.filled_size, info.average_price, info.remaining_size) == (0, None, 2)
+    assert not info.is_complete
     assert handler.get_fill_info("0x2").remaining_size is None, "nobody has said how much"
     handler.on_order_fill(fill(1, "0x1", qty_x18=X18, left_x18=X18, original_x18=2 * X18))
     handler.on_order_fill(fill(2, "0x1", qty_x18=X18, left_x18=0, original_x18=2 * X18))
