@@ -134,7 +134,8 @@ class NoSignal(NadoError):
 class EventOverflow(NadoError):
     """A reader of events fell behind, and `lost` account events cannot be told it any more.
 
-    retryable: they may be found by the next read. Otherwise take the exchange's word on orders and positions.
+    retryable: the next read may find them. Otherwise the next read goes on behind them: take the exchange's
+    word on orders and positions first.
     """
 
     def __init__(self, message: str, *, lost: int = 0, retryable: bool = False) -> None:
