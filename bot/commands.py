@@ -1,16 +1,20 @@
-"""The commands that do not trade: configuration, report."""
+"""The commands that do not trade: configuration, report, doctor."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Final
 
 import typer
+from rich.console import Console
 
-from . import configdoc, tradefile
+from . import configdoc, credentials, doctor, tradefile
 from .config import VENUES, SettingsError, load
+from .model import ExitCode
 
 CONFIG_HELP: Final = "Write, check and show settings."
 config_cli = typer.Typer(no_args_is_help=True, help=CONFIG_HELP, add_completion=False)
@@ -96,3 +100,23 @@ def report_command(
         raise SettingsError(f"{out}: {error.strerror}") from None
     print("\n".join([*htmlreport.summary_lines(cycles), f"page      {out}"]), file=sys.stdout)
     return 0
+
+
+def doctor_command(
+    config: Annotated[Path | None, typer.Option(help="TOML file with settings.")] = None,
+    venue: Annotated[str | None, typer.Option(help="sim, testnet, mainnet or custom (sim).")] = None,
+    size_usd: Annotated[str | None, typer.Option(help="Budget per leg in USD (150).")] = None,
+    exchange: Annotated[
+        Path | None, typer.Option(help="Ready line of an exchange that already runs.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
+) -> int:
+    """Check everything that must be right before money is at stake. Orders nothing. 0: nothing is red."""
+    overrides = {"venue": venue, "pair.size_usd": size_usd, "exchange.file": exchange}
+    settings = load(config, {key: value for key, value in overrides.items() if value is not None}).settings
+    found = asyncio.run(doctor.visit(settings, credentials.find(settings.account)))
+    if as_json:
+        print(json.dumps([asdict(finding) for finding in found], indent=2))
+    else:
+        Console().print(doctor.table(found))
+    return int(ExitCode.ERROR if any(finding.mark is doctor.Mark.BAD for finding in found) else ExitCode.DONE)

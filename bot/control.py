@@ -21,7 +21,6 @@ from .status import Status
 
 MAX_LINE: Final = 4096
 MAX_CLIENTS: Final = 16
-MAX_PATH: Final = 107  # of a Unix socket address, without its final zero
 IDLE_S: Final = 60.0
 WRITE_TIMEOUT_S: Final = 2.0
 MIN_WATCH_S: Final = 0.05
@@ -52,16 +51,13 @@ class ControlServer:
 
     async def start(self) -> None:
         """Listen. Raises ControlError if the path cannot be used."""
-        if len(os.fsencode(self._path)) > MAX_PATH:
-            raise ControlError(f"control socket {self._path}: the path is longer than {MAX_PATH} bytes")
         try:
             # Whoever holds the lock of the state directory owns the path: what lies there is a dead bot's.
             self._path.unlink(missing_ok=True)
             mask = os.umask(0o177)
             try:
-                self._server = await asyncio.start_unix_server(
-                    self._client, path=str(self._path), limit=MAX_LINE
-                )
+                with _address(self._path) as address:
+                    self._server = await asyncio.start_unix_server(self._client, path=address, limit=MAX_LINE)
             finally:
                 os.umask(mask)
         except OSError as error:
@@ -135,6 +131,16 @@ class ControlServer:
             await asyncio.sleep(every)
 
 
+@contextlib.contextmanager
+def _address(path: Path) -> Iterator[str]:
+    """The address of a socket at any path: a Unix socket takes 107 bytes, a directory may be deeper."""
+    folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{folder}/{path.name}"
+    finally:
+        os.close(folder)
+
+
 def _parse(line: bytes) -> dict[str, Any] | str:
     """The request, or what is wrong with it."""
     try:
@@ -169,7 +175,8 @@ def stream(
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as link:
         link.settimeout(timeout_s)
         try:
-            link.connect(str(path))
+            with _address(path) as address:
+                link.connect(address)
             link.sendall(orjson.dumps(dict(request)) + b"\n")
             with link.makefile("rb") as lines:
                 for line in lines:

@@ -7,12 +7,16 @@ is red: what is not known is not fine.
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
 from typing import Final
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
 
 from nadofast.appendix import OrderType, pack_appendix, unpack_appendix
 from nadofast.errors import NadoError
@@ -22,11 +26,15 @@ from nadofast.rest import Rest
 from nadofast.signing import Signer
 from nadofast.timesync import TimeSync
 
+from . import preflight
 from .config import Settings
+from .credentials import Credentials
+from .exchange_process import ExchangeStartError
 from .expected import mismatches
 from .metrics import expected_cost_x18
 from .sizing import LegQuote, NoSize, PairSize, SizingRules, size_pair, smallest_budget_x18
 from .units import bps_of, show, show_usd
+from .venue import choose
 
 ROUND_TRIPS: Final = 5
 MAX_CLOCK_MS: Final = 250.0
@@ -38,6 +46,10 @@ class Mark(StrEnum):
     OK = "ok"
     LOOK = "look"
     BAD = "bad"
+
+
+STYLES: Final = {Mark.OK: "bold green", Mark.LOOK: "bold yellow", Mark.BAD: "bold red"}
+REST_TIMEOUT_S: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +85,39 @@ def look(name: str, text: str, advice: str) -> Finding:
 
 def bad(name: str, text: str, advice: str) -> Finding:
     return Finding(name, Mark.BAD, text, advice)
+
+
+async def visit(settings: Settings, credentials: Credentials) -> list[Finding]:
+    """Reach the exchange of these settings (the embedded one is started for it) and examine. One red line
+    if it cannot be reached. Raises SettingsError."""
+    seed = settings.exchange.seed or 1
+    venue = choose(settings, seed=seed, key=credentials.key, only_looks=True)
+    limiter = NadoRateLimiter()
+    try:
+        ready = await venue.exchange.start()
+        signer = preflight.choose_signer(ready, venue.key, credentials.owner_address)
+        subaccount = signer.subaccount(settings.account.subaccount)
+        async with Rest(ready.network, timeout_s=REST_TIMEOUT_S, limiter=limiter) as rest:
+            products = await preflight.listed_pair(rest, settings)
+            patient = Patient(settings, rest, signer, subaccount, limiter, TimeSync(), products)
+            return [ok("key", credentials.source), *await examine(patient)]
+    except (NadoError, ExchangeStartError, preflight.StartError) as error:
+        return [bad("exchange", f"cannot be used: {error}", "see whether it runs and can be reached")]
+    finally:
+        await venue.exchange.stop()
+
+
+def table(found: Sequence[Finding]) -> Table:
+    """For a terminal: green, yellow, red."""
+    drawn = Table(box=box.SIMPLE, show_header=False, pad_edge=False)
+    for name in ("mark", "name", "text"):
+        drawn.add_column(name, no_wrap=name != "text")
+    for finding in found:
+        text = Text(finding.text)
+        if finding.advice:
+            text.append(f"\n{finding.advice}", "dim")
+        drawn.add_row(Text(finding.mark.value, STYLES[finding.mark]), Text(finding.name), text)
+    return drawn
 
 
 async def examine(patient: Patient) -> list[Finding]:

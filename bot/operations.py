@@ -22,6 +22,7 @@ from .exporter import Exporter
 from .heartbeat import Heartbeat
 from .logs import EventLog
 from .sentinel import news
+from .shutdown import StopRequest
 from .status import Status
 
 CONTROL_NAME: Final = "control.sock"
@@ -40,6 +41,23 @@ def make_alerts(settings: Settings, source: str) -> Alerts:
         telegram_url=settings.alerts.telegram_url,
     )
     return Alerts(receivers, repeat_s=settings.alerts.repeat_s, per_minute=settings.alerts.per_minute)
+
+
+def commands(stop: StopRequest) -> dict[str, Command]:
+    """drain, flatten and stop (the next stage, as a signal does), for the control socket."""
+
+    def asks(request: Callable[[str], None], what: str) -> Command:
+        async def run() -> str:
+            request("the control socket")
+            return f"{what}; stage {stop.stage.name.lower()}"
+
+        return run
+
+    return {
+        "drain": asks(stop.drain, "no new cycle, the open one ends as planned"),
+        "flatten": asks(stop.flatten, "no new cycle, what is open crosses at once"),
+        "stop": asks(stop.stop, "the next stage, as another signal would"),
+    }
 
 
 async def attach(
