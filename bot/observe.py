@@ -66,7 +66,7 @@ class Observer:
             pnl=PnlView(
                 price_usd=_usd(pnl.gross_x18),
                 fees_usd=_usd(pnl.fees_x18),
-                funding_usd=-_usd(pnl.funding_x18),
+                funding_usd=_usd(-pnl.funding_x18),
                 net_usd=_usd(pnl.net_x18),
                 day_usd=_usd(view.day_pnl_x18),
                 volume_usd=_usd(pnl.volume_x18),
@@ -109,12 +109,12 @@ class Observer:
     def _links(self) -> tuple[LinkView, ...]:
         parts = self._parts
         streams = [
-            LinkView(f"stream {link.index}", link.state, link.data_age_ms)
+            LinkView(f"stream {link.index}", link.state.upper(), link.data_age_ms)
             for link in parts.feed.pool.get_pool_stats().links
         ]
         orders = parts.gateway.link
         age_ms = (time.monotonic_ns() - orders.last_frame_ns) / NS_PER_MS if orders.last_frame_ns else None
-        return (*streams, LinkView("orders", orders.get_connection_state().value, age_ms))
+        return (*streams, LinkView("orders", orders.get_connection_state().value.upper(), age_ms))
 
     def _latencies(self) -> dict[str, dict[str, float]]:
         feed, gateway = self._parts.feed.stats(), self._parts.gateway.stats()

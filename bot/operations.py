@@ -88,22 +88,34 @@ async def attach(
         log.event(f"metrics   http://{settings.metrics.host}:{exporter.port}/metrics")
     await alerts.start()
     stack.push_async_callback(alerts.stop)
-    heartbeat = Heartbeat()
-    for name, work in (("heartbeat", heartbeat.run), ("sentinel", lambda: watch(status, alerts))):
+    heartbeat, sentinel = Heartbeat(), Sentinel(status, alerts)
+    stack.callback(sentinel.look)  # how it ended
+    for name, work in (("heartbeat", heartbeat.run), ("sentinel", sentinel.run)):
         task = asyncio.create_task(keep_alive(name, work, log), name=name)
         stack.push_async_callback(_end, task)
     stack.callback(heartbeat.tell, "STOPPING=1")
 
 
-async def watch(status: Callable[[], Status], alerts: Alerts) -> None:
-    """Look now and then; raise what is news."""
-    before: Status | None = None
-    while True:
-        now = status()
-        for item in news(before, now):
-            alerts.raise_alert(item.level, item.topic, item.text)
-        before = now
-        await asyncio.sleep(LOOK_S)
+class Sentinel:
+    """Looks now and then, and raises what is news."""
+
+    def __init__(self, status: Callable[[], Status], alerts: Alerts) -> None:
+        self._status = status
+        self._alerts = alerts
+        self._before: Status | None = None
+
+    def look(self) -> None:
+        """Compare with the last look."""
+        now = self._status()
+        for item in news(self._before, now):
+            self._alerts.raise_alert(item.level, item.topic, item.text)
+        self._before = now
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        while True:
+            self.look()
+            await asyncio.sleep(LOOK_S)
 
 
 async def keep_alive(name: str, work: Callable[[], Coroutine[Any, Any, None]], log: EventLog) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -80,6 +81,7 @@ def dashboard_command(
 ) -> int:
     """Watch a running bot: state, books, PnL, links, limits. Plain lines without a terminal."""
     path = running(load(config).settings, account)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # nothing of ours is open here: it may just end
     try:
         dashboard.run(path, every_s=every_s, once=once)
     except KeyboardInterrupt:
