@@ -134,8 +134,19 @@ async def run(job: Job, output: Output, csv: TradesCsv) -> tuple[ExitCode, str]:
             if session is None:
                 log.event(f"{stop.by} before trading: nothing was ordered")
                 return ExitCode.DONE, ""
+            await unless_stopped(stop, exchange, _warm_up(session, settings))
             end = await _trade(session, OnOpen(settings.run.on_open), stop)
             return _finish(session, end, log, csv)
+
+
+async def _warm_up(session: Session, settings: Settings) -> None:
+    """Real money waits until the streams have been stable for a while."""
+    log, warmup_s = session.parts.log, settings.warmup_s
+    if warmup_s > 0 and session.found.is_clean:
+        log.event(f"warm-up   the streams shall be stable for {warmup_s:g} s before the first order")
+        await session.parts.guard.wait_stable(
+            warmup_s, lambda reason: log.event(f"warm-up   begins again: {reason}")
+        )
 
 
 async def _trade(session: Session, choice: OnOpen, stop: StopRequest) -> End:
@@ -396,6 +407,11 @@ def _plan(settings: Settings, products: tuple[Product, Product], *, is_embedded:
         products=products,
         sizing=SizingRules(to_x18(settings.pair.size_usd), entry.cap_bps, entry.headroom_bps),
         cycles=run_.cycles,
+        ladder=tuple(
+            SizingRules(to_x18(size), entry.cap_bps, entry.headroom_bps)
+            for size in settings.rollout.ladder_usd
+        ),
+        ladder_cycles=settings.rollout.ladder_cycles,
         hold_ns=int(run_.hold_s * NS_PER_S),
         max_skips=run_.max_skips,
         ready_timeout_ns=int(run_.ready_timeout_s * NS_PER_S),

@@ -21,6 +21,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 ENV_PREFIX: Final = "NADO_BOT_"
 ENV_DELIMITER: Final = "__"
+MAINNET_WARMUP_S: Final = 3_600.0
 MAX_FILE_CHARACTERS: Final = 1 << 20
 VENUES: Final = ("sim", "testnet", "mainnet", "custom")
 
@@ -178,12 +179,6 @@ class ExpectSection(Section):
     second_size_step: Decimal | None = Field(default=None, gt=0, description="its size step; empty = any")
 
 
-class WebsocketSection(Section):
-    enabled: bool = Field(
-        default=True, description="false = everything over REST, slower: the way back if streams misbehave"
-    )
-
-
 class RolloutSection(Section):
     """How a new set-up is brought to live trading step by step."""
 
@@ -243,7 +238,6 @@ class Settings(BaseSettings):
     output: OutputSection = OutputSection()
     account: AccountSection = AccountSection()
     expect: ExpectSection = ExpectSection()
-    websocket: WebsocketSection = WebsocketSection()
     rollout: RolloutSection = RolloutSection()
     alerts: AlertsSection = AlertsSection()
     metrics: MetricsSection = MetricsSection()
@@ -266,11 +260,19 @@ class Settings(BaseSettings):
             raise ValueError(
                 f"pair.size_usd {self.pair.size_usd} exceeds risk.max_leg_usd {self.risk.max_leg_usd}"
             )
+        if any(step > self.pair.size_usd for step in self.rollout.ladder_usd):
+            raise ValueError(f"rollout.ladder_usd has a step above pair.size_usd {self.pair.size_usd}")
         if self.max_gross_usd < 2 * self.pair.size_usd:
             raise ValueError(
                 f"risk.max_gross_usd {self.max_gross_usd} is below twice pair.size_usd {self.pair.size_usd}"
             )
         return self
+
+    @property
+    def warmup_s(self) -> float:
+        if self.rollout.warmup_s is not None:
+            return self.rollout.warmup_s
+        return MAINNET_WARMUP_S if self.venue == "mainnet" else 0.0
 
     @property
     def max_leg_usd(self) -> Decimal:

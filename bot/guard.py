@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from collections.abc import Callable
 from typing import Final
 
 from nadofast.errors import NadoError
@@ -24,6 +25,7 @@ QUIET_MS: Final = 700
 PROBE_PAUSE_S: Final = 0.4
 CLOCK_PAUSE_S: Final = 15.0
 START_SAMPLES: Final = 5
+STABLE_LOOK_S: Final = 0.05
 
 
 class Guard:
@@ -88,6 +90,19 @@ class Guard:
                 return reason
             await asyncio.sleep(0.01)
         return ""
+
+    async def wait_stable(self, stable_s: float, told: Callable[[str], None]) -> None:
+        """Return once nothing has been missing for `stable_s` on end. told: why it begins again, each time."""
+        since = time.monotonic()
+        was_ready = True
+        while time.monotonic() - since < stable_s:
+            reason = self.not_ready()
+            if reason:
+                since = time.monotonic()
+                if was_ready:
+                    told(reason)
+            was_ready = not reason
+            await asyncio.sleep(STABLE_LOOK_S)
 
     def _no_price(self) -> str:
         ids = (product.product_id for product in self._market.products)
