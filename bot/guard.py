@@ -92,7 +92,7 @@ class Guard:
         return ""
 
     async def wait_stable(self, stable_s: float, told: Callable[[str], None]) -> None:
-        """Return once nothing has been missing for `stable_s` on end. told: why it begins again, each time."""
+        """Return once nothing was missing for `stable_s` on end. told: why it begins again, each time."""
         since = time.monotonic()
         was_ready = True
         while time.monotonic() - since < stable_s:
