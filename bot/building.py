@@ -49,6 +49,8 @@ def flat(state: PairState, inputs: PairInputs, plan: Plan, now_ns: int) -> Step:
         return ended(state, End(ExitCode.HALTED_FLAT, inputs.halt)), []
     if inputs.stop_age_ns is not None:
         return ended(state, End(ExitCode.DONE, "stopped on request")), []
+    if inputs.drain:
+        return ended(state, End(ExitCode.DONE, "drained on request")), []
     if state.done >= plan.cycles:
         return ended(state, End(ExitCode.DONE, "all cycles complete")), []
     if state.skips >= plan.max_skips or state.failures >= plan.max_failures:

@@ -74,7 +74,8 @@ class DeskOrder:
         if tracked is None:
             return OrderView(self.intent.tag, 0, False)
         code = tracked.error_code if tracked.state is OrderState.REJECTED else None
-        return OrderView(self.intent.tag, tracked.known_filled_x18, tracked.is_terminal, code)
+        rests = tracked.state is OrderState.OPEN
+        return OrderView(self.intent.tag, tracked.known_filled_x18, tracked.is_terminal, code, rests=rests)
 
 
 class OrderDesk:

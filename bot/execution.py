@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Final
 
-from nadofast.products import Product
+from nadofast.products import Product, mul_x18
 
 from .risk import OrderIntent, Purpose
 from .units import BPS, NS_PER_MS, scale_bps, sign
@@ -29,6 +29,7 @@ class OrderView:
 
     is_final: the exchange can add nothing to it; then filled_x18 is the last word, even if the fill
     events are still on their way. code: the exchange's refusal; denied: ours (gate or transport).
+    rests: the exchange has confirmed it, and it has not ended.
     """
 
     tag: int
@@ -36,15 +37,42 @@ class OrderView:
     is_final: bool
     code: int | None = None
     denied: str | None = None
+    rests: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Depth:
+    """Visible levels as (price_x18, quantity_x18), best first; as many as the reader cares to show."""
+
+    bids: tuple[tuple[int, int], ...] = ()
+    asks: tuple[tuple[int, int], ...] = ()
+
+    def visible_x18(self, amount_x18: int, price_x18: int) -> int:
+        """Quantity a crossing order of this sign can take at `price_x18` or better."""
+        if amount_x18 > 0:
+            return sum(quantity for price, quantity in self.asks if price <= price_x18)
+        return sum(quantity for price, quantity in self.bids if price >= price_x18)
+
+    def quote_x18(self, amount_x18: int) -> int | None:
+        """Quote that taking |amount| now costs or earns; None if that much is not shown."""
+        left_x18, total_x18 = abs(amount_x18), 0
+        for price_x18, quantity_x18 in self.asks if amount_x18 > 0 else self.bids:
+            taken_x18 = min(left_x18, quantity_x18)
+            total_x18 += mul_x18(taken_x18, price_x18)
+            left_x18 -= taken_x18
+            if not left_x18:
+                return total_x18
+        return None
 
 
 @dataclass(frozen=True, slots=True)
 class LegInputs:
-    """One leg's part of an input: touch prices (0 = none) and the order at work, if any."""
+    """One leg's part of an input: touch prices (0 = none), the order at work, if any, and the levels."""
 
     bid_x18: int
     ask_x18: int
     order: OrderView | None
+    depth: Depth | None = None
 
     @property
     def has_quote(self) -> bool:

@@ -93,13 +93,22 @@ class Verified:
 
 
 @dataclass(frozen=True, slots=True)
+class Foreign:
+    """A position changed and no order of ours did it: a liquidation, ADL, somebody else. number: of how many
+    so far."""
+
+    number: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class PairInputs:
     """The world at one decision.
 
     not_ready: why no entry may be made ("" = ready). pacing: the order budget has to recover before the
     next cycle; that is no fault and has no deadline. halt: the latched limit. stop_age_ns: how long ago
-    a person asked to stop. blind_ns: how long nothing was heard from the exchange. gone: the exchange
-    has ended for good.
+    a person asked to stop. drain: no new cycle. blind_ns: how long nothing was heard from the exchange. gone:
+    the exchange has ended for good. equity_x18: of the account, None while nobody has said.
     """
 
     legs: tuple[LegInputs, LegInputs]
@@ -107,9 +116,12 @@ class PairInputs:
     pacing: bool = False
     halt: str | None = None
     stop_age_ns: int | None = None
+    drain: bool = False
     blind_ns: int = 0
     gone: str | None = None
     verified: Verified | None = None
+    equity_x18: int | None = None
+    foreign: Foreign | None = None
 
 
 @dataclass(frozen=True, slots=True)
