@@ -19,8 +19,9 @@ _NS: Final = 1_000_000_000
 class SyncConfig:
     """retry_s: before asking again when a snapshot was too old; depth batches come about every 50 ms.
     error_base_s, error_cap_s: jittered back-off after a failed request. budget: snapshots in any
-    budget_window_s over all products. give_up_s: a product without a valid book for so long, on a link
-    that is up, means that the link is bad."""
+    budget_window_s over all products; one costs weight 1 of the 400 that an address may spend in 10 s. At
+    most half of it goes to checks of books that may well be right. give_up_s: a product without a valid book
+    for so long, on a link that is up, means that the link is bad."""
 
     retry_s: float = 0.06
     error_base_s: float = 0.1
@@ -54,6 +55,7 @@ class SnapshotPlanner:
         self._needs: dict[int, _Need] = {}
         self._asked_ns: deque[int] = deque()
         self.asked = 0
+        self.checked = 0
         self.failed = 0
         self.coalesced = 0
 
@@ -99,6 +101,16 @@ class SnapshotPlanner:
             need.asked = True
         self._asked_ns.append(now_ns)
         self.asked += 1
+
+    def room_for_checks(self, now_ns: int) -> int:
+        """How many snapshots may be taken now only to see whether a silent book is still right."""
+        self._budget_wait_ns(now_ns)
+        return max(0, self._config.budget // 2 - len(self._asked_ns))
+
+    def on_checked(self, now_ns: int) -> None:
+        """One such snapshot is asked for: it comes out of the same budget."""
+        self._asked_ns.append(now_ns)
+        self.checked += 1
 
     def on_loaded(self, product_id: int, is_valid: bool, now_ns: int) -> None:
         """The answer was joined. Not valid: it was older than what is buffered, take a newer one (S4)."""

@@ -108,3 +108,20 @@ def test_answers_nobody_waits_for_change_nothing() -> None:
     plan.on_loaded(4, True, 0)
     plan.on_failed(4, 0)
     assert plan.next_product(S) is None
+
+
+def test_checks_take_at_most_half_of_the_budget() -> None:
+    plan = planner(budget=10, budget_window_s=10.0)
+    assert plan.room_for_checks(0) == 5
+    for _ in range(5):
+        plan.on_checked(0)
+    assert plan.room_for_checks(0) == 0
+    for _ in range(5):
+        plan.need(4, "gap", 1)
+        assert plan.next_product(1) == 4, "what is needed has the other half"
+        plan.on_asked(4, 1)
+        plan.on_loaded(4, True, 1)
+    plan.need(4, "gap", 1)
+    assert plan.next_product(1) is None
+    assert plan.room_for_checks(10 * S + 2) == 5
+    assert (plan.checked, plan.asked) == (5, 5)
