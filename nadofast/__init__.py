@@ -12,12 +12,14 @@ from ._version import __version__
 from .appendix import OrderType, pack_appendix, unpack_appendix
 from .batcher import NadoMessageBatcher
 from .connection import LinkConfig, LinkState, NadoConnectionManager
-from .dispatch import EventStream
+from .dispatch import NadoEventRouter
 from .errors import NadoError
 from .fallback import FallbackConfig, NadoConnectionMode
 from .feed import Feed, FeedConfig
 from .gateway import GatewayConfig, OrderGateway
 from .health import NadoPerformanceMonitor
+from .kinds import Priority
+from .messagequeue import NadoMessageQueue, QueueLimits
 from .network import MAINNET, TESTNET, Network, custom, resolve
 from .orders import OrderState, OrderTracker, TrackedOrder
 from .outcome import CancelledOrder, OrderRequest, Outcome, OutcomeKind
@@ -34,7 +36,6 @@ __all__ = [
     "TESTNET",
     "Bbo",
     "CancelledOrder",
-    "EventStream",
     "FallbackConfig",
     "Feed",
     "FeedConfig",
@@ -48,7 +49,9 @@ __all__ = [
     "NadoConnectionManager",
     "NadoConnectionMode",
     "NadoError",
+    "NadoEventRouter",
     "NadoMessageBatcher",
+    "NadoMessageQueue",
     "NadoPerformanceMonitor",
     "NadoRateLimiter",
     "NadoWebSocketAuth",
@@ -61,7 +64,9 @@ __all__ = [
     "OrderType",
     "Outcome",
     "OutcomeKind",
+    "Priority",
     "Product",
+    "QueueLimits",
     "Rest",
     "RestConfig",
     "Secret",

@@ -14,7 +14,7 @@
     │   ├── RequestTimeout             yes       no     no answer in time: the outcome is unknown
     │   └── BadResponse                yes       no     an answer that is not the exchange's protocol
     ├── NoSignal                       yes       no     too little data to say anything: never "fine"
-    ├── EventOverflow                  no        no     a consumer fell behind for too long and lost events
+    ├── EventOverflow                 by case   no      a reader fell behind; what it missed is not found
     ├── ExchangeError                 by code   by code the exchange answered "failure"
     └── OrderDenied                    no        no     refused locally: nothing was sent
 
@@ -132,7 +132,15 @@ class NoSignal(NadoError):
 
 
 class EventOverflow(NadoError):
-    """An event iterator was not read for too long. Account events are gone: read again and reconcile."""
+    """A reader of events fell behind, and `lost` account events cannot be told it any more.
+
+    retryable: they may be found by the next read. Otherwise take the exchange's word on orders and positions.
+    """
+
+    def __init__(self, message: str, *, lost: int = 0, retryable: bool = False) -> None:
+        self.lost = lost
+        self.retryable = retryable
+        super().__init__(message)
 
 
 class ExchangeError(NadoError):
