@@ -12,33 +12,41 @@ from ._version import __version__
 from .appendix import OrderType, pack_appendix, unpack_appendix
 from .batcher import NadoMessageBatcher
 from .connection import LinkConfig, LinkState, NadoConnectionManager
+from .depthsignals import BookSummary, ExitCapacity, NadoBookDepthHandler
 from .dispatch import NadoEventRouter
 from .errors import NadoError
 from .fallback import FallbackConfig, NadoConnectionMode
 from .feed import Feed, FeedConfig
+from .fills import FillInfo, NadoOrderFillHandler, OrderFillDetails
 from .gateway import GatewayConfig, OrderGateway
 from .health import NadoPerformanceMonitor
 from .kinds import Priority
 from .messagequeue import NadoMessageQueue, QueueLimits
+from .messages import NadoMessageParser
 from .network import MAINNET, TESTNET, Network, custom, resolve
 from .orders import OrderState, OrderTracker, TrackedOrder
 from .outcome import CancelledOrder, OrderRequest, Outcome, OutcomeKind
+from .positions import NadoPositionHandler, PositionDetails
 from .products import Product, from_x18, parse_symbols, to_x18
 from .ratelimit import LimitConfig, NadoRateLimiter
 from .rest import Rest, RestConfig
 from .secret import Secret, parse_private_key
-from .signals import Momentum, NadoBBOHandler, NadoBookDepthHandler
+from .signals import Momentum, NadoBBOHandler, SpreadState
 from .signing import NadoWebSocketAuth, SignedOrder, Signer, make_nonce, subaccount_hex
 from .timesync import TimeSample, TimeSync, TimeSyncConfig
+from .wsclient import NadoWebSocketClient
 
 __all__ = [
     "MAINNET",
     "TESTNET",
     "Bbo",
+    "BookSummary",
     "CancelledOrder",
+    "ExitCapacity",
     "FallbackConfig",
     "Feed",
     "FeedConfig",
+    "FillInfo",
     "GatewayConfig",
     "LimitConfig",
     "LinkConfig",
@@ -51,12 +59,17 @@ __all__ = [
     "NadoError",
     "NadoEventRouter",
     "NadoMessageBatcher",
+    "NadoMessageParser",
     "NadoMessageQueue",
+    "NadoOrderFillHandler",
     "NadoPerformanceMonitor",
+    "NadoPositionHandler",
     "NadoRateLimiter",
     "NadoWebSocketAuth",
+    "NadoWebSocketClient",
     "Network",
     "OrderBook",
+    "OrderFillDetails",
     "OrderGateway",
     "OrderRequest",
     "OrderState",
@@ -64,6 +77,7 @@ __all__ = [
     "OrderType",
     "Outcome",
     "OutcomeKind",
+    "PositionDetails",
     "Priority",
     "Product",
     "QueueLimits",
@@ -72,6 +86,7 @@ __all__ = [
     "Secret",
     "SignedOrder",
     "Signer",
+    "SpreadState",
     "TimeSample",
     "TimeSync",
     "TimeSyncConfig",

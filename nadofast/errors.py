@@ -134,7 +134,8 @@ class NoSignal(NadoError):
 class EventOverflow(NadoError):
     """A reader of events fell behind, and `lost` account events cannot be told it any more.
 
-    retryable: they may be found by the next read. Otherwise take the exchange's word on orders and positions.
+    retryable: the next read may find them. Otherwise the next read goes on behind them: take the exchange's
+    word on orders and positions first.
     """
 
     def __init__(self, message: str, *, lost: int = 0, retryable: bool = False) -> None:
@@ -163,6 +164,11 @@ class ExchangeError(NadoError):
         self.terminal = error_code in self.TERMINAL_CODES
         where = f"{request_type}: " if request_type else ""
         super().__init__(f"{where}error {error_code}: {text}")
+
+    @property
+    def is_query_only(self) -> bool:
+        """The edge answers questions of this address and takes no executes from it."""
+        return "query_only" in self.text
 
 
 class OrderDenied(NadoError):

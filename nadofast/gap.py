@@ -110,7 +110,7 @@ class MissedFills:
         raise EventOverflow(
             f"{gap.fills} fills were not read in time, and the archive shows {len(found)} of them",
             lost=gap.events,
-            retryable=True,
+            retryable=gap.fills <= self._config.max_fills,
         )
 
     async def _look(self, gap: Gap) -> list[FillEvent]:

@@ -64,7 +64,8 @@ class NadoMessageQueue:
 
     A reader that fell behind gets what had been kept, then BoundaryEvent "events_lost" (if it reads
     boundaries), the fills it missed, and the newest word on every order and position it missed; then what
-    came after. If the fills cannot be found, every read raises EventOverflow until they can.
+    came after. If the fills cannot be found now, every read tries, and raises EventOverflow, until they are.
+    If they never can be (not retryable), one read raises it and the next goes on behind the gap.
     """
 
     def __init__(
@@ -89,7 +90,7 @@ class NadoMessageQueue:
         """Behind every fact that waits."""
         self._closing: Gap | None = None
         """Before every fact that waits."""
-        self._closed = False
+        self.is_closed = False
         self._wake = asyncio.Event()
         self._has_read = asyncio.Event()
         self._most_facts = self._overflows = self._lost = self._recovered = 0
@@ -97,10 +98,12 @@ class NadoMessageQueue:
 
     # ------------------------------------------------------------------ in
 
-    def put(self, kind: str, event: Any) -> None:
-        """For a source that must not wait. What does not fit is dealt with as the kind demands."""
-        if not self._closed:
-            self._put(PRIORITIES[kind], kind, event, time.monotonic_ns())
+    def put(self, kind: str, event: Any, priority: Priority | None = None) -> None:
+        """For a source that must not wait. What does not fit is dealt with as its priority demands: that of
+        the kind if None."""
+        if not self.is_closed:
+            priority = PRIORITIES[kind] if priority is None else priority
+            self._put(priority, kind, event, time.monotonic_ns())
 
     async def enqueue(
         self, message: Any, priority: Priority | None = None, *, timeout_s: float = 5.0
@@ -117,7 +120,7 @@ class NadoMessageQueue:
         deadline_ns = time.monotonic_ns() + int(timeout_s * _NS)
         while True:
             now = time.monotonic_ns()
-            if self._closed:
+            if self.is_closed:
                 raise RuntimeError("the queue is closed")
             if self._has_room(priority, now):
                 self._put(priority, kind, message, now)
@@ -128,7 +131,7 @@ class NadoMessageQueue:
 
     def close(self) -> None:
         """No more events; the reader gets what is queued, then the end."""
-        self._closed = True
+        self.is_closed = True
         self._wake.set()
         self._has_read.set()
 
@@ -144,7 +147,7 @@ class NadoMessageQueue:
             event = self._pop()
             if event is not _NOTHING:
                 return event
-            if self._closed and self._gap is None:
+            if self.is_closed and self._gap is None:
                 raise StopAsyncIteration
             self._wake.clear()
             await self._wake.wait()
@@ -269,8 +272,8 @@ class NadoMessageQueue:
         """Find what was missed and put it before everything that came since. Raises EventOverflow."""
         try:
             fills = await self._read_again(gap)
-        except EventOverflow:
-            if self._closed:
+        except EventOverflow as error:
+            if self.is_closed or not error.retryable:
                 self._closing = None  # told once; nobody will find them any more
             raise
         news: list[Any] = []
