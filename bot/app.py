@@ -16,7 +16,7 @@ from typing import Final
 
 from nadofast.errors import NadoError
 from nadofast.events import FillEvent
-from nadofast.feed import Feed
+from nadofast.feed import DEFAULT_STREAMS, Feed
 from nadofast.gateway import OrderGateway
 from nadofast.orders import OrderTracker, TrackedOrder
 from nadofast.products import Product, to_x18
@@ -24,6 +24,7 @@ from nadofast.ratelimit import NadoRateLimiter
 from nadofast.rest import Rest
 from nadofast.secret import Secret
 from nadofast.timesync import TimeSync
+from nadofast.wire import FUNDING_PAYMENT
 
 from . import preflight, report
 from .client import NadoClient
@@ -32,9 +33,11 @@ from .desk import DeskOrder, OrderDesk
 from .exchange_process import ExchangeProcess, ExchangeStartError, Ready, command_line
 from .guard import Guard
 from .journal import Journal, JournalError
+from .latch import DayFile, KillSwitch
 from .ledger import Ledger
 from .lifetime import report_loop_errors, start_and_stop, start_helper, unless_stopped
 from .logs import EventLog, Output
+from .maintenance import MaintenanceWindows
 from .market import Market
 from .metrics import TradesCsv
 from .model import End, ExitCode, Plan
@@ -47,9 +50,11 @@ from .risk import RiskGate, RiskLimits
 from .shutdown import StopRequest
 from .sizing import LegQuote, NoSize, SizingRules, size_pair
 from .standing import Standing
+from .statedir import StateDir, StateDirError, child_instance, prune
 from .units import NS_PER_MS, NS_PER_S, show_usd
 
 REST_TIMEOUT_S: Final = 2.0
+STREAMS: Final = (*DEFAULT_STREAMS, FUNDING_PAYMENT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +137,7 @@ async def _start(
 ) -> Session:
     ready = await exchange.start()
     log.event(f"exchange  pid {exchange.pid}, seed {job.seed}, control {ready.control}")
-    link = await _connect(job, ready, stack)
+    link = await _connect(job, ready, stack, instance=child_instance(exchange.pid))
     first, second = (
         NadoClient(
             product, market=link.market, gateway=link.gateway, gate=link.gate, timesync=link.timesync,
@@ -147,16 +152,20 @@ async def _start(
         recorder=CycleRecorder(link.products, link.ledger, link.market, link.standing),
         exchange=exchange, stop=stop, log=log, csv=csv,
     )  # fmt: skip
-    seen = await link.reconciler.verify(link.market.marks_x18)
-    if any(seen.positions_x18):
+    seen = await link.reconciler.start(link.market.marks_x18)
+    if not link.ledger.is_flat:
         raise StartError("the account was flat and is not any more: something else trades on it")
-    session = Session(DNPairBot(parts, _desk_maker(parts)), parts, seen.cash_x18, link.equity_x18)
+    cash_x18 = seen.cash_x18(product.product_id for product in link.products)
+    session = Session(DNPairBot(parts, _desk_maker(parts)), parts, cash_x18, link.equity_x18)
     _announce(session, job, link)
     return session
 
 
-async def _connect(job: Job, ready: Ready, stack: AsyncExitStack) -> Link:
-    """Everything that speaks to the exchange, proved, started and synchronised."""
+async def _connect(job: Job, ready: Ready, stack: AsyncExitStack, *, instance: str) -> Link:
+    """Everything that speaks to the exchange, proved, started and synchronised.
+
+    instance: what tells this exchange from another one of the same name.
+    """
     signer, limiter, timesync = preflight.choose_signer(ready, job.key), NadoRateLimiter(), TimeSync()
     rest = await stack.enter_async_context(Rest(ready.network, timeout_s=REST_TIMEOUT_S, limiter=limiter))
     await preflight.prove_identity(rest)
@@ -164,19 +173,22 @@ async def _connect(job: Job, ready: Ready, stack: AsyncExitStack) -> Link:
     info = await rest.subaccount_info(signer.subaccount())
     await preflight.prove_flat(rest, info, products)
     by_id = {product.product_id: product for product in products}
+    state = _open_state(job.settings, signer.subaccount(), ready, stack, instance)
     feed = Feed(
-        ready.network, products=list(by_id), signer=signer, rest=rest, timesync=timesync, limiter=limiter
-    )
+        ready.network, products=list(by_id), streams=STREAMS, signer=signer, rest=rest, timesync=timesync,
+        limiter=limiter,
+    )  # fmt: skip
     market, ledger = Market(feed, products), Ledger(tuple(by_id))
-    standing = Standing(ledger, market)
-    gate = RiskGate(_limits(job.settings, info.equity_x18), standing.risk_view)
+    standing = _standing(ledger, market, timesync, state)
+    gate = RiskGate(
+        _limits(job.settings, products, info.equity_x18), standing.risk_view, KillSwitch(state.halt_path)
+    )
     tracker = OrderTracker()
-    journal = _open_journal(job.settings, signer.subaccount(), ready, tracker, stack)
+    journal = _open_journal(job.settings, state, signer.subaccount(), ready, tracker, stack)
 
     def before_send(order: TrackedOrder) -> None:
         gate.admit(order)
-        if journal is not None:
-            journal.record(order)
+        journal.record(order)
 
     gateway = OrderGateway(
         ready.network, signer, products=by_id, timesync=timesync, rest=rest, limiter=limiter, tracker=tracker,
@@ -187,15 +199,14 @@ async def _connect(job: Job, ready: Ready, stack: AsyncExitStack) -> Link:
     reconciler = Reconciler(
         rest, gateway, ledger, gateway.tracker, subaccount=signer.subaccount(), product_ids=tuple(by_id)
     )
-    _book_fills(feed, ledger, gateway.tracker)
+    _book_events(feed, ledger, gateway.tracker, reconciler)
     await guard.measure_clock()
     await start_and_stop(stack, feed.start, feed.stop)
     await start_and_stop(stack, gateway.start, gateway.stop)
-    if journal is not None:
-        await recover(
-            journal.found, journal=journal, tracker=tracker, timesync=timesync, gateway=gateway, rest=rest,
-            subaccount=signer.subaccount(), product_ids=tuple(by_id),
-        )  # fmt: skip
+    await recover(
+        journal.found, journal=journal, tracker=tracker, timesync=timesync, gateway=gateway, rest=rest,
+        subaccount=signer.subaccount(), product_ids=tuple(by_id),
+    )  # fmt: skip
     start_helper(stack, guard.run(), on_failure=lambda error: gate.halt(f"internal error: {error}"))
     if reason := await guard.wait_ready(job.settings.run.ready_timeout_s):
         raise StartError(f"not ready after {job.settings.run.ready_timeout_s:g} s: {reason}")
@@ -205,14 +216,43 @@ async def _connect(job: Job, ready: Ready, stack: AsyncExitStack) -> Link:
     )  # fmt: skip
 
 
-def _open_journal(
-    settings: Settings, subaccount: str, ready: Ready, tracker: OrderTracker, stack: AsyncExitStack
-) -> Journal | None:
-    """The journal, if one is wanted: of this account on this exchange. Raises SettingsError."""
-    if settings.output.journal is None:
-        return None
+def _open_state(
+    settings: Settings, subaccount: str, ready: Ready, stack: AsyncExitStack, instance: str
+) -> StateDir:
+    """The account's own directory, locked until the end. Raises SettingsError."""
+    network = ready.network
+    prune(settings.output.state_dir)
     try:
-        journal = Journal(settings.output.journal, account=f"{ready.network.chain_id}:{subaccount}")
+        state = StateDir(
+            settings.output.state_dir, network=network.name, chain_id=network.chain_id,
+            subaccount=subaccount, instance=instance,
+        )  # fmt: skip
+    except StateDirError as error:
+        raise SettingsError(f"output.state_dir: {error}") from None
+    stack.callback(state.close)
+    return state
+
+
+def _standing(ledger: Ledger, market: Market, timesync: TimeSync, state: StateDir) -> Standing:
+    day_file = DayFile(state.day_path)
+    try:
+        return Standing(ledger, market, timesync=timesync, day_store=day_file)
+    except (OSError, ValueError, KeyError) as error:
+        raise StartError(f"{state.day_path}: not the day's result ({type(error).__name__})") from None
+
+
+def _open_journal(
+    settings: Settings,
+    state: StateDir,
+    subaccount: str,
+    ready: Ready,
+    tracker: OrderTracker,
+    stack: AsyncExitStack,
+) -> Journal:
+    """The journal of this account on this exchange. Raises SettingsError."""
+    path = settings.output.journal or state.journal_path
+    try:
+        journal = Journal(path, account=f"{ready.network.chain_id}:{subaccount}")
     except JournalError as error:
         raise SettingsError(f"output.journal: {error}") from None
     stack.callback(journal.close)
@@ -230,7 +270,7 @@ def _desk_maker(parts: PairParts) -> MakeDesk:
     return make_desk
 
 
-def _book_fills(feed: Feed, ledger: Ledger, tracker: OrderTracker) -> None:
+def _book_events(feed: Feed, ledger: Ledger, tracker: OrderTracker, reconciler: Reconciler) -> None:
     """Fills go to the ledger first: whoever the tracker wakes finds the position up to date."""
 
     def on_fill(fill: FillEvent) -> None:
@@ -238,22 +278,34 @@ def _book_fills(feed: Feed, ledger: Ledger, tracker: OrderTracker) -> None:
         tracker.on_fill(fill)
 
     feed.on("fill", on_fill)
+    feed.on("funding_payment", ledger.on_funding)
+    feed.on("position_change", reconciler.on_position_change)
     feed.on("order_update", tracker.on_order_update)
     feed.on("boundary", lambda event: tracker.on_gap() if event.what in ("link_lost", "link_up") else None)
 
 
-def _limits(settings: Settings, equity_x18: int) -> RiskLimits:
-    if settings.risk.daily_loss_usd is not None:
-        loss_x18 = to_x18(settings.risk.daily_loss_usd)
+def _limits(settings: Settings, products: tuple[Product, Product], equity_x18: int) -> RiskLimits:
+    risk = settings.risk
+    if risk.daily_loss_usd is not None:
+        loss_x18 = to_x18(risk.daily_loss_usd)
     else:
-        loss_x18 = equity_x18 * int(settings.risk.daily_loss_pct * 10_000) // 1_000_000
+        loss_x18 = equity_x18 * int(risk.daily_loss_pct * 10_000) // 1_000_000
     if loss_x18 <= 0:
         raise StartError(f"the account has {show_usd(equity_x18, 2)} USD of equity: nothing to trade with")
+    coins = zip(products, (risk.max_first_coins, risk.max_second_coins), strict=True)
+    has_windows = risk.maintenance == "on" or (risk.maintenance == "auto" and settings.venue != "sim")
     return RiskLimits(
         max_leg_x18=to_x18(settings.max_leg_usd),
         max_gross_x18=to_x18(settings.max_gross_usd),
         daily_loss_x18=loss_x18,
-        max_quote_age_ms=int(settings.risk.max_quote_age_s * 1000),
+        max_quote_age_ms=int(risk.max_quote_age_s * 1000),
+        max_coins_x18={p.product_id: to_x18(most) for p, most in coins if most is not None},
+        max_entry_delta_bps=int(risk.max_entry_delta_pct * 100),
+        warn_delta_bps=int(risk.warn_net_delta_pct * 100),
+        max_orders_per_min=risk.max_orders_per_min,
+        max_builds_per_min=risk.max_builds_per_min,
+        max_clock_offset_ms=risk.max_clock_offset_s * 1000,
+        windows=MaintenanceWindows(margin_s=risk.maintenance_margin_s) if has_windows else None,
     )
 
 
@@ -308,10 +360,12 @@ def _finish(session: Session, end: End, log: EventLog, csv: TradesCsv) -> tuple[
     parts, exposure = session.parts, session.bot.last_exposure
     pnl = parts.standing.pnl()
     extras = [f"trades CSV: {csv.path}"]
+    parts.standing.remember(at_once=True)
     if session.bot.cash_x18 is not None and parts.ledger.is_flat:
         change_x18 = session.bot.cash_x18 - session.cash_x18
-        difference_x18 = change_x18 - pnl.net_x18
-        verdict = f"off by {difference_x18} x18" if difference_x18 else "equal to the ledger to the last unit"
+        gap_x18 = parts.reconciler.cash_gap_x18(session.bot.cash_x18) or 0
+        gap_x18 += parts.reconciler.unexplained_x18
+        verdict = f"off by {gap_x18} x18" if gap_x18 else "equal to the ledger to the last unit"
         extras.insert(0, f"exchange balance {show_usd(change_x18, signed=True)} USD: {verdict}")
     log.context = ""
     log.block(

@@ -100,6 +100,23 @@ class RiskSection(Section):
         default=5.0, ge=0.001, description="older market data blocks entries"
     )
     max_blind_s: PositiveSeconds = Field(default=5.0, description="no word from the exchange at all: stop")
+    max_first_coins: Usd | None = Field(default=None, description="position of pair.first; empty = no limit")
+    max_second_coins: Usd | None = Field(default=None, description="of pair.second; empty = no limit")
+    warn_net_delta_pct: Decimal = Field(
+        default=Decimal(1), gt=0, le=100, decimal_places=2, description="a line when the pair is beyond it"
+    )
+    max_entry_delta_pct: Decimal = Field(
+        default=Decimal(10), gt=0, le=100, decimal_places=2, description="nothing is built beyond it"
+    )
+    max_orders_per_min: int = Field(default=400, ge=0, le=600, description="entries wait above; 0 = no limit")
+    max_builds_per_min: int = Field(default=120, ge=0, le=600, description="of one product; 0 = no limit")
+    max_clock_offset_s: Seconds = Field(
+        default=60.0, description="local clock against the exchange's: no entries beyond; 0 = no limit"
+    )
+    maintenance: Literal["auto", "on", "off"] = Field(
+        default="auto", description="no entries around Mon/Thu 14:00 UTC; auto = not on the embedded exchange"
+    )
+    maintenance_margin_s: Seconds = Field(default=300.0, description="entries end this long before a window")
 
 
 class ExchangeSection(Section):
@@ -117,8 +134,11 @@ class ExchangeSection(Section):
 
 class OutputSection(Section):
     csv_path: Path | None = Field(default=None, description="empty = runs/trades-<UTC time>.csv")
+    state_dir: Path = Field(
+        default=Path("state"), description="kill switch, day's result, journal: a directory per account in it"
+    )
     journal: Path | None = Field(
-        default=None, description="journal of orders, asked about at the next start; empty = none"
+        default=None, description="journal of orders, asked about at the next start; empty = in state_dir"
     )
     log_file: Path | None = Field(default=None, description="copy of the event lines; empty = none")
 

@@ -212,9 +212,9 @@ class DNPairBot:
         if parts.stop.asked_ns is not None:
             enter.stop(parts.stop.asked_ns)
         enter.blind(parts.guard.blind_ns(enter.now_ns))
-        enter.status(
-            not_ready=parts.guard.not_ready(), pacing=parts.guard.is_pacing(), halt=parts.gate.watch()
-        )
+        parts.standing.remember()
+        is_paused = parts.guard.is_pacing() or bool(parts.gate.pause_reason())
+        enter.status(not_ready=parts.guard.not_ready(), pacing=is_paused, halt=parts.gate.watch())
 
     async def _leave(self, end: End) -> None:
         parts = self._p
@@ -306,7 +306,9 @@ class DNPairBot:
         self._cash_x18 = None if any(seen.positions_x18) else seen.cash_x18
         if any(seen.drifts_x18):
             drifts = ", ".join(show(drift, signed=True) for drift in seen.drifts_x18)
-            self._p.log.event(f"position taken over from the exchange, drift {drifts}")
+            self._p.log.event(f"position taken over from the exchange, drift {drifts}: {seen.explained_by}")
+        if seen.cash_gap_x18:
+            self._p.log.event(f"cash of the exchange differs by {show(seen.cash_gap_x18, signed=True)} USD")
         self._p.inputs.account(seen.equity_x18)
         positions = (seen.positions_x18[0], seen.positions_x18[1])
         self._p.inputs.verified(Verified(asked.seq, positions, seen.resting))

@@ -90,7 +90,7 @@ cdef class FeedCore:
     cdef dict products
     cdef readonly tuple product_ids
     cdef public uint32_t public_links
-    cdef object on_event, on_reply, on_gap, on_horizon, on_callback_error, on_parse_error
+    cdef object on_event, on_reply, on_gap, on_horizon, on_callback_error, on_parse_error, on_slow_callback
     cdef object on_any_bbo, on_any_depth
     cdef object seen          # SeenKeys of account events
     cdef dict trade_orders    # product id → TradeOrder

@@ -262,7 +262,7 @@ cdef class FeedCore:
 
     def __init__(
         self, product_ids, *, on_event=None, on_reply=None, on_gap=None, on_horizon=None,
-        on_callback_error=None, on_parse_error=None,
+        on_callback_error=None, on_parse_error=None, on_slow_callback=None,
     ):
         self.products = {product_id: ProductFeed(product_id) for product_id in product_ids}
         self.product_ids = tuple(self.products)
@@ -276,6 +276,7 @@ cdef class FeedCore:
         self.on_horizon = on_horizon
         self.on_callback_error = on_callback_error
         self.on_parse_error = on_parse_error
+        self.on_slow_callback = on_slow_callback
         self.public_links = 1
         self.seen = SeenKeys()
         self.trade_orders = {}
@@ -543,6 +544,8 @@ cdef class FeedCore:
         histo_record(&self.callback_latency, took)
         if took > SLOW_CALLBACK_NS:
             self.slow_callbacks += 1
+            if self.on_slow_callback is not None:
+                self._call_two(self.on_slow_callback, callback, took)
         return returned
 
     cdef int _call_two(self, object callback, object first, object second) except -1:
