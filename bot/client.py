@@ -16,9 +16,10 @@ from collections.abc import Callable
 from decimal import Decimal
 from typing import Any, Final
 
-from nadofast.dispatch import EventStream
+from nadofast.depthsignals import NadoBookDepthHandler
 from nadofast.errors import EventOverflow, RequestTimeout
-from nadofast.signals import NadoBBOHandler, NadoBookDepthHandler
+from nadofast.messagequeue import NadoMessageQueue
+from nadofast.signals import NadoBBOHandler
 
 from .client_parts import ClientConfig, UpdateHandler
 from .client_routing import RoutingNames
@@ -28,6 +29,7 @@ __all__ = ["ClientConfig", "NadoClient"]
 
 CONNECT_TIMEOUT_S: Final = 10.0
 ACCOUNT_POLL_S: Final = 0.01
+OVERFLOW_PAUSE_S: Final = 0.5
 _KINDS: Final = ("fill", "order_update")
 _log = logging.getLogger(__name__)
 
@@ -38,7 +40,7 @@ FillHandler = Callable[[str, Decimal, Decimal, int], object]
 class NadoClient(RoutingNames):
     """The client as strategies use it. Methods take and give Decimals; an order's id is its digest."""
 
-    _updates: EventStream | None = None
+    _updates: NadoMessageQueue | None = None
     _update_task: asyncio.Task[None] | None = None
     handler_errors = 0
     """Exceptions of order handlers: logged, and they reach nobody else."""
@@ -56,6 +58,7 @@ class NadoClient(RoutingNames):
             self._bbo_handler = NadoBBOHandler(product_id)
             self._depth_handler = NadoBookDepthHandler(feed.book(product_id))
             self._leave.append(feed.on("best_bid_offer", self._bbo_handler.on_bbo))
+            self._leave.append(feed.on("boundary", self._bbo_handler.on_boundary))
             self._leave.append(feed.on("book_depth", self._depth_handler.on_book_depth))
 
     async def disconnect(self) -> None:
@@ -163,9 +166,9 @@ class NadoClient(RoutingNames):
                     if update is not None:
                         await self._tell(update)
                 return
-            except EventOverflow as error:
-                _log.error("%s: %s; orders have to be asked for", self.product.symbol, error)
-                self._updates = self._streams().events(_KINDS)
+            except EventOverflow as error:  # fell behind; the queue fetches what was missed, or says again
+                _log.error("%s: %s", self.product.symbol, error)
+                await asyncio.sleep(OVERFLOW_PAUSE_S)
 
     async def _tell(self, update: OrderUpdate) -> None:
         for handler in tuple(self._handlers):

@@ -7,11 +7,12 @@ What is not known raises (`BookInvalid`, `InsufficientDepth`): no number here me
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import Any, Final, Literal
+from typing import Any, Final
 
+from nadofast.depthsignals import NadoBookDepthHandler
 from nadofast.errors import NadoError
 from nadofast.products import X18, from_x18, to_x18
-from nadofast.signals import NadoBBOHandler, NadoBookDepthHandler
+from nadofast.signals import NadoBBOHandler
 
 from .client_parts import ClientParts, sign_of
 from .execution import entry_price_x18, rest_price_x18
@@ -92,22 +93,23 @@ class MarketNames(ClientParts):
     async def estimate_slippage(self, side: str, quantity: Decimal) -> Decimal:
         """What taking `quantity` now costs against the best price, in bps. Raises InsufficientDepth where the
         known book does not hold that much, BookInvalid while there is none."""
-        book = self._streams().book(self.product.product_id)
-        return Decimal(repr(book.slippage_bps(_side(side), to_x18(quantity))))
+        return self._depth().estimate_slippage(side, quantity)
 
     async def get_available_liquidity(self, side: str, max_depth: int = LIQUIDITY_LEVELS) -> Decimal:
         """Quantity an order of `side` would find on the best levels. Raises BookInvalid."""
-        book = self._streams().book(self.product.product_id)
-        return from_x18(book.liquidity_x18(_side(side), max_depth))
+        return self._depth().get_available_liquidity(side, max_depth)
 
     async def check_exit_capacity(
         self, position: Decimal, max_slippage_bps: int = EXIT_SLIPPAGE_BPS
     ) -> tuple[bool, Decimal]:
-        """(whether the whole signed position could leave inside the cap from the mid, how much of it could).
-        Raises BookInvalid: a book that is not there is neither deep nor thin."""
-        side, size_x18 = (-1 if position > 0 else 1), abs(to_x18(position))
-        held_x18 = min(size_x18, self._inside_cap_x18(side, self._cap_x18(side, max_slippage_bps)))
-        return held_x18 == size_x18, from_x18(held_x18)
+        """(whether the whole signed position could leave at an average price so near to the best one, how
+        much of it could). Raises BookInvalid, and InsufficientDepth where the known book ends before that is
+        certain: a book that is not there is neither deep nor thin."""
+        return self._depth().estimate_exit_capacity(position, max_slippage_bps)
+
+    def _depth(self) -> NadoBookDepthHandler:
+        """A reader of the live book."""
+        return NadoBookDepthHandler(self._streams().book(self.product.product_id))
 
     def _cap_x18(self, side: int, cap_bps: int) -> int:
         """Worst price of an order of this side, from the mid now. Raises ValueError without two sides."""
@@ -148,7 +150,3 @@ class MarketNames(ClientParts):
             "max_leverage": highest,
             "is_within": notional_x18 == 0 or (leverage is not None and leverage <= highest),
         }
-
-
-def _side(side: str) -> Literal["buy", "sell"]:
-    return "buy" if sign_of(side) > 0 else "sell"

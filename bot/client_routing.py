@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Final
 
-from nadofast.errors import BookInvalid
+from nadofast.errors import BookInvalid, NoSignal
 from nadofast.orders import TrackedOrder
 from nadofast.products import div_x18, from_x18, to_x18
 from nadofast.signing import OrderType
@@ -19,6 +19,7 @@ from nadofast.signing import OrderType
 from .client_orders import OrderNames
 from .client_parts import sign_of
 from .order_results import OrderResult, calculate_timeout
+from .risk import Purpose
 from .units import BPS, scale_bps
 
 AGGRESSION_BPS: Final = 2
@@ -86,7 +87,9 @@ class RoutingNames(OrderNames):
         side = sign_of(direction)
         base_x18 = self._resting_price_x18(side) if price is None else to_x18(self.round_to_tick(price))
         if timeout_seconds is None:
-            timeout_seconds = min(LONGEST_LIMIT_S, LIMIT_TIMES * calculate_timeout(quantity))
+            timeout_seconds = min(
+                LONGEST_LIMIT_S, LIMIT_TIMES * calculate_timeout(quantity, self._spread_state())
+            )
         tally = _Tally(side, abs(to_x18(quantity)))
         for attempt in range(max_retries + 1):
             moved_x18 = scale_bps(base_x18, BPS + side * AGGRESSION_BPS * attempt)
@@ -97,11 +100,19 @@ class RoutingNames(OrderNames):
                 limit_x18,
                 # A remainder below the minimum may not rest: it takes what is there.
                 OrderType.DEFAULT if rests else OrderType.IOC,
+                self._purpose_of_next(tally, rests=rests),
                 ttl_ms=int((timeout_seconds + REST_GRACE_S) * 1000),
             )
             if (stop := await self._count(tally, placed, timeout_seconds)) is not None:
                 return tally.result(stop, placed.error_message)
         return tally.result("EXPIRED", f"{max_retries} retries left {from_x18(abs(tally.left_x18))} unfilled")
+
+    def _spread_state(self) -> str | None:
+        """None while there are too few prices, or no `connect`."""
+        try:
+            return None if self._bbo_handler is None else self._bbo_handler.get_spread_state()
+        except NoSignal:
+            return None
 
     async def place_iterative_market_order(
         self,
@@ -147,7 +158,8 @@ class RoutingNames(OrderNames):
         amount_x18 = self.product.round_size(tally.side * min(abs(tally.left_x18), visible_x18))
         seen_ns = book.timestamp_ns + 1
         if amount_x18:
-            placed = await self._place(amount_x18, cap_x18, OrderType.IOC)
+            purpose = self._purpose_of_next(tally, rests=False)
+            placed = await self._place(amount_x18, cap_x18, OrderType.IOC, purpose)
             stop = await self._count(tally, placed, SETTLE_S)
             if stop == "FILLED":
                 return ""
@@ -156,6 +168,12 @@ class RoutingNames(OrderNames):
             seen_ns = max((fill.timestamp_ns for fill in tally.orders[-1].fills), default=seen_ns)
         await self._book_after(seen_ns)
         return ""
+
+    def _purpose_of_next(self, tally: _Tally, *, rests: bool) -> Purpose:
+        """The first order that adds exposure is judged as an entry; what completes it belongs to the same
+        decision, and the lopsided position it finds is its own beginning."""
+        purpose = self._purpose_of(tally.left_x18, rests=rests)
+        return Purpose.HEDGE if purpose is Purpose.ENTRY and tally.filled_x18 else purpose
 
     async def _count(self, tally: _Tally, placed: OrderResult, timeout_s: float) -> str | None:
         """Wait for the end of an order and add what it filled. None: go on; else the status to stop with."""

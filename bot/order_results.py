@@ -135,7 +135,8 @@ def extract_filled_quantity(result: Any) -> Decimal:
 
 def calculate_timeout(quantity: Decimal, spread_state: str | None = None) -> int:
     """Seconds an order may rest: by size, halved (at least 3) while the spread widens, doubled (at most 30)
-    while it narrows."""
+    while it narrows, as `NadoBBOHandler.get_spread_state` says."""
+    spread_state = (spread_state or "").upper()
     base_s = next((seconds for limit, seconds in _TIMEOUTS if abs(quantity) <= limit), _LONGEST_S)
     if spread_state == "WIDENING":
         return max(3, base_s // 2)

@@ -12,7 +12,7 @@ from deskkit import ETH, SIZE, SOL, Desk, until
 
 from bot.client import ClientConfig, NadoClient
 from bot.order_results import OrderInfo, OrderResult
-from nadofast import to_x18
+from nadofast import OrderType, make_nonce, pack_appendix, to_x18, wire
 from nadofast.errors import BookInvalid, ConfigError, InsufficientDepth, InvalidKey
 
 MEMBERS = {
@@ -176,9 +176,11 @@ async def test_no_data_and_not_enough_of_it_are_two_things(desk: Desk) -> None:
         await desk.eth.estimate_slippage("sell", everything + 1)
     whole, held = await desk.eth.check_exit_capacity(SIZE)
     assert (whole, held) == (True, SIZE)
-    whole, held = await desk.eth.check_exit_capacity(-10 * everything, max_slippage_bps=5)
+    whole, held = await desk.eth.check_exit_capacity(-10 * everything, max_slippage_bps=1)
     assert not whole
     assert 0 < held < 10 * everything
+    with pytest.raises(InsufficientDepth):
+        await desk.eth.check_exit_capacity(-10 * everything, max_slippage_bps=9_000)
     desk.feed.book(ETH).clear()
     for call in (
         desk.eth.estimate_slippage("buy", SIZE), desk.eth.get_available_liquidity("buy"),
@@ -197,6 +199,22 @@ async def test_prices_snap_to_the_exchanges_tick(desk: Desk) -> None:
     assert result.success  # the exchange took it: not off the grid
     assert result.price is not None
     assert result.price % Decimal("0.1") == 0
+
+
+async def test_a_position_includes_what_has_its_own_margin(desk: Desk) -> None:
+    """Isolated orders live in a subaccount of their own: a reader of the cross account alone sees nothing."""
+    signer, timesync = desk.gateway._signer, desk.eth._timesync
+    ask = desk.eth.quote().ask_x18
+    signed = signer.sign_order(
+        product_id=ETH,
+        price_x18=desk.eth.product.round_price(ask * 101 // 100, "up"),
+        amount_x18=to_x18(SIZE),
+        expiration_s=timesync.exchange_now_ms() // 1000 + 60,
+        nonce=make_nonce(timesync.exchange_now_ms() + 5_000, 1),
+        appendix=pack_appendix(OrderType.IOC, isolated=True, isolated_margin_x6=100_000_000),
+    )
+    await desk.eth._books().rest.execute(wire.place_order(signed, 1))
+    assert await desk.eth.get_account_positions() == SIZE
 
 
 async def test_a_timeout_tells_what_filled_and_the_next_order_does_not_repeat_it(desk: Desk) -> None:
@@ -220,7 +238,7 @@ async def test_a_filled_sell_reads_as_filled(desk: Desk) -> None:
 
 
 async def test_an_answer_that_never_came_is_not_a_cancel(desk: Desk) -> None:
-    """The order is there; its answer is lost, and so is every other way to ask: nothing is called cancelled."""
+    """The order is there; its answer is lost, and so is every other way to ask. It is not cancelled."""
     await desk.stand_still()
     price = await desk.eth.get_order_price("buy")
     await desk.faults(query_only=True, lose_reply=1, mute=True, http_error={"probability": 1.0})

@@ -95,7 +95,8 @@ async def test_an_impatient_limit_orders_only_what_is_missing(desk: Desk) -> Non
     (first,) = desk.gateway.tracker._orders.values()
     await until(lambda: first.was_accepted, "it rests")
     await desk.stranger.take(ETH, price, Decimal("-0.04"))
-    await until(lambda: len(desk.gateway.tracker) == 2, "the retry")
+    await until(lambda: task.done() or len(desk.gateway.tracker) == 2, "the retry")
+    assert len(desk.gateway.tracker) == 2, (task.result().status, task.result().error_message)
     second = list(desk.gateway.tracker._orders.values())[1]
     assert second.amount_x18 == 6 * 10**16
     await desk.faults(clear="pause_market")
