@@ -1,18 +1,45 @@
-"""Waiting for an order: an event wakes it; REST asks while the stream is down, or says nothing."""
+"""Waiting: for an order, by events and by REST while they do not come; for an answer, by asking again."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 import time
 from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import Final, TypeVar
 
 from nadofast.errors import NadoError
 from nadofast.orders import OrderTracker, TrackedOrder
 
 POLL_S: Final = 0.1
 SILENCE_S: Final = 0.5
+MAX_ASKING: Final = 3
+T = TypeVar("T")
+
+
+async def first_answer(ask: Callable[[], Awaitable[T]], pause_s: float) -> T:
+    """The first answer to come. While there is none the question is put again, at most MAX_ASKING times at
+    once: one that got lost must not hold up the others until its deadline. After a refusal it pauses.
+
+    Whatever is not a NadoError is raised.
+    """
+    asking: set[asyncio.Future[T]] = set()
+    try:
+        while True:
+            if len(asking) < MAX_ASKING:
+                asking.add(asyncio.ensure_future(ask()))
+            jittered_s = pause_s * random.uniform(0.8, 1.2)
+            done, asking = await asyncio.wait(asking, timeout=jittered_s, return_when=asyncio.FIRST_COMPLETED)
+            answers = [task for task in done if not isinstance(task.exception(), NadoError)]
+            if answers:
+                return answers[0].result()
+            if done:
+                await asyncio.sleep(jittered_s)
+    finally:
+        for task in asking:
+            task.cancel()
+        await asyncio.gather(*asking, return_exceptions=True)
 
 
 class FillWaiter:
