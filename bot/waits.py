@@ -57,11 +57,20 @@ class FillWaiter:
 
     async def wait(self, order: TrackedOrder, timeout_s: float) -> bool:
         """Until the order has ended; True if it has. Each REST question is bounded by the time left."""
+        return await self._wait(order, timeout_s, lambda: order.is_terminal, asks=True)
+
+    async def wait_settled(self, order: TrackedOrder, timeout_s: float) -> bool:
+        """Until every fill of an ended order was seen, price and fee included; True if so."""
+        return await self._wait(order, timeout_s, lambda: order.is_settled, asks=False)
+
+    async def _wait(
+        self, order: TrackedOrder, timeout_s: float, is_over: Callable[[], bool], *, asks: bool
+    ) -> bool:
         changed = asyncio.Event()
         leave = self._tracker.on_change(lambda one: changed.set() if one is order else None)
         deadline_s = time.monotonic() + timeout_s
         try:
-            while not order.is_terminal:
+            while not is_over():
                 left_s = deadline_s - time.monotonic()
                 if left_s <= 0:
                     return False
@@ -69,6 +78,8 @@ class FillWaiter:
                 pause_s = SILENCE_S if self._is_stream_live() else POLL_S
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(changed.wait(), min(pause_s, left_s))
+                    continue
+                if not asks:
                     continue
                 with contextlib.suppress(TimeoutError, NadoError):  # no answer is no fact: asked again
                     await asyncio.wait_for(self._ask(order), max(0.01, deadline_s - time.monotonic()))
