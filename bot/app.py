@@ -16,6 +16,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Final
 
 from nadofast.errors import NadoError
@@ -30,7 +31,7 @@ from nadofast.secret import Secret
 from nadofast.timesync import TimeSync
 from nadofast.wire import FUNDING_PAYMENT
 
-from . import operations, preflight, report
+from . import operations, preflight, report, statedir
 from .client import NadoClient
 from .config import Settings, SettingsError
 from .desk import DeskOrder, OrderDesk
@@ -56,7 +57,7 @@ from .risk import RiskGate, RiskLimits
 from .shutdown import StopRequest
 from .sizing import LegQuote, NoSize, SizingRules, size_pair
 from .standing import Standing
-from .statedir import StateDir, StateDirError, prune
+from .statedir import StateDir, StateDirError
 from .units import NS_PER_MS, NS_PER_S, show_usd
 from .venue import Venue, choose
 
@@ -264,7 +265,7 @@ async def _connect(job: Job, venue: Venue, ready: Ready, stack: AsyncExitStack) 
     products = await preflight.pair_products(rest, job.settings)
     info = await rest.subaccount_info(subaccount)
     by_id = {product.product_id: product for product in products}
-    state = _open_state(job.settings, subaccount, ready, stack, venue.exchange.instance)
+    state = _open_state(job.settings, subaccount, ready, stack, venue)
     feed = Feed(
         ready.network, products=list(by_id), streams=STREAMS, signer=signer, rest=rest, timesync=timesync,
         limiter=limiter, subaccount=account.subaccount,
@@ -308,15 +309,21 @@ async def _connect(job: Job, venue: Venue, ready: Ready, stack: AsyncExitStack) 
 
 
 def _open_state(
-    settings: Settings, subaccount: str, ready: Ready, stack: AsyncExitStack, instance: str
+    settings: Settings, subaccount: str, ready: Ready, stack: AsyncExitStack, venue: Venue
 ) -> StateDir:
-    """The account's own directory, locked until the end. Raises SettingsError."""
-    network = ready.network
-    prune(settings.output.state_dir)
+    """The account's own directory, locked until the end. Raises SettingsError.
+
+    What is kept about an embedded exchange is worth nothing after it: where nothing can be kept, a temporary
+    directory does.
+    """
+    network, root = ready.network, settings.output.state_dir
+    if venue.is_embedded and not statedir.can_be_used(root):
+        root = Path(stack.enter_context(TemporaryDirectory(prefix="nadofast-bot-")))
+    statedir.prune(root)
     try:
         state = StateDir(
-            settings.output.state_dir, network=network.name, chain_id=network.chain_id,
-            subaccount=subaccount, instance=instance,
+            root, network=network.name, chain_id=network.chain_id, subaccount=subaccount,
+            instance=venue.exchange.instance,
         )  # fmt: skip
     except StateDirError as error:
         raise SettingsError(f"output.state_dir: {error}") from None
@@ -356,6 +363,7 @@ def _desk_maker(parts: PairParts) -> MakeDesk:
         return OrderDesk(
             parts.clients, parts.gateway, parts.gate, parts.gateway.tracker,
             ask=parts.reconciler.ask, is_stream_live=lambda: parts.feed.account_live, on_change=on_change,
+            timesync=parts.feed.timesync,
         )  # fmt: skip
 
     return make_desk

@@ -101,7 +101,7 @@ class RiskSection(Section):
     daily_loss_pct: Decimal = Field(
         default=Decimal(1), gt=0, le=100, decimal_places=4, description="of the equity at start"
     )
-    daily_loss_usd: Usd | None = Field(default=None, description="replaces daily_loss_pct when set")
+    daily_loss_usd: Usd | None = Field(default=None, description="replaces daily_loss_pct; empty = that")
     max_net_delta_pct: Decimal = Field(
         default=Decimal(2), gt=0, le=100, decimal_places=2, description="a settled pair beyond it unwinds"
     )

@@ -98,6 +98,15 @@ class StateDir:
         return fd
 
 
+def can_be_used(root: Path) -> bool:
+    """Whether directories can be made in it."""
+    try:
+        root.mkdir(mode=_DIRECTORY_MODE, parents=True, exist_ok=True)
+    except OSError:
+        return False
+    return os.access(root, os.W_OK | os.X_OK)
+
+
 def is_in_use(path: Path) -> bool:
     """Whether a bot holds the lock of this directory."""
     try:
