@@ -325,6 +325,8 @@ class Delivery:
         verdict = self._judge(request, envelope, is_resend=True)
         if verdict.kind is OutcomeKind.CONFIRMED:
             self._tell(request, verdict)
+        elif request.is_order:
+            self._tracker.on_outcome(request.digest, OutcomeFacts(hint_code=verdict.error_code))
 
     def _on_lost(self, lane: Lane, reason: str) -> None:
         for flight in self.in_flight.drain(lane):
@@ -339,4 +341,5 @@ def _facts(verdict: Verdict) -> OutcomeFacts:
         is_denied=verdict.kind is OutcomeKind.DENIED,
         is_unknown=verdict.kind is OutcomeKind.UNKNOWN,
         rejected_code=verdict.error_code if verdict.kind is OutcomeKind.REJECTED else None,
+        hint_code=verdict.error_code if verdict.kind is OutcomeKind.UNKNOWN else None,
     )

@@ -1,8 +1,8 @@
 """Traders in a storm: several accounts of one exchange, each with its own seed, sockets, journal and cuts.
 
 A storm is one exchange with one weather; every trader in it is one scenario. Its seed says what it sends and
-where its sockets are cut: before a request, under it, or after it. Time-outs are a tenth of those in use. When
-the weather is over everything has to be known, and the exchange's own record is the oracle.
+where its sockets are cut: before a request, under it, or after it. Time-outs are a tenth of those in use.
+When the weather is over everything has to be known, and the exchange's own record is the oracle.
 """
 
 from __future__ import annotations
@@ -182,10 +182,8 @@ class Trader:
         else:
             price_x18 = touch_x18 * (100 + side) // 100
         self._intents += 1
-        return OrderRequest(
-            ETH, self.products[ETH].round_price(price_x18, "down" if side < 0 else "up"), side * SIZE_X18, kind,
-            client_id=self._intents,
-        )  # fmt: skip
+        price_x18 = self.products[ETH].round_price(price_x18, "down" if side < 0 else "up")
+        return OrderRequest(ETH, price_x18, side * SIZE_X18, kind, client_id=self._intents)
 
     def _send(self, work: Any) -> asyncio.Task[Outcome]:
         """Start a request, with a cut of the order socket before, under or after it now and then."""
