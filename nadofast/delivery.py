@@ -17,7 +17,7 @@ import orjson
 from . import outcome, wire
 from ._latency import Histogram
 from .connection import LinkConfig
-from .errors import ConnectionLost, ExchangeError, NadoError, NotConnected, TransportError
+from .errors import ConnectionLost, ExchangeError, NadoError, NotConnected, RequestTimeout, TransportError
 from .inflight import Flight, InFlight, Prepared
 from .lanes import Lane, Lanes, LanesConfig
 from .orders import OrderTracker, OutcomeFacts
@@ -36,6 +36,7 @@ _COUNTS: Final = (
     "lost_replies",
     "late_replies",
 )
+_MIN_POST_S: Final = 0.2
 _log = logging.getLogger(__name__)
 
 
@@ -217,7 +218,7 @@ class Delivery:
     async def _execute(self, request: Prepared, *, is_resend: bool) -> Verdict:
         assert self._rest is not None
         try:
-            envelope = await self._rest.execute(request.message)
+            envelope = await self._post(self._rest, request, is_resend=is_resend)
             if self._limiter is not None:
                 self._limiter.on_executes_taken()
             return self._judge(request, envelope, is_resend=is_resend)
@@ -233,6 +234,17 @@ class Delivery:
             return Verdict(kind, reason=f"unreachable: {error}")
         except TransportError as error:
             return Verdict(OutcomeKind.UNKNOWN, reason=str(error))
+
+    @staticmethod
+    async def _post(rest: Rest, request: Prepared, *, is_resend: bool) -> Mapping[str, Any]:
+        """An order is not waited for beyond its discard time: from then on asking says more than waiting, and
+        what hangs must not keep the questions from their connections."""
+        patience_s = max(_MIN_POST_S, request.patience_s * (1 if is_resend else 2))
+        try:
+            async with asyncio.timeout(patience_s if request.is_order else None):
+                return await rest.execute(request.message)
+        except TimeoutError:
+            raise RequestTimeout(f"execute: no answer within {patience_s:.2f} s") from None
 
     # ------------------------------------------------------------------ answers
 

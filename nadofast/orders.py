@@ -54,8 +54,8 @@ _NS_PER_S: Final = 1_000_000_000
 
 @dataclass(frozen=True, slots=True)
 class OutcomeFacts:
-    """What an answer (or its absence) says about an order. hint_code: what a refusal said that settles nothing
-    by itself, because another copy may have been taken."""
+    """What an answer (or its absence) says about an order. hint_code: what a refusal said that settles
+    nothing by itself, because another copy may have been taken."""
 
     accepted: bool = False
     rejected_code: int | None = None

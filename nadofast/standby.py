@@ -10,7 +10,7 @@ from ._core import FeedCore
 from .accountsync import AccountSync, AuditConfig
 from .backfill import BackfillConfig, FillBackfill
 from .events import FillEvent, OrderUpdateEvent, PositionChangeEvent
-from .fallback import FallbackConfig, ModeChange, ModeSwitch, NadoConnectionMode, RestPoller
+from .fallback import ConnectionMode, FallbackConfig, ModeChange, ModeSwitch, RestPoller
 from .timesync import TimeSync
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _MS: Final = 1_000_000
 _S_IN_MS: Final = 1_000
-_REST: Final = NadoConnectionMode.REST
+_REST: Final = ConnectionMode.REST
 NO_STANDBY_STATS: Final = {
     "mode_switches": 0,
     "modes": {},
