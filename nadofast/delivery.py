@@ -237,11 +237,11 @@ class Delivery:
 
     @staticmethod
     async def _post(rest: Rest, request: Prepared, *, is_resend: bool) -> Mapping[str, Any]:
-        """An order is not waited for beyond its discard time: from then on asking says more than waiting, and
+        """Not waited for beyond the discard time of an order: from then on asking says more than waiting, and
         what hangs must not keep the questions from their connections."""
         patience_s = max(_MIN_POST_S, request.patience_s * (1 if is_resend else 2))
         try:
-            async with asyncio.timeout(patience_s if request.is_order else None):
+            async with asyncio.timeout(patience_s):
                 return await rest.execute(request.message)
         except TimeoutError:
             raise RequestTimeout(f"execute: no answer within {patience_s:.2f} s") from None
