@@ -23,6 +23,7 @@ from .health import NadoPerformanceMonitor
 from .kinds import Priority
 from .messagequeue import NadoMessageQueue, QueueLimits
 from .messages import NadoMessageParser
+from .metrics import MetricFamily, exposition, feed_metrics
 from .network import MAINNET, TESTNET, Network, custom, resolve
 from .orders import OrderState, OrderTracker, TrackedOrder
 from .outcome import CancelledOrder, OrderRequest, Outcome, OutcomeKind
@@ -51,6 +52,7 @@ __all__ = [
     "LimitConfig",
     "LinkConfig",
     "LinkState",
+    "MetricFamily",
     "Momentum",
     "NadoBBOHandler",
     "NadoBookDepthHandler",
@@ -95,6 +97,8 @@ __all__ = [
     "custom",
     "errors",
     "events",
+    "exposition",
+    "feed_metrics",
     "from_x18",
     "make_nonce",
     "pack_appendix",

@@ -60,6 +60,8 @@ class Delivery:
         lanes_config: LanesConfig,
     ) -> None:
         self.round_trip = Histogram()
+        """Of the sockets."""
+        self.rest_round_trip = Histogram()
         self.in_flight = InFlight()
         self.counts: dict[str, int] = dict.fromkeys(_COUNTS, 0)
         self.is_stopped = False
@@ -144,7 +146,7 @@ class Delivery:
             self.counts["lost_replies"] += 1
             return await self._after_silence(flight)
         now = time.monotonic_ns()
-        self.round_trip.record_ns(now - flight.sent_ns)
+        self._answered(lane.path, self.round_trip, request, flight.sent_ns)
         verdict = self._judge(request, flight.answer.result(), is_resend=False)
         return await self._settle(request, verdict, lane.path, flight.sent_ns, now)
 
@@ -201,9 +203,13 @@ class Delivery:
 
     async def _execute(self, request: Prepared, *, is_resend: bool) -> Verdict:
         assert self._rest is not None
+        asked_ns = time.monotonic_ns()
         try:
-            return self._judge(request, await self._rest.execute(request.message), is_resend=is_resend)
+            answer = await self._rest.execute(request.message)
+            self._answered("rest", self.rest_round_trip, request, asked_ns)
+            return self._judge(request, answer, is_resend=is_resend)
         except ExchangeError as error:
+            self._answered("rest", self.rest_round_trip, request, asked_ns)
             self._note_rate_error(error.error_code)
             return outcome.judge_refusal(
                 error.error_code, error.text, is_resend=is_resend, final_codes=request.final_codes
@@ -270,6 +276,11 @@ class Delivery:
             self._tell(request, self._judge(request, flight.answer.result(), is_resend=False))
         else:
             self._tell(request, Verdict(OutcomeKind.UNKNOWN, reason="the wait was abandoned"))
+
+    def _answered(self, path: str, round_trips: Histogram, request: Prepared, sent_ns: int) -> None:
+        took_ns = time.monotonic_ns() - sent_ns
+        round_trips.record_ns(took_ns)
+        _log.debug("%s answered over %s in %.1f ms", request.digest, path, took_ns / 1e6)
 
     def _note_rate_error(self, code: int | None) -> None:
         if self._limiter is not None and code in wire.Code.TOO_FAST:

@@ -326,7 +326,7 @@ class OrderGateway:
         return await self._resolver.wait_past(when_ms, timeout_s)
 
     def stats(self) -> dict[str, Any]:
-        """Counters of the requests, and the round trip of those answered over the socket."""
+        """Counters of the requests, and the round trips over sockets and over HTTP, apart."""
         return {
             **self._delivery.counts,
             "in_flight": len(self._delivery.in_flight),
@@ -335,6 +335,7 @@ class OrderGateway:
             "serial_fallbacks": self._delivery.lanes.fallbacks,
             "path": self.path,
             "round_trip": self.round_trip.summary(),
+            "rest_round_trip": self._delivery.rest_round_trip.summary(),
         }
 
     # ------------------------------------------------------------------ before sending
