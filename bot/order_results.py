@@ -18,12 +18,14 @@ T = TypeVar("T")
 _TIMEOUTS: Final = ((Decimal("0.1"), 5), (Decimal("0.5"), 10))
 _LONGEST_S: Final = 20
 _STATUS: Final = {
-    OrderState.CREATED: "SIGNED",
+    OrderState.SIGNED: "SIGNED",
     OrderState.SENT: "SENT",
     OrderState.UNKNOWN: "UNKNOWN",
     OrderState.OPEN: "OPEN",
+    OrderState.PARTIAL: "PARTIALLY_FILLED",
     OrderState.FILLED: "FILLED",
     OrderState.CANCELLED: "CANCELLED",
+    OrderState.EXPIRED: "EXPIRED",
     OrderState.REJECTED: "REJECTED",
     OrderState.DENIED: "DENIED",
 }
@@ -60,9 +62,8 @@ class OrderInfo:
 
 
 def status_of(order: TrackedOrder) -> str:
-    """SIGNED, SENT, OPEN, PARTIALLY_FILLED, FILLED, CANCELLED, REJECTED, DENIED or UNKNOWN."""
-    is_part = order.state is OrderState.OPEN and order.known_filled_x18 > 0
-    return "PARTIALLY_FILLED" if is_part else _STATUS[order.state]
+    """SIGNED, SENT, OPEN, PARTIALLY_FILLED, FILLED, CANCELLED, EXPIRED, REJECTED, DENIED or UNKNOWN."""
+    return _STATUS[order.state]
 
 
 def info_of(order: TrackedOrder) -> OrderInfo:

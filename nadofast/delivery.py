@@ -55,7 +55,6 @@ class Delivery:
         tracker: OrderTracker,
         resolver: OrderResolver,
         limiter: NadoRateLimiter | None,
-        reply_timeout_s: float,
         link_config: LinkConfig,
         lanes_config: LanesConfig,
     ) -> None:
@@ -69,7 +68,8 @@ class Delivery:
         self._tracker = tracker
         self._resolver = resolver
         self._limiter = limiter
-        self._reply_timeout_s = reply_timeout_s
+        self.clock_doubts = asyncio.Event()
+        """Set when a refusal says that our idea of the exchange's time is wrong."""
         self.lanes = Lanes(
             concurrent_url,
             serial_url,
@@ -134,7 +134,7 @@ class Delivery:
             return await self._over_rest(request)
         lane = flight.lane
         try:
-            await asyncio.wait([flight.answer], timeout=self._reply_timeout_s)
+            await asyncio.wait([flight.answer], timeout=request.patience_s)
         except asyncio.CancelledError:
             self._abandoned(request, flight)
             raise
@@ -167,7 +167,7 @@ class Delivery:
         reason = self._no_second_copy(flight)
         if reason is not None:
             verdict = Verdict(OutcomeKind.UNKNOWN, reason=f"{flight.loss}; {reason}")
-            return self._finish(request, verdict, "", flight.sent_ns, 0)
+            return await self._settle(request, verdict, "", flight.sent_ns, 0)
         _log.warning("no answer to %s (%s): same bytes over HTTP", request.digest, flight.loss)
         return await self._over_rest(request, first_sent_ns=flight.sent_ns)
 
@@ -179,7 +179,21 @@ class Delivery:
             return "the gateway stops"
         if flight.request.is_order and flight.is_withdrawn:
             return "withdrawn meanwhile"
+        if flight.request.is_order and self._resolver.is_discarded(flight.request.digest):
+            return "past its discard time"
+        if not self._may_spend_again(flight.request):
+            return "no weight for a second copy"
         return None
+
+    def _may_spend_again(self, request: Prepared) -> bool:
+        """A second copy costs, too. Cancels and unwinds leave whatever is spent."""
+        if self._limiter is None:
+            return True
+        if self._limiter.try_acquire("execute", request.weight, urgent=request.is_urgent):
+            return True
+        if request.is_urgent:
+            self._limiter.note_spent("execute", request.weight)
+        return request.is_urgent
 
     # ------------------------------------------------------------------ HTTP
 
@@ -190,13 +204,14 @@ class Delivery:
         self.counts["rest_resends" if is_resend else "rest_requests"] += 1
         if is_resend and request.is_order:
             self._tracker.on_resent(request.digest)
-        if is_resend and self._limiter is not None:
-            self._limiter.note_spent("execute", request.weight)
         if request.is_order and not is_resend:
             self._tracker.on_sent(request.digest, sent_ns)
         try:
             verdict = await self._execute(request, is_resend=is_resend)
-            return await self._settle(request, verdict, "rest", sent_ns, time.monotonic_ns())
+            now_ns = time.monotonic_ns()
+            if not is_resend and verdict.kind is not OutcomeKind.UNKNOWN:
+                self.round_trip.record_ns(now_ns - sent_ns)
+            return await self._settle(request, verdict, "rest", sent_ns, now_ns)
         except asyncio.CancelledError:
             self._abandoned(request, None)
             raise
@@ -205,12 +220,16 @@ class Delivery:
         assert self._rest is not None
         asked_ns = time.monotonic_ns()
         try:
-            answer = await self._rest.execute(request.message)
+            envelope = await self._rest.execute(request.message)
             self._answered("rest", self.rest_round_trip, request, asked_ns)
-            return self._judge(request, answer, is_resend=is_resend)
+            if self._limiter is not None:
+                self._limiter.on_executes_taken()
+            return self._judge(request, envelope, is_resend=is_resend)
         except ExchangeError as error:
             self._answered("rest", self.rest_round_trip, request, asked_ns)
-            self._note_rate_error(error.error_code)
+            self._note_refusal(error.error_code)
+            if self._limiter is not None and error.is_query_only:
+                self._limiter.on_query_only()
             return outcome.judge_refusal(
                 error.error_code, error.text, is_resend=is_resend, final_codes=request.final_codes
             )
@@ -227,7 +246,7 @@ class Delivery:
             verdict = outcome.judge(envelope, is_resend=is_resend, final_codes=request.final_codes)
         except NadoError as error:
             return Verdict(OutcomeKind.UNKNOWN, reason=str(error))
-        self._note_rate_error(verdict.error_code)
+        self._note_refusal(verdict.error_code)
         if self._limiter is not None and verdict.kind is OutcomeKind.CONFIRMED:
             self._limiter.on_success("execute")
         return verdict
@@ -242,7 +261,7 @@ class Delivery:
             self._tell(request, verdict)  # now: the look may be cancelled
             found = await self._resolver.find(request.digest, request.product_id)
             if found is not None:
-                verdict = Verdict(OutcomeKind.CONFIRMED, verdict.error_code, found.reason)
+                verdict = Verdict(found.kind, verdict.error_code, found.reason)
                 path, replied_ns = found.path, found.replied_ns
         return self._finish(request, verdict, path, sent_ns, replied_ns)
 
@@ -282,9 +301,11 @@ class Delivery:
         round_trips.record_ns(took_ns)
         _log.debug("%s answered over %s in %.1f ms", request.digest, path, took_ns / 1e6)
 
-    def _note_rate_error(self, code: int | None) -> None:
+    def _note_refusal(self, code: int | None) -> None:
         if self._limiter is not None and code in wire.Code.TOO_FAST:
             self._limiter.on_rate_error("execute")
+        if code in (wire.Code.TOO_LATE, wire.Code.TOO_EARLY):
+            self.clock_doubts.set()
 
     # ------------------------------------------------------------------ socket callbacks, inline
 

@@ -165,6 +165,11 @@ class ExchangeError(NadoError):
         where = f"{request_type}: " if request_type else ""
         super().__init__(f"{where}error {error_code}: {text}")
 
+    @property
+    def is_query_only(self) -> bool:
+        """The edge answers questions of this address and takes no executes from it."""
+        return "query_only" in self.text
+
 
 class OrderDenied(NadoError):
     """Refused before anything was sent. rule: name of the rule that refused."""

@@ -62,6 +62,7 @@ DEFLATE_OFFER: Final = "permessage-deflate; client_max_window_bits"
 
 MAX_SNAPSHOT_LEVELS: Final = 100
 MAX_ARCHIVE_DIGESTS: Final = 500
+_DEFAULT_ARCHIVE_LIMIT: Final = 100  # what a request without a limit is charged for
 MAX_CLIENT_ID: Final = (1 << 53) - 1
 # recv_time, and the expiration of an authentication, may be at most this far ahead.
 MAX_AHEAD_MS: Final = 100_000
@@ -318,5 +319,5 @@ def archive_weight(request: dict[str, Any]) -> int:
         return 2 + int(body["limit"]) * max(1, len(body.get("subaccounts", ()))) // 10
     if "orders" in request:
         body = request["orders"]
-        return 2 + int(body.get("limit", len(body.get("digests", ())))) // 20
+        return 2 + int(body.get("limit", _DEFAULT_ARCHIVE_LIMIT)) // 20
     return _UNKNOWN_QUERY_WEIGHT

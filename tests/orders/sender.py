@@ -29,7 +29,6 @@ from nadofast import (
     custom,
     to_x18,
 )
-from nadofast.resolver import ResolverConfig
 
 ETH = 4
 
@@ -55,7 +54,7 @@ async def main(ready: dict[str, Any], journal_path: str, seed: int, count: int) 
                 network, signer, products=products, timesync=timesync, rest=rest, tracker=tracker,
                 before_send=journal.record,
                 config=GatewayConfig(
-                    reply_timeout_s=0.3, discard_after_ms=1_000, resolver=ResolverConfig(archive_lag_s=1.0)
+                    reply_timeout_s=0.3
                 ),
             )  # fmt: skip
             async with feed, gateway:
