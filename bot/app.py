@@ -265,6 +265,7 @@ def _desk_maker(parts: PairParts) -> MakeDesk:
         return OrderDesk(
             parts.clients, parts.gateway, parts.gate, parts.gateway.tracker,
             ask=parts.reconciler.ask, is_stream_live=lambda: parts.feed.account_live, on_change=on_change,
+            timesync=parts.feed.timesync,
         )  # fmt: skip
 
     return make_desk

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from nadofast.errors import NadoError
 from nadofast.feed import Feed
 from nadofast.gateway import OrderGateway
 from nadofast.orders import OrderState, TrackedOrder
@@ -44,12 +43,13 @@ from .model import (
     Verified,
     Verify,
 )
-from .reconcile import Reconciler
+from .reconcile import Reconciled, Reconciler
 from .recorder import CycleRecorder
 from .risk import OrderIntent, Purpose, RiskGate
 from .shutdown import StopRequest
 from .standing import Standing
-from .units import show, show_usd
+from .units import NS_PER_MS, show, show_usd
+from .waits import first_answer
 
 __all__ = ["DNPairBot", "PairParts", "PairState", "decide"]
 
@@ -57,8 +57,7 @@ MakeDesk = Callable[[Callable[[DeskOrder], None]], OrderDesk]
 STEP_S: Final = 0.02
 FLATTEN_DEADLINE_S: Final = 10.0
 SILENT_NS: Final = 1_000_000_000
-VERIFY_PAUSE_S: Final = 0.1
-VERIFY_PAUSE_MAX_S: Final = 1.0
+VERIFY_PAUSE_S: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,6 +211,7 @@ class DNPairBot:
         if parts.stop.asked_ns is not None:
             enter.stop(parts.stop.asked_ns)
         enter.blind(parts.guard.blind_ns(enter.now_ns))
+        enter.stale(max(client.quote().age_ms for client in parts.clients) * NS_PER_MS)
         parts.standing.remember()
         is_paused = parts.guard.is_pacing() or bool(parts.gate.pause_reason())
         enter.status(not_ready=parts.guard.not_ready(), pacing=is_paused, halt=parts.gate.watch())
@@ -289,20 +289,10 @@ class DNPairBot:
 
     async def _read_positions(self, asked: Verify) -> None:
         """Answer a Verify, however often it takes; the machine decides how long it waits for that."""
-        pause_s = VERIFY_PAUSE_S
-        while True:
-            ended = self._desk.ended_tags()
-            try:
-                seen = await self._p.reconciler.verify(
-                    self._p.market.marks_x18, with_orders=asked.with_orders
-                )
-                break
-            except NadoError:
-                await asyncio.sleep(pause_s)
-                pause_s = min(2 * pause_s, VERIFY_PAUSE_MAX_S)
+        seen, covered = await first_answer(lambda: self._ask_positions(asked), VERIFY_PAUSE_S)
         self._p.guard.answered()
         self._p.recorder.reconciled(seen.took_ms)
-        self._desk.cover(ended)
+        self._desk.cover(covered)
         self._cash_x18 = None if any(seen.positions_x18) else seen.cash_x18
         if any(seen.drifts_x18):
             drifts = ", ".join(show(drift, signed=True) for drift in seen.drifts_x18)
@@ -311,8 +301,15 @@ class DNPairBot:
             self._p.log.event(f"cash of the exchange differs by {show(seen.cash_gap_x18, signed=True)} USD")
         self._p.inputs.account(seen.equity_x18)
         positions = (seen.positions_x18[0], seen.positions_x18[1])
-        self._p.inputs.verified(Verified(asked.seq, positions, seen.resting))
+        pending = self._desk.pending() if asked.with_orders else 0
+        self._p.inputs.verified(Verified(asked.seq, positions, seen.resting, pending))
         self._wake.set()
+
+    async def _ask_positions(self, asked: Verify) -> tuple[Reconciled, frozenset[int]]:
+        """One reading, and the orders that are over if it says so. Raises what REST raises."""
+        ended, decided = self._desk.ended_tags(), self._desk.decided_tags()
+        seen = await self._p.reconciler.verify(self._p.market.marks_x18, with_orders=asked.with_orders)
+        return seen, decided if asked.with_orders and not seen.resting else ended
 
     # ------------------------------------------------------------------ facts
 

@@ -293,14 +293,17 @@ class Reconciler:
         lists = [await self._rest.subaccount_orders(self._subaccount, p) for p in self._product_ids]
         return sum(len(orders) for orders in lists)
 
-    async def ask(self, order: TrackedOrder) -> None:
+    async def ask(self, order: TrackedOrder, *, is_decided: bool = False) -> None:
         """Find out how an order stands when the stream does not say, and tell the tracker.
+
+        is_decided: the engine would refuse it by now, had it come only now. Then it need not be looked for
+        in the archive, which is seconds behind: what it has done is on the book and in the position.
 
         Not resting and nowhere in the streams: the change of the position says what it filled, because a
         product has one order of ours at a time. Its price and fee follow from the archive in `verify`.
         Raises what REST raises.
         """
-        if not order.was_accepted:
+        if not order.was_accepted and not is_decided:
             outcome = await self._gateway.resolve(order.digest, order.product_id, timeout_s=RESOLVE_TIMEOUT_S)
             if outcome.kind is not OutcomeKind.CONFIRMED:
                 return

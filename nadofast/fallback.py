@@ -29,6 +29,7 @@ MAX_CHANGES: Final = 256
 # Weights and budget of an address, as in the limits section of the API: 2,400 a minute.
 LIQUIDITY_WEIGHT: Final = wire.query_weight({"type": "market_liquidity"})
 INFO_WEIGHT: Final = wire.query_weight({"type": "subaccount_info"})
+ORDERS_WEIGHT: Final = wire.query_weight({"type": "subaccount_orders"})
 ISOLATED_WEIGHT: Final = wire.query_weight({"type": "isolated_positions"})
 QUERY_WEIGHT_PER_S: Final = 40.0
 _Place = tuple[int, bool]  # product, isolated
@@ -46,13 +47,15 @@ class NadoConnectionMode(Enum):
 class FallbackConfig:
     """down_s: the stream may be gone for so long before HTTP takes over. up_s: it must be back for so long
     before it is trusted alone. poll_s: pause between two polls, longer where their weight would exceed
-    query_share of the address's budget. positions_every: polls per position poll. audit_s: between two
-    comparisons of the account with the exchange while its stream is live."""
+    query_share of the address's budget. positions_every, orders_every: polls per poll of positions, and of
+    resting orders. audit_s: between two comparisons of the account with the exchange while its stream is
+    live."""
 
     down_s: float = 0.5
     up_s: float = 1.0
     poll_s: float = 0.2
     positions_every: int = 1
+    orders_every: int = 5
     query_share: float = 0.5
     audit_s: float = 30.0
 
@@ -171,9 +174,10 @@ class RestPoller:
 
     def pause_s(self, *, market: bool, account: bool) -> float:
         """Until the next round: poll_s, or longer so that polling leaves most of the budget to others."""
-        weight = len(self._products) * LIQUIDITY_WEIGHT if market else 0
+        weight = float(len(self._products) * LIQUIDITY_WEIGHT) if market else 0.0
         if account and self._subaccount is not None:
             weight += INFO_WEIGHT + (ISOLATED_WEIGHT if self.uses_isolated else 0)
+            weight += (INFO_WEIGHT + len(self._products) * ORDERS_WEIGHT) / self._config.orders_every
         return max(self._config.poll_s, weight / (QUERY_WEIGHT_PER_S * self._config.query_share))
 
     async def _poll_bbo(self, product_id: int) -> None:
