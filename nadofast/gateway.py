@@ -390,6 +390,7 @@ class OrderGateway:
             "serial_fallbacks": self._delivery.lanes.fallbacks,
             "path": self.path,
             "round_trip": self.round_trip.summary(),
+            "ws_round_trip": self._delivery.ws_round_trip.summary(),
             "rest_round_trip": self._delivery.rest_round_trip.summary(),
             "entry_discard_ms": self.entry_discard_ms,
             "clock": {

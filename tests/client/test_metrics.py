@@ -163,7 +163,7 @@ async def test_an_orders_round_trip_is_measured_on_either_path(venue: Venue) -> 
         await until(lambda: gateway.path == "rest", "no socket")
         assert (await gateway.place(await crossing(venue))).path == "rest"
         stats: dict[str, Any] = gateway.stats()
-    for name, count in (("round_trip", 1), ("rest_round_trip", 1)):
+    for name, count in (("ws_round_trip", 1), ("rest_round_trip", 1)):
         assert stats[name]["count"] == count
         # 30 ms of it are the exchange's.
         assert 30e6 < stats[name]["p50_ns"] < 2e9
