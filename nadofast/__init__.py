@@ -24,6 +24,7 @@ from .health import NadoPerformanceMonitor
 from .kinds import Priority
 from .messagequeue import NadoMessageQueue, QueueLimits
 from .messages import NadoMessageParser
+from .metrics import MetricFamily, exposition, feed_metrics
 from .network import MAINNET, TESTNET, Network, custom, resolve
 from .orders import OrderState, OrderTracker, TrackedOrder
 from .outcome import CancelledOrder, OrderRequest, Outcome, OutcomeKind
@@ -53,6 +54,7 @@ __all__ = [
     "LimitConfig",
     "LinkConfig",
     "LinkState",
+    "MetricFamily",
     "Momentum",
     "NadoBBOHandler",
     "NadoBookDepthHandler",
@@ -97,6 +99,8 @@ __all__ = [
     "custom",
     "errors",
     "events",
+    "exposition",
+    "feed_metrics",
     "from_x18",
     "make_nonce",
     "pack_appendix",

@@ -60,6 +60,9 @@ class Delivery:
         lanes_config: LanesConfig,
     ) -> None:
         self.round_trip = Histogram()
+        """By whatever way an answer came."""
+        self.ws_round_trip = Histogram()
+        self.rest_round_trip = Histogram()
         self.in_flight = InFlight()
         self.counts: dict[str, int] = dict.fromkeys(_COUNTS, 0)
         self.is_stopped = False
@@ -146,6 +149,7 @@ class Delivery:
             return await self._after_silence(flight)
         now = time.monotonic_ns()
         self.round_trip.record_ns(now - flight.sent_ns)
+        self._answered(lane.path, self.ws_round_trip, request, now - flight.sent_ns)
         verdict = self._judge(request, flight.answer.result(), is_resend=False)
         return await self._settle(request, verdict, lane.path, flight.sent_ns, now)
 
@@ -217,12 +221,15 @@ class Delivery:
 
     async def _execute(self, request: Prepared, *, is_resend: bool) -> Verdict:
         assert self._rest is not None
+        asked_ns = time.monotonic_ns()
         try:
             envelope = await self._post(self._rest, request, is_resend=is_resend)
+            self._answered("rest", self.rest_round_trip, request, time.monotonic_ns() - asked_ns)
             if self._limiter is not None:
                 self._limiter.on_executes_taken()
             return self._judge(request, envelope, is_resend=is_resend)
         except ExchangeError as error:
+            self._answered("rest", self.rest_round_trip, request, time.monotonic_ns() - asked_ns)
             self._note_refusal(error.error_code)
             if self._limiter is not None and error.is_query_only:
                 self._limiter.on_query_only()
@@ -302,6 +309,10 @@ class Delivery:
             self._tell(request, self._judge(request, flight.answer.result(), is_resend=False))
         else:
             self._tell(request, Verdict(OutcomeKind.UNKNOWN, reason="the wait was abandoned"))
+
+    def _answered(self, path: str, round_trips: Histogram, request: Prepared, took_ns: int) -> None:
+        round_trips.record_ns(took_ns)
+        _log.debug("%s answered over %s in %.1f ms", request.digest, path, took_ns / 1e6)
 
     def _note_refusal(self, code: int | None) -> None:
         if self._limiter is not None and code in wire.Code.TOO_FAST:

@@ -386,7 +386,7 @@ class OrderGateway:
         return await self._resolver.wait_archived(product_ids, when_ms, timeout_s)
 
     def stats(self) -> dict[str, Any]:
-        """Counters of the requests, and the round trip of those answered over the socket."""
+        """Counters of the requests, and the round trips over sockets and over HTTP, apart."""
         return {
             **self._delivery.counts,
             "in_flight": len(self._delivery.in_flight),
@@ -395,6 +395,8 @@ class OrderGateway:
             "serial_fallbacks": self.lanes.fallbacks,
             "path": self.path,
             "round_trip": self.round_trip.summary(),
+            "ws_round_trip": self._delivery.ws_round_trip.summary(),
+            "rest_round_trip": self._delivery.rest_round_trip.summary(),
             "entry_discard_ms": self.entry_discard_ms,
             "clock": {
                 "uncertainty_ms": self._timesync.uncertainty_ms,

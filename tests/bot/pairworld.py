@@ -42,9 +42,9 @@ from bot.shutdown import StopRequest
 from bot.standing import Standing
 from nadofast import Network, OrderBook, OrderGateway, OrderTracker, Rest, Secret, Signer, TimeSync, to_x18
 from nadofast import parse as parse_event
-from nadofast.fallback import ConnectionMode
 from nadofast.errors import ExchangeError, NotConnected, RequestTimeout
 from nadofast.events import FillEvent, OrderUpdateEvent
+from nadofast.fallback import ConnectionMode
 from nadofast.products import Product, mul_x18
 from nadofast.ratelimit import NadoRateLimiter
 from nadosim.clock import Clock
