@@ -132,7 +132,9 @@ class LiveSection(Section):
     """Real money: every venue but sim."""
 
     confirm: str | None = Field(
-        default=None, max_length=100, description="name/chain id of the network, as in mainnet/57073"
+        default=None,
+        max_length=100,
+        description="name/chain id, as in mainnet/57073; empty = asked for at a terminal",
     )
 
 
