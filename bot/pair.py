@@ -19,7 +19,6 @@ from . import report
 from .client import NadoClient
 from .desk import DeskOrder, OrderDesk
 from .emergency import flatten
-from .exchange_process import ExchangeProcess
 from .guard import Guard
 from .inputs import InputLog
 from .ledger import Ledger
@@ -45,10 +44,13 @@ from .model import (
 )
 from .reconcile import Reconciled, Reconciler
 from .recorder import CycleRecorder
+from .restart import adopted_size
 from .risk import OrderIntent, Purpose, RiskGate
-from .shutdown import StopRequest
+from .shutdown import Stage, StopRequest
+from .sizing import LegQuote
 from .standing import Standing
 from .units import NS_PER_MS, show, show_usd
+from .venue import Exchange
 from .waits import first_answer
 
 __all__ = ["DNPairBot", "PairParts", "PairState", "decide"]
@@ -75,7 +77,7 @@ class PairParts:
     reconciler: Reconciler
     guard: Guard
     recorder: CycleRecorder
-    exchange: ExchangeProcess
+    exchange: Exchange
     stop: StopRequest
     log: EventLog
     csv: TradesCsv
@@ -96,11 +98,13 @@ class DNPairBot:
         self._desk = make_desk(self._order_changed)
         parts.stop.on_request(self._wake.set)
 
-    async def run_alternating_strategy(self, cash_x18: int) -> End:
-        """Trade until the machine ends. `cash_x18`: the exchange's balance now, flat."""
+    async def run_alternating_strategy(self, cash_x18: int, start: PairState | None = None) -> End:
+        """Trade until the machine ends. `cash_x18`: the exchange's balance now. start: a pair taken up."""
         self._cash_x18 = cash_x18
         self._p.inputs.account(cash_x18)
-        self._state = PairState(since_ns=self._p.inputs.now_ns)
+        self._state = start or PairState(since_ns=self._p.inputs.now_ns)
+        if start is not None:
+            self._take_up(start)
         try:
             while self._state.end is None:
                 self._step()
@@ -109,6 +113,21 @@ class DNPairBot:
         except Exception as error:
             end = await self._flatten_after(error)
         end = self._say_end(end)
+        await self._leave(end)
+        return end
+
+    def _take_up(self, start: PairState) -> None:
+        """The records of a cycle that a former process began: its entry fills are not in them."""
+        legs = [LegQuote(client.product, client.quote().mid_x18) for client in self._p.clients]
+        begin = Begin(start.cycle, start.direction, adopted_size(start, legs))
+        self._p.recorder.begin(begin, self._p.inputs.now_ns, None)
+        self._cash_x18 = None
+        self._p.log.context = f"c{start.cycle:02d} {start.direction}"
+        self._p.log.event(f"taken up in phase {start.phase}: {self.exposure}")
+
+    async def flatten_now(self, reason: str) -> End:
+        """Cross out of whatever is open, without a strategy, and say how that ended."""
+        end = self._say_end(await self._flatten(End(ExitCode.DONE, reason)))
         await self._leave(end)
         return end
 
@@ -133,6 +152,11 @@ class DNPairBot:
         parts, reason = self._p, f"internal error: {type(error).__name__}: {error}"
         parts.gate.halt(reason)
         parts.log.event(f"{reason}; flattening")
+        return await self._flatten(End(ExitCode.ERROR, reason))
+
+    async def _flatten(self, end: End) -> End:
+        """`end` when the exchange says flat in time, else the same reason with the account exposed."""
+        parts = self._p
         self._cash_x18 = None
         try:
             flat = await flatten(
@@ -144,10 +168,10 @@ class DNPairBot:
             parts.log.event(f"flattening failed: {type(second).__name__}: {second}")
             flat = None
         if flat is None:
-            return End(ExitCode.EXPOSED, reason)
+            return End(ExitCode.EXPOSED, end.reason)
         self._desk.cover(self._desk.ended_tags())
         self._cash_x18 = flat.cash_x18
-        return End(ExitCode.ERROR, reason)
+        return end
 
     def _must_leave(self) -> bool:
         return self._p.exchange.gone.is_set() or self._p.stop.leave.is_set()
@@ -207,9 +231,10 @@ class DNPairBot:
         if parts.exchange.gone_reason is not None:
             enter.gone(parts.exchange.gone_reason)
         if parts.stop.leave.is_set():
-            enter.gone(f"second signal after {parts.stop.by}: left at once")
-        if parts.stop.asked_ns is not None:
-            enter.stop(parts.stop.asked_ns)
+            enter.gone(f"third request to stop after {parts.stop.by}: left at once")
+        if (flatten_ns := parts.stop.flatten_ns) is not None:
+            enter.stop(flatten_ns)
+        enter.drain(is_on=parts.stop.stage is not Stage.NONE)
         enter.blind(parts.guard.blind_ns(enter.now_ns))
         enter.stale(max(client.quote().age_ms for client in parts.clients) * NS_PER_MS)
         parts.standing.remember()
