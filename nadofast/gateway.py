@@ -350,8 +350,7 @@ class OrderGateway:
         """
         try:
             self._check_all([request])
-            discard_ms = self._discard_ms(request)
-            order = self._sign(request, self._timesync.exchange_now_ms(), discard_ms)
+            order = self._sign(request)
         except (OrderDenied, OverflowError, ValueError) as error:
             return _denied_by(error)
         record = self.tracker.register(order)
@@ -372,7 +371,7 @@ class OrderGateway:
             weight=weight,
             replaces=digest.lower(),
             replaces_left_x18=required_unfilled_x18,
-            patience_s=self._patience_s(discard_ms),
+            patience_s=self._patience_s(self._discard_ms(request)),
             is_urgent=request.reduce_only,
         )
         self._delivery.in_flight.withdraw(prepared.replaces)
@@ -451,7 +450,7 @@ class OrderGateway:
         now_ms = self._timesync.exchange_now_ms()
         discards_ms = tuple(self._discard_ms(request) for request in requests)
         signed = [
-            self._sign(request, now_ms, discard_ms + slack_ms)
+            self._sign_at(request, now_ms, discard_ms + slack_ms)
             for request, discard_ms in zip(requests, discards_ms, strict=True)
         ]
         is_urgent = all(request.reduce_only for request in requests)
@@ -472,7 +471,10 @@ class OrderGateway:
         # An unwind had better arrive late than never.
         return self._config.discard_after_ms if request.reduce_only else self.entry_discard_ms
 
-    def _sign(self, request: OrderRequest, now_ms: int, discard_ms: int) -> SignedOrder:
+    def _sign(self, request: OrderRequest) -> SignedOrder:
+        return self._sign_at(request, self._timesync.exchange_now_ms(), self._discard_ms(request))
+
+    def _sign_at(self, request: OrderRequest, now_ms: int, discard_ms: int) -> SignedOrder:
         if not 0 < discard_ms <= wire.MAX_AHEAD_MS:
             raise OrderDenied("discard_after", f"{discard_ms} ms is outside 1..{wire.MAX_AHEAD_MS}")
         expiration_s = request.expiration_s
