@@ -12,10 +12,11 @@ from ._version import __version__
 from .appendix import OrderType, pack_appendix, unpack_appendix
 from .batcher import NadoMessageBatcher
 from .connection import LinkConfig, LinkState, NadoConnectionManager
+from .connection_mode import NadoConnectionMode
 from .depthsignals import BookSummary, ExitCapacity, NadoBookDepthHandler
 from .dispatch import NadoEventRouter
 from .errors import NadoError
-from .fallback import FallbackConfig, NadoConnectionMode
+from .fallback import ConnectionMode, FallbackConfig
 from .feed import Feed, FeedConfig
 from .fills import FillInfo, NadoOrderFillHandler, OrderFillDetails
 from .gateway import GatewayConfig, OrderGateway
@@ -44,6 +45,7 @@ __all__ = [
     "Bbo",
     "BookSummary",
     "CancelledOrder",
+    "ConnectionMode",
     "ExitCapacity",
     "FallbackConfig",
     "Feed",

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from ._latency import Histogram
-from .fallback import ModeChange, NadoConnectionMode
+from .fallback import ConnectionMode, ModeChange
 from .metrics import MetricFamily, Sample, exposition, quantiles_of
 
 _NS: Final = 1_000_000_000
@@ -148,7 +148,7 @@ class ConnectionHealth:
     def log_failover(self, change: ModeChange) -> None:
         """A switch between the stream and REST, either way. Only the way to REST counts as a failover."""
         self.failovers.append(change)
-        self.failover_count += change.mode is NadoConnectionMode.REST
+        self.failover_count += change.mode is ConnectionMode.REST
         _log.warning("%s now by %s: %s", change.function, change.mode.value, change.reason)
 
     def calculate_uptime(self, product_id: int | None = None) -> float:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from ._latency import Histogram
-from .fallback import NadoConnectionMode
+from .fallback import ConnectionMode
 from .messagequeue import QueueStats
 from .pool import PoolStats
 
@@ -97,7 +97,7 @@ def _health(feed: Feed, connection: Mapping[str, Any]) -> Iterator[MetricFamily]
     yield _counter("failures", "Times that data ceased to be fresh", connection["failure_count"])
     yield _counter("failovers", "Switches from the stream to REST", connection["failover_count"])
     by_rest = [
-        Sample(float(mode is NadoConnectionMode.REST), (("function", function),))
+        Sample(float(mode is ConnectionMode.REST), (("function", function),))
         for function, mode in (("market", feed.mode), ("account", feed.account_mode))
     ]
     yield _family("by_rest", "gauge", "1 while this comes by REST", by_rest)
