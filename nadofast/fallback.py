@@ -36,7 +36,7 @@ _Place = tuple[int, bool]  # product, isolated
 _log = logging.getLogger(__name__)
 
 
-class NadoConnectionMode(Enum):
+class ConnectionMode(Enum):
     """Where a function of the feed (market data, account events) gets its news from."""
 
     WEBSOCKET = "websocket"
@@ -66,7 +66,7 @@ class ModeChange:
     lasted_s: how long the mode before it was in force."""
 
     function: str
-    mode: NadoConnectionMode
+    mode: ConnectionMode
     reason: str
     began_ns: int
     at_ns: int
@@ -79,7 +79,7 @@ class ModeSwitch:
     def __init__(self, config: FallbackConfig, function: str = "market") -> None:
         self._config = config
         self.function = function
-        self.mode = NadoConnectionMode.WEBSOCKET
+        self.mode = ConnectionMode.WEBSOCKET
         self.switches = 0
         self.rest_s = 0.0
         """Seconds spent on REST, up to the last switch."""
@@ -91,7 +91,7 @@ class ModeSwitch:
         """The change, if the mode changed now. reason: why the stream is not up."""
         if self._mode_since_ns is None:
             self._mode_since_ns = now_ns
-        wanted = NadoConnectionMode.WEBSOCKET if is_stream_up else NadoConnectionMode.REST
+        wanted = ConnectionMode.WEBSOCKET if is_stream_up else ConnectionMode.REST
         if wanted is self.mode:
             self._other_since_ns = None
             return None
@@ -119,7 +119,7 @@ class ModeSwitch:
 
     def rest_total_s(self, now_ns: int) -> float:
         """Seconds spent on REST so far."""
-        if self.mode is NadoConnectionMode.WEBSOCKET or self._mode_since_ns is None:
+        if self.mode is ConnectionMode.WEBSOCKET or self._mode_since_ns is None:
             return self.rest_s
         return self.rest_s + (now_ns - self._mode_since_ns) / _NS
 

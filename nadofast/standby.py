@@ -12,7 +12,7 @@ from .accountsync import AccountSync, AuditConfig
 from .backfill import BackfillConfig, FillBackfill
 from .errors import NadoError
 from .events import FillEvent, OrderUpdateEvent, PositionChangeEvent
-from .fallback import FallbackConfig, ModeChange, ModeSwitch, NadoConnectionMode, RestPoller
+from .fallback import ConnectionMode, FallbackConfig, ModeChange, ModeSwitch, RestPoller
 from .timesync import TimeSync
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _MS: Final = 1_000_000
 _S_IN_MS: Final = 1_000
-_REST: Final = NadoConnectionMode.REST
+_REST: Final = ConnectionMode.REST
 _log = logging.getLogger(__name__)
 NO_STANDBY_STATS: Final = {
     "mode_switches": 0,

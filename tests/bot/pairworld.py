@@ -44,7 +44,7 @@ from nadofast import Network, OrderBook, OrderGateway, OrderTracker, Rest, Secre
 from nadofast import parse as parse_event
 from nadofast.errors import ExchangeError, NotConnected, RequestTimeout
 from nadofast.events import FillEvent, OrderUpdateEvent
-from nadofast.fallback import NadoConnectionMode
+from nadofast.fallback import ConnectionMode
 from nadofast.products import Product, mul_x18
 from nadofast.ratelimit import NadoRateLimiter
 from nadosim.clock import Clock
@@ -198,8 +198,8 @@ class WorldFeed:
         self.is_dead = False
 
     @property
-    def mode(self) -> NadoConnectionMode:
-        return NadoConnectionMode.WEBSOCKET if self.account_live else NadoConnectionMode.REST
+    def mode(self) -> ConnectionMode:
+        return ConnectionMode.WEBSOCKET if self.account_live else ConnectionMode.REST
 
     @property
     def is_mute(self) -> bool:
