@@ -20,9 +20,9 @@ from . import commands, credentials, latch, remote, statedir
 from .config import Effective, SettingsError, load
 from .control import ControlError
 from .logs import EventLog, LogBridge, Output
-from .metrics import TradesCsv
 from .model import ExitCode
 from .preflight import StartError
+from .tradecsv import TradesCsv
 from .venue import choose
 
 PROGRAM: Final = "bot"
