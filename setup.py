@@ -2,7 +2,7 @@
 
 NADOFAST_BUILD chooses the kind of build:
   release   (default) optimised, Cython checks off
-  debug     no optimisation, every Cython check on, assertions on
+  debug     no optimisation, every Cython check on, assertions on, no vector instructions
   coverage  line tracing for coverage of .pyx files
   sanitize  address and undefined-behaviour sanitizers (run Python with the runtime preloaded)
 """
@@ -39,6 +39,7 @@ COMPILE_ARGS = {
 LINK_ARGS = ["-fsanitize=address,undefined"] if KIND == "sanitize" else []
 MACROS = [("CYTHON_TRACE", "1"), ("CYTHON_TRACE_NOGIL", "1")] if KIND == "coverage" else []
 MACROS.append(("CYTHON_WITHOUT_ASSERTIONS", "1")) if KIND == "release" else None
+MACROS.append(("NADO_PORTABLE", "1")) if KIND == "debug" else None
 
 
 def extensions() -> list[Extension]:

@@ -23,7 +23,7 @@ from typing import Any, Final, Self
 
 import orjson
 
-from nadofast.orders import TrackedOrder
+from nadofast.orders import OrderState, TrackedOrder
 
 VERSION: Final = 1
 MAX_ENDS: Final = 10_000
@@ -85,7 +85,11 @@ class Contents:
         """Fields of the orders without an end, or with one only just before the last record, oldest first."""
         records = (*self.intents.values(), *self.ends.values())
         since_ms = max((record["at_ms"] for record in records), default=0) - RECHECK_MS
-        old = {digest for digest, end in self.ends.items() if end["at_ms"] < since_ms}
+        old = {
+            digest
+            for digest, end in self.ends.items()
+            if end["at_ms"] < since_ms or end["state"] == OrderState.DENIED.value  # it never left
+        }
         return [fields for digest, fields in self.intents.items() if digest not in old]
 
 
@@ -147,7 +151,7 @@ class Journal:
             return
         fields = {name: getattr(order, name) for name in _FIELDS}
         fields |= {name: str(fields[name]) for name in _WIDE}
-        line = _line({"kind": "intent", "at_ms": self._wall_ns() // _NS_PER_MS, **fields})
+        line = _line({"kind": "intent", "at_ms": self._now_ms(), **fields})
         self._append(line)
         self._open[order.digest] = line
         if self._size > self._config.max_bytes:
@@ -163,7 +167,7 @@ class Journal:
             or (order.digest not in self._open and order.digest not in self._ends)
         ):
             return
-        end = {"kind": "end", "at_ms": self._wall_ns() // _NS_PER_MS, "digest": order.digest}
+        end = {"kind": "end", "at_ms": self._now_ms(), "digest": order.digest}
         end |= {"state": order.state.value, "filled_x18": str(order.filled_x18)}
         with contextlib.suppress(OSError):
             self._append(_line(end))
@@ -205,8 +209,14 @@ class Journal:
         if not owners:
             self._append(self._begin())
         for fields in contents.unfinished:
-            self._open[fields["digest"]] = _line(fields)
+            digest = fields["digest"]
+            self._open[digest] = _line(fields)
+            if digest in contents.ends:  # in doubt until it is written again, however many starts that takes
+                self._append(_line({"kind": "reopened", "at_ms": self._now_ms(), "digest": digest}))
         return contents
+
+    def _now_ms(self) -> int:
+        return self._wall_ns() // _NS_PER_MS
 
     def _begin(self) -> bytes:
         return _line({"kind": "begin", "version": VERSION, "account": self.account})
@@ -293,6 +303,8 @@ def _contents(records: list[dict[str, Any]], damaged: int, torn: int) -> Content
             intents[record["digest"]] = record
         elif record["kind"] == "end":
             ends[record["digest"]] = record
+        elif record["kind"] == "reopened":
+            ends.pop(record["digest"], None)
     return Contents(intents, ends, damaged, torn)
 
 

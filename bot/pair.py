@@ -1,18 +1,16 @@
 """`DNPairBot`: drives the pair. It gathers inputs, asks the machine, carries out what it says; nothing else.
 
-Everything that happens wakes one loop; the loop reads the clock once per step, builds one `PairInputs` and
+Everything that happens wakes one loop; the loop enters what is new into the `InputLog`, ends with a turn and
 lets `machine.decide` speak. So what the strategy sees has one order, and a decision is a function of it.
 """
 
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
-from nadofast.errors import NadoError
 from nadofast.feed import Feed
 from nadofast.gateway import OrderGateway
 from nadofast.orders import OrderState, TrackedOrder
@@ -21,9 +19,8 @@ from . import report
 from .client import NadoClient
 from .desk import DeskOrder, OrderDesk
 from .emergency import flatten
-from .exchange_process import ExchangeProcess
-from .execution import LegInputs
 from .guard import Guard
+from .inputs import InputLog
 from .ledger import Ledger
 from .logs import EventLog
 from .machine import decide
@@ -39,19 +36,22 @@ from .model import (
     ExitCode,
     Hedged,
     Note,
-    PairInputs,
     PairState,
     Plan,
     Send,
     Verified,
     Verify,
 )
-from .reconcile import Reconciler
+from .reconcile import Reconciled, Reconciler
 from .recorder import CycleRecorder
+from .restart import adopted_size
 from .risk import OrderIntent, Purpose, RiskGate
-from .shutdown import StopRequest
+from .shutdown import Stage, StopRequest
+from .sizing import LegQuote
 from .standing import Standing
-from .units import show, show_usd
+from .units import NS_PER_MS, show, show_usd
+from .venue import Exchange
+from .waits import first_answer
 
 __all__ = ["DNPairBot", "PairParts", "PairState", "decide"]
 
@@ -59,8 +59,7 @@ MakeDesk = Callable[[Callable[[DeskOrder], None]], OrderDesk]
 STEP_S: Final = 0.02
 FLATTEN_DEADLINE_S: Final = 10.0
 SILENT_NS: Final = 1_000_000_000
-VERIFY_PAUSE_S: Final = 0.1
-VERIFY_PAUSE_MAX_S: Final = 1.0
+VERIFY_PAUSE_S: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +77,11 @@ class PairParts:
     reconciler: Reconciler
     guard: Guard
     recorder: CycleRecorder
-    exchange: ExchangeProcess
+    exchange: Exchange
     stop: StopRequest
     log: EventLog
     csv: TradesCsv
+    inputs: InputLog = field(default_factory=InputLog)
 
 
 class DNPairBot:
@@ -91,18 +91,20 @@ class DNPairBot:
         self._p = parts
         self._plan = parts.plan
         self._wake = asyncio.Event()
-        self._state = PairState(since_ns=time.monotonic_ns())
-        self._verified: Verified | None = None
+        self._state = PairState(since_ns=parts.inputs.now_ns)
         self._verifying: asyncio.Task[None] | None = None
         self._cash_x18: int | None = None
         self.last_exposure = "none"
         self._desk = make_desk(self._order_changed)
         parts.stop.on_request(self._wake.set)
 
-    async def run_alternating_strategy(self, cash_x18: int) -> End:
-        """Trade until the machine ends. `cash_x18`: the exchange's balance now, flat."""
+    async def run_alternating_strategy(self, cash_x18: int, start: PairState | None = None) -> End:
+        """Trade until the machine ends. `cash_x18`: the exchange's balance now. start: a pair taken up."""
         self._cash_x18 = cash_x18
-        self._state = PairState(since_ns=time.monotonic_ns())
+        self._p.inputs.account(cash_x18)
+        self._state = start or PairState(since_ns=self._p.inputs.now_ns)
+        if start is not None:
+            self._take_up(start)
         try:
             while self._state.end is None:
                 self._step()
@@ -111,6 +113,21 @@ class DNPairBot:
         except Exception as error:
             end = await self._flatten_after(error)
         end = self._say_end(end)
+        await self._leave(end)
+        return end
+
+    def _take_up(self, start: PairState) -> None:
+        """The records of a cycle that a former process began: its entry fills are not in them."""
+        legs = [LegQuote(client.product, client.quote().mid_x18) for client in self._p.clients]
+        begin = Begin(start.cycle, start.direction, adopted_size(start, legs))
+        self._p.recorder.begin(begin, self._p.inputs.now_ns, None)
+        self._cash_x18 = None
+        self._p.log.context = f"c{start.cycle:02d} {start.direction}"
+        self._p.log.event(f"taken up in phase {start.phase}: {self.exposure}")
+
+    async def flatten_now(self, reason: str) -> End:
+        """Cross out of whatever is open, without a strategy, and say how that ended."""
+        end = self._say_end(await self._flatten(End(ExitCode.DONE, reason)))
         await self._leave(end)
         return end
 
@@ -135,6 +152,11 @@ class DNPairBot:
         parts, reason = self._p, f"internal error: {type(error).__name__}: {error}"
         parts.gate.halt(reason)
         parts.log.event(f"{reason}; flattening")
+        return await self._flatten(End(ExitCode.ERROR, reason))
+
+    async def _flatten(self, end: End) -> End:
+        """`end` when the exchange says flat in time, else the same reason with the account exposed."""
+        parts = self._p
         self._cash_x18 = None
         try:
             flat = await flatten(
@@ -146,10 +168,10 @@ class DNPairBot:
             parts.log.event(f"flattening failed: {type(second).__name__}: {second}")
             flat = None
         if flat is None:
-            return End(ExitCode.EXPOSED, reason)
+            return End(ExitCode.EXPOSED, end.reason)
         self._desk.cover(self._desk.ended_tags())
         self._cash_x18 = flat.cash_x18
-        return End(ExitCode.ERROR, reason)
+        return end
 
     def _must_leave(self) -> bool:
         return self._p.exchange.gone.is_set() or self._p.stop.leave.is_set()
@@ -171,9 +193,11 @@ class DNPairBot:
         if self._verifying is not None and self._verifying.done():
             task, self._verifying = self._verifying, None
             task.result()  # a defect in there is one of the core
-        now_ns = time.monotonic_ns()
         before = self._state
-        self._state, actions = decide(before, self._inputs(now_ns), self._plan, now_ns)
+        self._gather()
+        inputs = self._p.inputs.turn()
+        now_ns = self._p.inputs.now_ns
+        self._state, actions = decide(before, inputs, self._plan, now_ns)
         if self._state.phase is not before.phase:
             self._p.recorder.phase_changed(self._state.phase)
         self._p.recorder.tick(self._state.phase, now_ns, self._p.feed.account_live)
@@ -188,41 +212,41 @@ class DNPairBot:
         except TimeoutError:
             pass
 
-    def _inputs(self, now_ns: int) -> PairInputs:
-        parts = self._p
+    def _gather(self) -> None:
+        """Enter what is new since the last turn."""
+        parts, enter = self._p, self._p.inputs
         if (defect := self._desk.failure) is not None:
             parts.gate.halt(f"internal error: {type(defect).__name__}: {defect}")
         if parts.feed.failure is not None:
             parts.gate.halt(f"internal error: {parts.feed.failure}")
         if parts.csv.failure is not None:
             parts.gate.halt(f"trades CSV {parts.csv.path}: {parts.csv.failure}")
-        legs = tuple(self._leg_inputs(i, client) for i, client in enumerate(parts.clients))
-        gone = parts.exchange.gone_reason
+        if enter.failure is not None:
+            parts.gate.halt(f"record of the inputs: {enter.failure}")
+        for leg, client in enumerate(parts.clients):
+            quote, working = client.quote(), self._state.legs[leg].working
+            enter.quote(leg, quote.bid_x18, quote.ask_x18)
+            if working is not None and (view := self._desk.view(working.intent.tag)) is not None:
+                enter.order(leg, view)
+        if parts.exchange.gone_reason is not None:
+            enter.gone(parts.exchange.gone_reason)
         if parts.stop.leave.is_set():
-            gone = f"second signal after {parts.stop.by}: left at once"
-        return PairInputs(
-            legs=(legs[0], legs[1]),
-            not_ready=parts.guard.not_ready(),
-            pacing=parts.guard.is_pacing(),
-            halt=parts.gate.watch(),
-            stop_age_ns=parts.stop.age_ns(now_ns),
-            blind_ns=parts.guard.blind_ns(now_ns),
-            gone=gone,
-            verified=self._verified,
-        )
-
-    def _leg_inputs(self, index: int, client: NadoClient) -> LegInputs:
-        quote = client.quote()
-        working = self._state.legs[index].working
-        view = None if working is None else self._desk.view(working.intent.tag)
-        return LegInputs(quote.bid_x18, quote.ask_x18, view)
+            enter.gone(f"third request to stop after {parts.stop.by}: left at once")
+        if (flatten_ns := parts.stop.flatten_ns) is not None:
+            enter.stop(flatten_ns)
+        enter.drain(is_on=parts.stop.stage is not Stage.NONE)
+        enter.blind(parts.guard.blind_ns(enter.now_ns))
+        enter.stale(max(client.quote().age_ms for client in parts.clients) * NS_PER_MS)
+        parts.standing.remember()
+        is_paused = parts.guard.is_pacing() or bool(parts.gate.pause_reason())
+        enter.status(not_ready=parts.guard.not_ready(), pacing=is_paused, halt=parts.gate.watch())
 
     async def _leave(self, end: End) -> None:
         parts = self._p
         if self._verifying is not None:
             self._verifying.cancel()
             await asyncio.gather(self._verifying, return_exceptions=True)
-        is_silent = parts.guard.blind_ns(time.monotonic_ns()) > SILENT_NS
+        is_silent = parts.guard.blind_ns(parts.inputs.now_ns) > SILENT_NS
         is_pointless = is_silent or parts.exchange.gone.is_set() or parts.stop.leave.is_set()
         await self._desk.leave(cancel=not is_pointless)
         if parts.recorder.cycle is not None:  # the cycle this run ended in: its fills belong on record
@@ -234,7 +258,7 @@ class DNPairBot:
     def _begin(self, action: Begin) -> None:
         log = self._p.log
         log.context = f"c{action.cycle:02d} {action.direction}"
-        self._p.recorder.begin(action, time.monotonic_ns(), self._cash_x18)
+        self._p.recorder.begin(action, self._p.inputs.now_ns, self._cash_x18)
         self._cash_x18 = None
         legs = zip(self._plan.products, action.size.sizes_x18, action.direction.signs, strict=True)
         log.event("BUILD  " + ", ".join(f"{p.symbol} {show(s * d, signed=True)}" for p, s, d in legs))
@@ -282,7 +306,7 @@ class DNPairBot:
 
     def _close_cycle(self, action: CycleEnd, orders: list[DeskOrder], *, is_closed: bool = True) -> None:
         parts = self._p
-        cycle = parts.recorder.end(action, orders, time.monotonic_ns(), self._cash_x18, is_closed=is_closed)
+        cycle = parts.recorder.end(action, orders, parts.inputs.now_ns, self._cash_x18, is_closed=is_closed)
         parts.csv.append(cycle)
         symbols = (self._plan.products[0].symbol, self._plan.products[1].symbol)
         parts.log.block(report.cycle_lines(cycle, symbols))
@@ -290,27 +314,27 @@ class DNPairBot:
 
     async def _read_positions(self, asked: Verify) -> None:
         """Answer a Verify, however often it takes; the machine decides how long it waits for that."""
-        pause_s = VERIFY_PAUSE_S
-        while True:
-            ended = self._desk.ended_tags()
-            try:
-                seen = await self._p.reconciler.verify(
-                    self._p.market.marks_x18, with_orders=asked.with_orders
-                )
-                break
-            except NadoError:
-                await asyncio.sleep(pause_s)
-                pause_s = min(2 * pause_s, VERIFY_PAUSE_MAX_S)
+        seen, covered = await first_answer(lambda: self._ask_positions(asked), VERIFY_PAUSE_S)
         self._p.guard.answered()
         self._p.recorder.reconciled(seen.took_ms)
-        self._desk.cover(ended)
+        self._desk.cover(covered)
         self._cash_x18 = None if any(seen.positions_x18) else seen.cash_x18
         if any(seen.drifts_x18):
             drifts = ", ".join(show(drift, signed=True) for drift in seen.drifts_x18)
-            self._p.log.event(f"position taken over from the exchange, drift {drifts}")
+            self._p.log.event(f"position taken over from the exchange, drift {drifts}: {seen.explained_by}")
+        if seen.cash_gap_x18:
+            self._p.log.event(f"cash of the exchange differs by {show(seen.cash_gap_x18, signed=True)} USD")
+        self._p.inputs.account(seen.equity_x18)
         positions = (seen.positions_x18[0], seen.positions_x18[1])
-        self._verified = Verified(asked.seq, positions, seen.resting)
+        pending = self._desk.pending() if asked.with_orders else 0
+        self._p.inputs.verified(Verified(asked.seq, positions, seen.resting, pending))
         self._wake.set()
+
+    async def _ask_positions(self, asked: Verify) -> tuple[Reconciled, frozenset[int]]:
+        """One reading, and the orders that are over if it says so. Raises what REST raises."""
+        ended, decided = self._desk.ended_tags(), self._desk.decided_tags()
+        seen = await self._p.reconciler.verify(self._p.market.marks_x18, with_orders=asked.with_orders)
+        return seen, decided if asked.with_orders and not seen.resting else ended
 
     # ------------------------------------------------------------------ facts
 

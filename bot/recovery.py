@@ -58,15 +58,17 @@ async def recover(
     orders = [tracker.restore(**dict(order_fields(fields))) for fields in found.unfinished]
     if orders:  # before that a copy may still arrive
         last_ms = max(nonce_recv_time_ms(order.nonce) for order in orders)
-        await gateway.wait_archive(last_ms, timeout_s)
-    asked_ms = timesync.exchange_now_ms()
+        await gateway.wait_past(last_ms, timeout_s)
     books = await asyncio.gather(*(rest.subaccount_orders(subaccount, p) for p in product_ids))
+    # After the answers: what is not among them may have been filled up to now.
+    answered_ms = timesync.exchange_now_ms() + int(timesync.uncertainty_ms) + 1
     resting = {order.digest: order for book in books for order in book}
     for digest, row in resting.items():
         if tracker.get(digest) is not None:
             tracker.on_resting(digest, row.unfilled_x18)
     gone = [order for order in orders if order.digest not in resting]
-    if gone and await gateway.wait_archive(asked_ms, timeout_s):
+    places = {order.product_id for order in gone}
+    if gone and await gateway.wait_archive(places, answered_ms, timeout_s):
         await _read_ends(gone, rest, tracker)
     await _read_fills(orders, rest, tracker, subaccount, product_ids)
     foreign = tuple(row for digest, row in resting.items() if tracker.get(digest) is None)

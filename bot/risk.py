@@ -4,11 +4,12 @@
 `ApprovedOrder`, only this module makes those, and `NadoClient` sends nothing else. `RiskGate.admit` stands
 at the door itself: the gateway asks it about every signed order before the first byte leaves, so an altered,
 repeated or unapproved order goes nowhere. Entry limits never block an exit; an exit is proved by arithmetic,
-not by its label.
+not by its label. A halt is a latch on disk: neither midnight nor a restart takes it back.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -17,10 +18,13 @@ from typing import Final
 from nadofast.orders import TrackedOrder
 from nadofast.products import mul_x18
 
-from .units import sign
+from .latch import KillSwitch
+from .maintenance import MaintenanceWindows
+from .units import BPS, NS_PER_S, sign
 
 # Our orders are recognised by their client id in every event; far from small numbers others may use.
 CLIENT_ID_BASE: Final = 1 << 40
+RATES_REMEMBERED: Final = 10_000
 
 
 class Purpose(StrEnum):
@@ -55,34 +59,69 @@ class OrderIntent:
 
 @dataclass(frozen=True, slots=True)
 class RiskLimits:
+    """Limits of entries; 0 or an empty mapping where it says so means: none.
+
+    max_leg_x18, max_gross_x18: quote at worst price. daily_loss_x18: quote lost since UTC midnight, open
+    positions at the last mid, fees and funding included. max_coins_x18: base units by product id.
+    max_entry_delta_bps: net delta of the held positions above which nothing is built on top of them;
+    warn_delta_bps: above which it is worth a line. max_orders_per_min: orders of all kinds (0: none);
+    max_builds_per_min: entries of one product (0: none). max_clock_offset_ms: local clock against the
+    exchange's (0: none). windows: when the exchange is closed (None: never).
+    """
+
     max_leg_x18: int
     max_gross_x18: int
     daily_loss_x18: int
     max_quote_age_ms: int
+    max_coins_x18: Mapping[int, int] = field(default_factory=dict)
+    max_entry_delta_bps: int = 1_000
+    warn_delta_bps: int = 100
+    max_orders_per_min: int = 0
+    max_builds_per_min: int = 0
+    max_clock_offset_ms: float = 0.0
+    windows: MaintenanceWindows | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class RiskView:
-    """The world as the gate sees it, by product id where a mapping."""
+    """The world as the gate sees it, by product id where a mapping.
+
+    now_ns: monotonic. utc_s: the exchange's time, None while it is unknown. clock_offset_ms: exchange
+    minus local clock, None while it is unknown.
+    """
 
     positions_x18: Mapping[int, int]
     marks_x18: Mapping[int, int]
     quote_age_ms: Mapping[int, int]
     day_pnl_x18: int
+    now_ns: int = 0
+    utc_s: float | None = None
+    clock_offset_ms: float | None = None
 
 
-_APPROVAL: Final = object()
+class _Proof:
+    """Made by `RiskGate.check` for one intent; no other intent can go by it."""
+
+    __slots__ = ("intent",)
+
+    def __init__(self, intent: OrderIntent, key: object) -> None:
+        if key is not _KEY:
+            raise PermissionError("orders are approved by RiskGate.check only")
+        self.intent = intent
+
+
+_KEY: Final = object()
 
 
 @dataclass(frozen=True, slots=True)
 class ApprovedOrder:
-    """An intent that passed. Building one by hand raises PermissionError."""
+    """An intent that passed. Building one by hand, or from another one, raises PermissionError."""
 
     intent: OrderIntent
-    proof: object = field(repr=False, compare=False, default=None)
+    proof: _Proof | None = field(repr=False, compare=False, default=None)
 
     def __post_init__(self) -> None:
-        if self.proof is not _APPROVAL:
+        if not isinstance(self.proof, _Proof) or self.proof.intent is not self.intent:
             raise PermissionError("orders are approved by RiskGate.check only")
 
 
@@ -97,6 +136,30 @@ class Decision:
         return self.order is not None
 
 
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the gate would say; approves nothing. Falsy with reasons; warnings refuse nothing."""
+
+    reasons: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return not self.reasons
+
+
+def net_delta_bps(positions_x18: Mapping[int, int], marks_x18: Mapping[int, int]) -> int:
+    """|signed notional| over gross notional in basis points, rounded up; 0 when nothing is held.
+
+    Coins of different assets are never added. A held product without a mark counts as fully unhedged.
+    """
+    held = {product_id: amount for product_id, amount in positions_x18.items() if amount}
+    if any(product_id not in marks_x18 for product_id in held):
+        return BPS
+    notionals = [mul_x18(amount, marks_x18[product_id]) for product_id, amount in held.items()]
+    gross_x18 = sum(abs(notional) for notional in notionals)
+    return -(-abs(sum(notionals)) * BPS // gross_x18) if gross_x18 else 0
+
+
 @dataclass(slots=True)
 class _InFlight:
     """An approved order. open_x18: what it may still add to the booked position, absolute."""
@@ -107,20 +170,46 @@ class _InFlight:
 
 
 class RiskGate:
-    """Limits, the latch, and what approved orders may still add until they end."""
+    """Limits, the latch, and what approved orders may still add until they end.
 
-    def __init__(self, limits: RiskLimits, view: Callable[[], RiskView]) -> None:
+    kill_switch: where the latch is kept; without one it lasts as long as the process.
+    """
+
+    def __init__(
+        self, limits: RiskLimits, view: Callable[[], RiskView], kill_switch: KillSwitch | None = None
+    ) -> None:
         self.limits = limits
         self._view = view
+        self._switch = kill_switch or KillSwitch()
         self._in_flight: dict[int, _InFlight] = {}  # by tag
-        self.halt_reason: str | None = None
+        self._orders_ns: deque[int] = deque(maxlen=RATES_REMEMBERED)
+        self._builds_ns: dict[int, deque[int]] = {}
         self.approved = 0
         self.refused = 0
 
+    @property
+    def halt_reason(self) -> str | None:
+        """Why no new exposure may be made, None if it may."""
+        return None if self._switch.halt is None else self._switch.halt.reason
+
     def halt(self, reason: str) -> None:
         """Latch: no new exposure from now on. The first reason stays; nothing here resets it."""
-        if self.halt_reason is None:
-            self.halt_reason = reason
+        self._switch.engage(reason)
+
+    def pause_reason(self) -> str:
+        """Why no entry may be made for the time being, although nothing is wrong; "" when it may."""
+        view = self._view()
+        reasons = [*self._window_reasons(view), *self._rate_reasons(view, tuple(view.positions_x18))]
+        return "; ".join(reasons)
+
+    def delta_warning(self) -> str:
+        """The net delta of the held positions when it is worth a line; "" otherwise."""
+        view = self._view()
+        return self._delta_warning(net_delta_bps(view.positions_x18, view.marks_x18))
+
+    def _delta_warning(self, delta_bps: int) -> str:
+        limit = self.limits.warn_delta_bps
+        return f"net_delta: {delta_bps} bps, warning above {limit} bps" if delta_bps > limit else ""
 
     def watch(self) -> str | None:
         """Check the standing limits between orders; latches on a breach and returns the halt reason."""
@@ -144,7 +233,18 @@ class RiskGate:
             return Decision(None, tuple(reasons))
         self.approved += 1
         self._in_flight[intent.tag] = _InFlight(intent, abs(intent.amount_x18))
-        return Decision(ApprovedOrder(intent, _APPROVAL))
+        self._orders_ns.append(view.now_ns)
+        if intent.purpose is Purpose.ENTRY:
+            self._builds_ns.setdefault(intent.product_id, deque(maxlen=RATES_REMEMBERED)).append(view.now_ns)
+        return Decision(ApprovedOrder(intent, _Proof(intent, _KEY)))
+
+    def pre_trade_check(self, product_id: int, amount_x18: int, price_x18: int) -> Verdict:
+        """Whether an entry of this size would pass now, without asking for one."""
+        view = self._view()
+        intent = OrderIntent(-1, 0, product_id, Purpose.ENTRY, amount_x18, price_x18)
+        reasons = self._malformed(intent) or self._entry_reasons(intent, view)
+        warning = self._delta_warning(net_delta_bps(view.positions_x18, view.marks_x18))
+        return Verdict(tuple(reasons), (warning,) if warning else ())
 
     def admit(self, order: TrackedOrder) -> None:
         """The last word before bytes leave: this is an approved order, unchanged, for the first time.
@@ -193,6 +293,21 @@ class RiskGate:
         age_ms = view.quote_age_ms.get(intent.product_id, limits.max_quote_age_ms + 1)
         if age_ms > limits.max_quote_age_ms:
             reasons.append(f"quote_age: {age_ms} ms, limit {limits.max_quote_age_ms} ms")
+        reasons += self._clock_reasons(view) + self._window_reasons(view)
+        reasons += self._size_reasons(intent, view)
+        if intent.purpose is Purpose.ENTRY:
+            reasons += self._rate_reasons(view, (intent.product_id,))
+            delta_bps = net_delta_bps(view.positions_x18, view.marks_x18)
+            if delta_bps > limits.max_entry_delta_bps:
+                reasons.append(f"net_delta: {delta_bps} bps held, limit {limits.max_entry_delta_bps} bps")
+        return reasons
+
+    def _size_reasons(self, intent: OrderIntent, view: RiskView) -> list[str]:
+        limits, reasons = self.limits, []
+        coins_x18 = self._worst_coins_x18(intent, view)
+        most_x18 = limits.max_coins_x18.get(intent.product_id, 0)
+        if most_x18 and coins_x18 > most_x18:
+            reasons.append(f"max_position: {coins_x18} x18 coins at worst, limit {most_x18} x18")
         leg_x18 = self._worst_x18(intent.product_id, view, intent)
         if leg_x18 > limits.max_leg_x18:
             reasons.append(f"max_leg: {leg_x18} x18 at worst, limit {limits.max_leg_x18} x18")
@@ -202,6 +317,38 @@ class RiskGate:
         )
         if gross_x18 > limits.max_gross_x18:
             reasons.append(f"max_gross: {gross_x18} x18 at worst, limit {limits.max_gross_x18} x18")
+        return reasons
+
+    def _clock_reasons(self, view: RiskView) -> list[str]:
+        limit_ms = self.limits.max_clock_offset_ms
+        if not limit_ms:
+            return []
+        if view.clock_offset_ms is None:
+            return ["clock: the offset to the exchange is not known"]
+        if abs(view.clock_offset_ms) > limit_ms:
+            return [f"clock: {view.clock_offset_ms:.0f} ms off the exchange's, limit {limit_ms:.0f} ms"]
+        return []
+
+    def _window_reasons(self, view: RiskView) -> list[str]:
+        windows = self.limits.windows
+        if windows is None:
+            return []
+        if view.utc_s is None:
+            return ["maintenance: the exchange's time is not known"]
+        reason = windows.reason(view.utc_s)
+        return [f"maintenance: {reason}"] if reason else []
+
+    def _rate_reasons(self, view: RiskView, product_ids: tuple[int, ...]) -> list[str]:
+        """An entry of these products would be one too many in the last minute."""
+        limits, reasons = self.limits, []
+        orders = _in_last_minute(self._orders_ns, view.now_ns)
+        if limits.max_orders_per_min and orders >= limits.max_orders_per_min:
+            reasons.append(f"order_rate: {orders} orders in a minute, limit {limits.max_orders_per_min}")
+        builds = max(
+            (_in_last_minute(self._builds_ns.get(p, deque()), view.now_ns) for p in product_ids), default=0
+        )
+        if limits.max_builds_per_min and builds >= limits.max_builds_per_min:
+            reasons.append(f"build_rate: {builds} entries in a minute, limit {limits.max_builds_per_min}")
         return reasons
 
     def _exit_reasons(self, intent: OrderIntent, view: RiskView) -> list[str]:
@@ -220,6 +367,19 @@ class RiskGate:
                 f"exit_too_large: {abs(intent.amount_x18)} + {others_x18} in flight, position {position_x18}"
             ]
         return []
+
+    def _worst_coins_x18(self, intent: OrderIntent, view: RiskView) -> int:
+        """Largest position in base units the product can reach with this order and those in flight."""
+        position_x18 = view.positions_x18.get(intent.product_id, 0)
+        adding = [intent.amount_x18]
+        adding += [
+            sign(other.intent.amount_x18) * other.open_x18
+            for other in self._in_flight.values()
+            if other.intent.product_id == intent.product_id
+        ]
+        long_x18 = position_x18 + sum(amount for amount in adding if amount > 0)
+        short_x18 = position_x18 + sum(amount for amount in adding if amount < 0)
+        return max(abs(long_x18), abs(short_x18))
 
     def _worst_x18(self, product_id: int, view: RiskView, extra: OrderIntent | None) -> int:
         """Largest notional the product can reach: position at mark, plus adding orders at the worse of
@@ -242,3 +402,10 @@ class RiskGate:
                 short_x18 += notional_x18
         held_x18 = mul_x18(position_x18, mark_x18)
         return max(abs(held_x18 + long_x18), abs(held_x18 - short_x18))
+
+
+def _in_last_minute(times_ns: deque[int], now_ns: int) -> int:
+    """How many of them are younger than a minute; older ones are forgotten."""
+    while times_ns and now_ns - times_ns[0] >= 60 * NS_PER_S:
+        times_ns.popleft()
+    return len(times_ns)

@@ -10,48 +10,70 @@ from ._core import Bbo
 from ._parse import parse
 from ._version import __version__
 from .appendix import OrderType, pack_appendix, unpack_appendix
+from .batcher import NadoMessageBatcher
 from .connection import LinkConfig, LinkState, NadoConnectionManager
-from .dispatch import EventStream
+from .connection_mode import NadoConnectionMode
+from .depthsignals import BookSummary, ExitCapacity, NadoBookDepthHandler
+from .dispatch import NadoEventRouter
 from .errors import NadoError
-from .fallback import FallbackConfig, NadoConnectionMode
+from .fallback import ConnectionMode, FallbackConfig
 from .feed import Feed, FeedConfig
+from .fills import FillInfo, NadoOrderFillHandler, OrderFillDetails
 from .gateway import GatewayConfig, OrderGateway
 from .health import NadoPerformanceMonitor
+from .kinds import Priority
+from .messagequeue import NadoMessageQueue, QueueLimits
+from .messages import NadoMessageParser
+from .metrics import MetricFamily, exposition, feed_metrics
 from .network import MAINNET, TESTNET, Network, custom, resolve
 from .orders import OrderState, OrderTracker, TrackedOrder
 from .outcome import CancelledOrder, OrderRequest, Outcome, OutcomeKind
+from .positions import NadoPositionHandler, PositionDetails
 from .products import Product, from_x18, parse_symbols, to_x18
 from .ratelimit import LimitConfig, NadoRateLimiter
 from .rest import Rest, RestConfig
 from .secret import Secret, parse_private_key
-from .signals import Momentum, NadoBBOHandler, NadoBookDepthHandler
+from .signals import Momentum, NadoBBOHandler, SpreadState
 from .signing import NadoWebSocketAuth, SignedOrder, Signer, make_nonce, subaccount_hex
 from .timesync import TimeSample, TimeSync, TimeSyncConfig
+from .wsclient import NadoWebSocketClient
 
 __all__ = [
     "MAINNET",
     "TESTNET",
     "Bbo",
+    "BookSummary",
     "CancelledOrder",
-    "EventStream",
+    "ConnectionMode",
+    "ExitCapacity",
     "FallbackConfig",
     "Feed",
     "FeedConfig",
+    "FillInfo",
     "GatewayConfig",
     "LimitConfig",
     "LinkConfig",
     "LinkState",
+    "MetricFamily",
     "Momentum",
     "NadoBBOHandler",
     "NadoBookDepthHandler",
     "NadoConnectionManager",
     "NadoConnectionMode",
     "NadoError",
+    "NadoEventRouter",
+    "NadoMessageBatcher",
+    "NadoMessageParser",
+    "NadoMessageQueue",
+    "NadoOrderFillHandler",
     "NadoPerformanceMonitor",
+    "NadoPositionHandler",
     "NadoRateLimiter",
     "NadoWebSocketAuth",
+    "NadoWebSocketClient",
     "Network",
     "OrderBook",
+    "OrderFillDetails",
     "OrderGateway",
     "OrderRequest",
     "OrderState",
@@ -59,12 +81,16 @@ __all__ = [
     "OrderType",
     "Outcome",
     "OutcomeKind",
+    "PositionDetails",
+    "Priority",
     "Product",
+    "QueueLimits",
     "Rest",
     "RestConfig",
     "Secret",
     "SignedOrder",
     "Signer",
+    "SpreadState",
     "TimeSample",
     "TimeSync",
     "TimeSyncConfig",
@@ -73,6 +99,8 @@ __all__ = [
     "custom",
     "errors",
     "events",
+    "exposition",
+    "feed_metrics",
     "from_x18",
     "make_nonce",
     "pack_appendix",

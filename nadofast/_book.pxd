@@ -7,6 +7,7 @@
 
 from libc.stdint cimport int64_t
 
+from ._ladder cimport Ladder
 from ._scan cimport Level, Levels, Message
 from ._x18 cimport int128
 
@@ -30,30 +31,14 @@ cdef enum:  # why a book is invalid
     REASON_BBO_DIFFERS
 
 
-# One side, worst level first so that the best is at the cheap end. key = price for bids, -price for asks:
-# "better" is "greater" on both sides.
-cdef struct Entry:
-    int128 key
-    int128 qty
-
-cdef struct BookSide:
-    Entry* items
-    Py_ssize_t count
-    Py_ssize_t capacity
-    Py_ssize_t hidden         # entries worse than the horizon, at the front
-    int128 horizon            # worst key the snapshot showed, if it did not show all
-    bint limited              # whether there is such a horizon
-    int sign
-
-
 cdef class OrderBook:
     cdef readonly int64_t product_id
     cdef readonly int64_t timestamp_ns
     cdef int64_t snapshot_ns
     cdef bint joined          # a delta followed the snapshot
     cdef int reason
-    cdef BookSide bid_side
-    cdef BookSide ask_side
+    cdef Ladder bid_side
+    cdef Ladder ask_side
 
     cdef bint valid(self) noexcept nogil
     cdef bint read_bid(self, Py_ssize_t index, Level* out) noexcept nogil
@@ -65,8 +50,8 @@ cdef class OrderBook:
     cdef int take(self, const Message* m, bint strict) noexcept nogil
     cdef void invalidate(self, int reason) noexcept nogil
     cdef int replace(self, object bids, object asks, int64_t timestamp_ns, Py_ssize_t depth) except -1
-    cdef int _continuity(self, const Message* m, bint strict) noexcept nogil
     cdef int _need_valid(self) except -1
-    cdef int _average(self, const BookSide* side, object qty_x18, int128* out) except -1
-    cdef BookSide* _side(self, object side) except NULL
+    cdef int _average(self, const Ladder* side, int sign, object qty_x18, int128* out) except -1
+    cdef int _sign(self, object side) except 0
+    cdef const Ladder* _ladder(self, int sign) noexcept nogil
     cdef str reason_text(self)

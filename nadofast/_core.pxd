@@ -90,9 +90,10 @@ cdef class FeedCore:
     cdef dict products
     cdef readonly tuple product_ids
     cdef public uint32_t public_links
-    cdef object on_event, on_reply, on_gap, on_horizon, on_callback_error, on_parse_error
+    cdef object on_event, on_reply, on_gap, on_horizon, on_callback_error, on_parse_error, on_slow_callback
     cdef object on_any_bbo, on_any_depth
     cdef object seen          # SeenKeys of account events
+    cdef dict trade_orders    # product id → TradeOrder
     cdef dict position_ns
     cdef set unknown_kinds, unknown_fields
     cdef object last_parse_error
@@ -115,6 +116,7 @@ cdef class FeedCore:
     cdef int _check_bbo(self, ProductFeed feed, int64_t received_ns) except -1
     cdef int _check_horizon(self, ProductFeed feed) except -1
     cdef int _event(self, int link) except -1
+    cdef bint _trade_is_new(self, object event, int link) except -1
     cdef int _account_event(self, object event, int kind) except -1
     cdef int _unknown(self) except -1
     cdef int _count_fields(self) except -1

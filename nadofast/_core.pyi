@@ -58,7 +58,8 @@ class FeedCore:
     on_event(event): trades, account events (each once), candles, funding, liquidations, the first of
     every unknown kind. on_reply(ControlReply). on_gap(product_id, reason): once, when a valid book was
     broken by the stream. on_horizon(product_id): once per snapshot, when the touch comes near the end of
-    the known range. on_callback_error(exc), on_parse_error(exc): for reporting.
+    the known range. on_callback_error(exc), on_parse_error(exc), on_slow_callback(callback, took_ns): for
+    reporting.
     """
 
     def __init__(
@@ -71,9 +72,11 @@ class FeedCore:
         on_horizon: Callable[[int], object] | None = None,
         on_callback_error: Callable[[Exception], object] | None = None,
         on_parse_error: Callable[[ParseError], object] | None = None,
+        on_slow_callback: Callable[[Callable[[Any], object], int], object] | None = None,
     ) -> None: ...
     public_links: int
-    """Bit set of the links whose trades and other public events are taken; a copy of one cannot be told."""
+    """Bit set of the links whose public events without a key or an order (candles, funding, liquidations,
+    all_bbo) are taken; a copy of one cannot be told."""
     @property
     def product_ids(self) -> tuple[int, ...]: ...
     def receive(self, data: Readable, now_ns: int, link: int = 0) -> int:

@@ -35,6 +35,7 @@ from ._scan cimport (
     KIND_ORDER_UPDATE,
     KIND_POSITION_CHANGE,
     KIND_REPLY,
+    KIND_TRADE,
     KIND_UNKNOWN,
     Level,
     Message,
@@ -87,6 +88,36 @@ cdef class SeenKeys:
             self.old = self.young
             self.young = set()
         return 0
+
+
+cdef class TradeOrder:
+    """Trades of one product over several links: each once, whichever link brings it first.
+
+    A trade has no key, and equal ones are legal. Every link sends them in the engine's order, so (engine
+    time, turn within that time) tells them apart; a link that was cut lacks an end, never a middle.
+    """
+
+    cdef int64_t told_ns
+    cdef int32_t told_turn
+    cdef int64_t[16] link_ns
+    cdef int32_t[16] link_turn
+
+    cdef bint is_new(self, int64_t timestamp_ns, int link) noexcept nogil:
+        link &= MAX_LINKS - 1
+        if self.link_ns[link] != timestamp_ns:
+            self.link_ns[link] = timestamp_ns
+            self.link_turn[link] = 0
+        self.link_turn[link] += 1
+        if timestamp_ns < self.told_ns:
+            return False
+        if timestamp_ns == self.told_ns and self.link_turn[link] <= self.told_turn:
+            return False
+        self.told_ns = timestamp_ns
+        self.told_turn = self.link_turn[link]
+        return True
+
+    cdef void leave(self, int link) noexcept nogil:
+        self.link_ns[link & (MAX_LINKS - 1)] = 0
 
 
 cdef class Bbo:
@@ -231,7 +262,7 @@ cdef class FeedCore:
 
     def __init__(
         self, product_ids, *, on_event=None, on_reply=None, on_gap=None, on_horizon=None,
-        on_callback_error=None, on_parse_error=None,
+        on_callback_error=None, on_parse_error=None, on_slow_callback=None,
     ):
         self.products = {product_id: ProductFeed(product_id) for product_id in product_ids}
         self.product_ids = tuple(self.products)
@@ -245,8 +276,10 @@ cdef class FeedCore:
         self.on_horizon = on_horizon
         self.on_callback_error = on_callback_error
         self.on_parse_error = on_parse_error
+        self.on_slow_callback = on_slow_callback
         self.public_links = 1
         self.seen = SeenKeys()
+        self.trade_orders = {}
         self.position_ns = {}
         self.unknown_kinds = set()
         self.unknown_fields = set()
@@ -426,7 +459,8 @@ cdef class FeedCore:
         cdef bint is_account = (
             kind == KIND_FILL or kind == KIND_ORDER_UPDATE or kind == KIND_POSITION_CHANGE
         )
-        if kind != KIND_REPLY and not is_account and not self.public_links >> (link & (MAX_LINKS - 1)) & 1:
+        cdef bint is_keyless = not is_account and kind != KIND_REPLY and kind != KIND_TRADE
+        if is_keyless and not self.public_links >> (link & (MAX_LINKS - 1)) & 1:
             return SEEN_BEFORE
         callback = self.on_reply if kind == KIND_REPLY else self.on_event
         try:
@@ -435,9 +469,19 @@ cdef class FeedCore:
             return self._not_read(error)
         if is_account:
             return self._account_event(event, kind)
+        if kind == KIND_TRADE and not self._trade_is_new(event, link):
+            return SEEN_BEFORE
         if callback is not None:
             self._call(callback, event)
         return HANDED_OVER
+
+    cdef bint _trade_is_new(self, object event, int link) except -1:
+        cdef TradeOrder order = self.trade_orders.get(event.product_id)
+        if order is None:
+            if len(self.trade_orders) >= POSITIONS_KEPT:
+                self.trade_orders.clear()
+            order = self.trade_orders[event.product_id] = TradeOrder()
+        return order.is_new(event.timestamp_ns, link)
 
     cdef int _account_event(self, object event, int kind) except -1:
         """Each fact once: by key, and positions never backwards. Seen only when its handler took it."""
@@ -505,6 +549,8 @@ cdef class FeedCore:
         histo_record(&self.callback_latency, took)
         if took > SLOW_CALLBACK_NS:
             self.slow_callbacks += 1
+            if self.on_slow_callback is not None:
+                self._call_two(self.on_slow_callback, callback, took)
         return returned
 
     cdef int _call_two(self, object callback, object first, object second) except -1:
@@ -554,6 +600,8 @@ cdef class FeedCore:
         if keep and feed.live:
             feed.refreshing = True
             return
+        if feed.joined == 0:
+            self.trade_orders.pop(product_id, None)   # no link is left that could tell one again
         feed.joined = 0
         feed.book.clear()                                                # S7
         feed.book.invalidate(REASON_NO_SNAPSHOT)
@@ -563,7 +611,10 @@ cdef class FeedCore:
 
     def leave(self, int link):
         cdef ProductFeed feed
+        cdef TradeOrder order
         link &= MAX_LINKS - 1
+        for order in self.trade_orders.values():
+            order.leave(link)
         for feed in self.products.values():
             feed.joined &= ~(<uint32_t>1 << link)
             feed.bbo.link_ns[link] = 0

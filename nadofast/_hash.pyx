@@ -8,12 +8,11 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes
 from libc.stdint cimport uint8_t, uint64_t
 from libc.string cimport memcpy, memset
 
-from ._x18 cimport int128, int128_from_py, uint128
+from ._x18 cimport PyLong_AsLongLongAndOverflow, int128, int128_from_py, uint128
 
 
 cdef enum:
     RATE = 136
-    WORD = 32
 
 cdef uint64_t[24] ROUND_CONSTANTS = [
     0x0000000000000001ULL, 0x0000000000008082ULL, 0x800000000000808AULL, 0x8000000080008000ULL,
@@ -137,8 +136,13 @@ cdef void _put_int(uint8_t* word, int128 value) noexcept nogil:
 cdef uint128 _unsigned(object number, int bits) except? 0:
     cdef int128 half = 0
     cdef uint128 value
+    cdef int overflow = 0
+    cdef long long narrow
     if not isinstance(number, int):
         raise TypeError(f"an int is needed, not {type(number).__name__}")
+    narrow = PyLong_AsLongLongAndOverflow(number, &overflow)
+    if overflow == 0 and narrow >= 0:
+        return <uint128>narrow
     if number < 0 or number >> bits:
         raise OverflowError(f"the number does not fit an unsigned {bits}-bit integer")
     int128_from_py(number >> 64, &half)
@@ -147,7 +151,7 @@ cdef uint128 _unsigned(object number, int bits) except? 0:
     return value | <uint128>half
 
 
-cdef const uint8_t* _word(bytes value, str name) except NULL:
+cdef const uint8_t* word(bytes value, str name) except NULL:
     if value is None or PyBytes_GET_SIZE(value) != WORD:
         raise ValueError(f"{name}: 32 bytes are needed")
     return <const uint8_t*>PyBytes_AS_STRING(value)
@@ -177,27 +181,40 @@ memcpy(_order_type_hash, PyBytes_AS_STRING(ORDER_TYPE_HASH), WORD)
 
 def eip712_digest(bytes domain_separator, bytes struct_hash):
     cdef uint8_t[WORD] out
-    _digest(_word(domain_separator, "domain_separator"), _word(struct_hash, "struct_hash"), out)
+    _digest(word(domain_separator, "domain_separator"), word(struct_hash, "struct_hash"), out)
     return PyBytes_FromStringAndSize(<char*>out, WORD)
+
+
+cdef int order_hash(
+    const uint8_t* domain, const uint8_t* sender, object price_x18, object amount_x18, object expiration,
+    object nonce, object appendix, OrderNumbers* numbers, uint8_t* out,
+) except -1:
+    """The digest of an order into out (32 bytes), and its numbers as C integers."""
+    cdef uint8_t[7 * WORD] words
+    int128_from_py(price_x18, &numbers.price)
+    int128_from_py(amount_x18, &numbers.amount)
+    numbers.expiration = <uint64_t>_unsigned(expiration, 64)
+    numbers.nonce = <uint64_t>_unsigned(nonce, 64)
+    numbers.appendix = _unsigned(appendix, 128)
+    memcpy(words, _order_type_hash, WORD)
+    memcpy(words + WORD, sender, WORD)
+    _put_int(words + 2 * WORD, numbers.price)
+    _put_int(words + 3 * WORD, numbers.amount)
+    _put_uint(words + 4 * WORD, numbers.expiration, 0)
+    _put_uint(words + 5 * WORD, numbers.nonce, 0)
+    _put_uint(words + 6 * WORD, numbers.appendix, 0)
+    keccak(words, 7 * WORD, out)
+    _digest(domain, out, out)
+    return 0
 
 
 def order_digest(
     bytes domain_separator, bytes sender, price_x18, amount_x18, expiration, nonce, appendix
 ):
-    cdef uint8_t[7 * WORD] words
     cdef uint8_t[WORD] out
-    cdef const uint8_t* domain = _word(domain_separator, "domain_separator")
-    cdef int128 price = 0
-    cdef int128 amount = 0
-    int128_from_py(price_x18, &price)
-    int128_from_py(amount_x18, &amount)
-    memcpy(words, _order_type_hash, WORD)
-    memcpy(words + WORD, _word(sender, "sender"), WORD)
-    _put_int(words + 2 * WORD, price)
-    _put_int(words + 3 * WORD, amount)
-    _put_uint(words + 4 * WORD, _unsigned(expiration, 64), 0)
-    _put_uint(words + 5 * WORD, _unsigned(nonce, 64), 0)
-    _put_uint(words + 6 * WORD, _unsigned(appendix, 128), 0)
-    keccak(words, 7 * WORD, out)
-    _digest(domain, out, out)
+    cdef OrderNumbers numbers
+    order_hash(
+        word(domain_separator, "domain_separator"), word(sender, "sender"),
+        price_x18, amount_x18, expiration, nonce, appendix, &numbers, out,
+    )
     return PyBytes_FromStringAndSize(<char*>out, WORD)

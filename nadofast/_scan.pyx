@@ -10,7 +10,7 @@ from libc.stdint cimport int64_t, uint64_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memcmp, memset, strlen
 
-from ._x18 cimport int128, scan_int128, scan_uint128, uint128
+from ._x18 cimport int128, number, scan_int128, time_ns
 
 
 cdef enum:
@@ -54,10 +54,15 @@ cdef void message_free(Message* m) noexcept nogil:
     memset(m, 0, sizeof(Message))
 
 
-cdef bint _grow(Levels* levels) noexcept nogil:
-    cdef Py_ssize_t capacity = levels.capacity * 2 if levels.capacity else 64
+cdef inline bint _make_room(Levels* levels, Py_ssize_t count) noexcept nogil:
+    """False without memory, and for more levels than a message may have."""
+    return count <= levels.capacity or _grow(levels, count)
+
+
+cdef bint _grow(Levels* levels, Py_ssize_t count) noexcept nogil:
+    cdef Py_ssize_t capacity = min(max(count, levels.capacity * 2, <Py_ssize_t>64), <Py_ssize_t>MAX_LEVELS)
     cdef Level* items
-    if levels.count >= MAX_LEVELS:
+    if count > MAX_LEVELS:
         return False
     items = <Level*>realloc(levels.items, <size_t>capacity * sizeof(Level))
     if items == NULL:
@@ -68,7 +73,7 @@ cdef bint _grow(Levels* levels) noexcept nogil:
 
 
 cdef inline bint _append(Levels* levels, int128 price, int128 qty) noexcept nogil:
-    if levels.count == levels.capacity and not _grow(levels):
+    if not _make_room(levels, levels.count + 1):
         return False
     levels.items[levels.count].price = price
     levels.items[levels.count].qty = qty
@@ -82,116 +87,131 @@ cdef extern from *:
     """
     NADO_INLINE uint64_t nado_load(const char *p, size_t size) {
         uint64_t word = 0;
-        memcpy(&word, p, size);
-        return word;
+        uint32_t half = 0;
+        uint16_t two = 0;
+        if (size > 4) return memcpy(&word, p, 8), word;
+        if (size > 2) return memcpy(&half, p, 4), half;
+        return size == 2 ? (memcpy(&two, p, 2), two) : (uint8_t)*p;
     }
-    /* Compare with a constant text of 1 to 16 bytes: two loads that may overlap, no call, no loop. */
-    NADO_INLINE int nado_same(const char *a, const char *b, size_t size) {
-        size_t half = size >= 8 ? 8 : size >= 4 ? 4 : size >= 2 ? 2 : 1;
-        return nado_load(a, half) == nado_load(b, half)
-            && nado_load(a + size - half, half) == nado_load(b + size - half, half);
+    /* Step over a constant text if it stands at p; NULL if it does not, or if p is NULL. Whole words are compared,
+       which may overlap; texts of 3 and 5 to 7 bytes are only found where a whole word is left. */
+    NADO_INLINE const char *nado_expect(const char *p, const char *end, const char *text) {
+        const size_t size = strlen(text), room = size > 4 && size < 8 ? 8 : size == 3 ? 4 : size;
+        const uint64_t mask = size < 8 ? ((uint64_t)1 << 8 * size % 64) - 1 : ~(uint64_t)0;
+        uint64_t differs = 0;
+        size_t i;
+        if (__builtin_expect(p == NULL || p > end - room, 0)) return NULL;
+        if (size < 8)
+            differs = (nado_load(p, size) & mask) ^ (
+                (uint64_t)text[0] | (uint64_t)(size > 1 ? text[1] : 0) << 8 | (uint64_t)(size > 2 ? text[2] : 0) << 16
+                | (uint64_t)(size > 3 ? text[3] : 0) << 24 | (uint64_t)(size > 4 ? text[4] : 0) << 32
+                | (uint64_t)(size > 5 ? text[5] : 0) << 40 | (uint64_t)(size > 6 ? text[6] : 0) << 48);
+        else
+            for (i = 0; i < size; i += 8) {
+                const size_t at = i + 8 <= size ? i : size - 8;
+                differs |= nado_load(p + at, 8) ^ nado_load(text + at, 8);
+            }
+        return __builtin_expect(differs != 0, 0) ? NULL : p + size;
     }
-    /* Step over a constant text of at most 16 bytes if it stands at *p. */
-    NADO_INLINE int nado_expect(const char **p, const char *end, const char *text) {
-        size_t size = strlen(text);
-        if ((size_t)(end - *p) < size || !nado_same(*p, text, size)) return 0;
-        *p += size;
-        return 1;
-    }
-    /* Unsigned digits that fit a signed integer: a minus is left to the tolerant scanner, which refuses it. */
-    NADO_INLINE int nado_amount(const char **p, const char *end, nado_int128 *out) {
-        nado_uint128 value = 0;
-        const char *after = nado_scan_uint128(*p, end, &value);
-        if (after == NULL || after == *p || (nado_int128)value < 0) return 0;
-        *out = (nado_int128)value;
-        *p = after;
-        return 1;
-    }
-    NADO_INLINE int nado_time(const char **p, const char *end, int64_t *out) {
-        nado_int128 value = 0;
-        if (!nado_amount(p, end, &value) || value > INT64_MAX) return 0;
-        *out = (int64_t)value;
-        return 1;
+    /* A JSON number of at most 32 bits. */
+    NADO_INLINE const char *nado_product(const char *p, const char *end, int64_t *out) {
+        int64_t value = 0;
+        int i;
+        if (end - p < 12) return NULL;
+        for (i = 0; i < 11 && p[i] >= '0' && p[i] <= '9'; i++) value = value * 10 + (p[i] - '0');
+        *out = value;
+        return i == 0 || value > NADO_MAX_PRODUCT_ID || (i > 1 && p[0] == '0') ? NULL : p + i;
     }
     """
-    bint _expect "nado_expect"(const char** p, const char* end, const char* text) noexcept nogil
-    bint _amount "nado_amount"(const char** p, const char* end, int128* out) noexcept nogil
-    bint _time "nado_time"(const char** p, const char* end, int64_t* out) noexcept nogil
+    const char* _expect "nado_expect"(const char* p, const char* end, const char* text) noexcept nogil
+    const char* _product "nado_product"(const char* p, const char* end, int64_t* out) noexcept nogil
+
+cdef enum:
+    SHORTEST = 96             # no canonical message is shorter
+    LEVEL_SIZE = 9            # nor a level: ["1","2"]
 
 
 cdef bint _canonical_bbo(Message* m, const char* p, const char* end) noexcept nogil:
     """p stands after {"type":"best_bid_offer"."""
-    return (
-        _expect(&p, end, b',"timestamp":"')
-        and _time(&p, end, &m.timestamp_ns)
-        and _expect(&p, end, b'","product_id":')
-        and _time(&p, end, &m.product_id)
-        and m.product_id <= MAX_PRODUCT_ID
-        and _expect(&p, end, b',"bid_price":"')
-        and _amount(&p, end, &m.bid_price)
-        and _expect(&p, end, b'","bid_qty":"')
-        and _amount(&p, end, &m.bid_qty)
-        and _expect(&p, end, b'","ask_price":"')
-        and _amount(&p, end, &m.ask_price)
-        and _expect(&p, end, b'","ask_qty":"')
-        and _amount(&p, end, &m.ask_qty)
-        and _expect(&p, end, b'"}')
-        and p == end
-    )
-
-
-cdef bint _canonical_levels(Levels* levels, const char** at, const char* end) noexcept nogil:
-    """[["price","qty"],…] at the cursor, which is left after the closing bracket."""
-    cdef const char* p = at[0]
-    cdef int128 price = 0
-    cdef int128 qty = 0
-    levels.count = 0
-    if _expect(&p, end, b'[]'):
-        at[0] = p
-        return True
-    if not _expect(&p, end, b'[["'):
+    p = _expect(p, end, b',"timestamp":"')
+    if p == NULL:
         return False
+    p = _expect(time_ns(p, end, &m.timestamp_ns), end, b'","product_id":')
+    if p == NULL:
+        return False
+    p = _expect(_product(p, end, &m.product_id), end, b',"bid_price":"')
+    if p == NULL:
+        return False
+    p = _expect(number(p, end, &m.bid_price, True), end, b'","bid_qty":"')
+    if p == NULL:
+        return False
+    p = _expect(number(p, end, &m.bid_qty, False), end, b'","ask_price":"')
+    if p == NULL:
+        return False
+    p = _expect(number(p, end, &m.ask_price, True), end, b'","ask_qty":"')
+    if p == NULL:
+        return False
+    return _expect(number(p, end, &m.ask_qty, False), end, b'"}') == end
+
+
+cdef inline const char* _canonical_levels(Levels* levels, const char* p, const char* end) noexcept nogil:
+    """[["price","qty"],…] at p; what stands after it. There is room for as many levels as the text can hold."""
+    cdef Level* level = levels.items
+    cdef const char* after = _expect(p, end, b'[["')
+    levels.count = 0
+    if after == NULL:
+        return _expect(p, end, b'[]')
     while True:
-        if not (_amount(&p, end, &price) and _expect(&p, end, b'","') and _amount(&p, end, &qty)
-                and _append(levels, price, qty)):
-            return False
-        if _expect(&p, end, b'"],["'):
-            continue
-        at[0] = p
-        return _expect(at, end, b'"]]')
+        p = _expect(number(after, end, &level.price, True), end, b'","')
+        if p == NULL:
+            return NULL
+        p = number(p, end, &level.qty, False)
+        level += 1
+        after = _expect(p, end, b'"],["')
+        if after == NULL:
+            levels.count = level - levels.items
+            return _expect(p, end, b'"]]')
 
 
 cdef bint _canonical_depth(Message* m, const char* p, const char* end) noexcept nogil:
     """p stands after {"type":"book_depth"."""
-    return (
-        _expect(&p, end, b',"last_max_')
-        and _expect(&p, end, b'timestamp":"')
-        and _time(&p, end, &m.last_max_ns)
-        and _expect(&p, end, b'","min_timest')
-        and _expect(&p, end, b'amp":"')
-        and _time(&p, end, &m.min_ns)
-        and _expect(&p, end, b'","max_timest')
-        and _expect(&p, end, b'amp":"')
-        and _time(&p, end, &m.max_ns)
-        and _expect(&p, end, b'","product_id":')
-        and _time(&p, end, &m.product_id)
-        and m.product_id <= MAX_PRODUCT_ID
-        and _expect(&p, end, b',"bids":')
-        and _canonical_levels(&m.bids, &p, end)
-        and _expect(&p, end, b',"asks":')
-        and _canonical_levels(&m.asks, &p, end)
-        and _expect(&p, end, b'}')
-        and p == end
-    )
+    cdef Py_ssize_t most = m.size // LEVEL_SIZE + 1
+    if not _make_room(&m.bids, most) or not _make_room(&m.asks, most):
+        return False
+    p = _expect(p, end, b',"last_max_timestamp":"')
+    if p == NULL:
+        return False
+    p = _expect(time_ns(p, end, &m.last_max_ns), end, b'","min_timestamp":"')
+    if p == NULL:
+        return False
+    p = _expect(time_ns(p, end, &m.min_ns), end, b'","max_timestamp":"')
+    if p == NULL:
+        return False
+    p = _expect(time_ns(p, end, &m.max_ns), end, b'","product_id":')
+    if p == NULL:
+        return False
+    p = _expect(_product(p, end, &m.product_id), end, b',"bids":')
+    if p == NULL:
+        return False
+    p = _expect(_canonical_levels(&m.bids, p, end), end, b',"asks":')
+    if p == NULL:
+        return False
+    return _expect(_canonical_levels(&m.asks, p, end), end, b'}') == end
 
 
 cdef int _canonical(Message* m, const char* p, const char* end) noexcept nogil:
-    if not _expect(&p, end, b'{"type":"b'):
+    cdef const char* after
+    if end - p < SHORTEST:
         return -1
-    if _expect(&p, end, b'est_bid_offer"'):
-        return KIND_BBO if _canonical_bbo(m, p, end) else -1
-    if _expect(&p, end, b'ook_depth"'):
-        return KIND_DEPTH if _canonical_depth(m, p, end) else -1
+    p = _expect(p, end, b'{"type":"b')
+    if p == NULL:
+        return -1
+    after = _expect(p, end, b'est_bid_offer"')
+    if after != NULL:
+        return KIND_BBO if _canonical_bbo(m, after, end) else -1
+    after = _expect(p, end, b'ook_depth"')
+    if after != NULL:
+        return KIND_DEPTH if _canonical_depth(m, after, end) else -1
     return -1
 
 

@@ -1,7 +1,9 @@
 """Decimal digits ↔ signed 128-bit integers (x18), as inline C. Include by `cimport`; there is no module.
 
-Bounds are checked before every read. Digits are taken eight at a time inside one 64-bit word. The wire
-grammar is `-?[0-9]{1,39}`; what does not fit int128 is refused, never wrapped. Cython must never convert
+Bounds are checked before every read. Digits are taken eight at a time inside one 64-bit word; where a number
+ends is found 32 bytes at a time, with the vector instructions every x86-64 has (SSE2, so nothing to detect
+when running) or with 64-bit words elsewhere and with NADO_PORTABLE. The wire grammar is `-?[0-9]{1,39}`; what
+does not fit int128 is refused, never wrapped. Cython must never convert
 an int128 to Python by itself (it would cut it to 64 bits): use `int128_to_py` and `int128_from_py`.
 """
 
@@ -15,6 +17,10 @@ cdef extern from *:
     #include <string.h>
     #if !defined(__SIZEOF_INT128__) || __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
     #error "nadofast needs a 64-bit little-endian compiler target with __int128"
+    #endif
+    #if defined(__SSE2__) && !defined(NADO_PORTABLE)
+    #include <emmintrin.h>
+    #define NADO_SSE2 1
     #endif
     #define NADO_INLINE static inline __attribute__((always_inline))
     typedef __int128 nado_int128;
@@ -37,13 +43,15 @@ cdef extern from *:
         return ((word + 0x7676767676767676ULL) | word) & 0x8080808080808080ULL;
     }
 
-    /* Value of eight digits. Most words are zeros: ticks are coarse against 18 decimals. */
-    NADO_INLINE uint64_t nado_eight(uint64_t word) {
-        if (word == 0) return 0;
+    /* Value of eight digits. */
+    NADO_INLINE uint64_t nado_full(uint64_t word) {
         word = word * 10 + (word >> 8);
         return ((word & 0x000000FF000000FFULL) * 0x000F424000000064ULL
                 + ((word >> 16) & 0x000000FF000000FFULL) * 0x0000271000000001ULL) >> 32;
     }
+
+    /* The same where most words are zeros: ticks are coarse against 18 decimals. */
+    NADO_INLINE uint64_t nado_eight(uint64_t word) { return word == 0 ? 0 : nado_full(word); }
 
     /* The first count (0..7) digits of a word. */
     NADO_INLINE uint64_t nado_some(uint64_t word, int count) {
@@ -104,6 +112,88 @@ cdef extern from *:
         return __builtin_expect(after != NULL, 1) ? after : nado_scan_long(p, end, out);
     }
 
+    /* Bit i: byte i of the 32 at p is not a digit. Exact up to the first such byte that is not ASCII. */
+    NADO_INLINE uint64_t nado_not_digits(const char *p) {
+    #ifdef NADO_SSE2
+        const __m128i zero = _mm_set1_epi8('0'), above = _mm_set1_epi8(0x76);   /* 0..9 stay below 0x80 */
+        __m128i a = _mm_xor_si128(_mm_loadu_si128((const __m128i *)p), zero);
+        __m128i b = _mm_xor_si128(_mm_loadu_si128((const __m128i *)(p + 16)), zero);
+        return (uint32_t)_mm_movemask_epi8(_mm_adds_epu8(a, above))
+            | (uint64_t)(uint32_t)_mm_movemask_epi8(_mm_adds_epu8(b, above)) << 16;
+    #else
+        uint64_t bits = 0;
+        int i;
+        for (i = 0; i < 4; i++)
+            bits |= ((nado_stops(nado_word(p + 8 * i)) >> 7) * 0x0102040810204080ULL >> 56) << (8 * i);
+        return bits;
+    #endif
+    }
+
+    /* The word at p, of which `keep` says what are digits. */
+    NADO_INLINE uint64_t nado_kept(const char *p, const uint8_t *keep) {
+        uint64_t word, mask;
+        memcpy(&word, p, 8);
+        memcpy(&mask, keep, 8);
+        return word & mask;
+    }
+
+    /* Digits inside a text, not negative. Returns the first byte after them; NULL if there are none, if the text
+       ends first, or beyond int128. Needs 24 bytes of text before p, 32 in all and p <= end. Right-aligned words
+       make one path of all lengths up to 24. coarse: the last 16 digits are expected to be zeros. */
+    static const char *nado_rare_number(const char *p, const char *end, nado_int128 *out);
+    NADO_INLINE const char *nado_number(const char *p, const char *end, nado_int128 *out, int coarse) {
+        static const uint8_t keep[48] = {[24] = 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15,
+                                         15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15};
+        uint64_t stops, low, middle, tail, sum, carry = 0;
+        nado_uint128 head;
+        size_t count;
+        if (__builtin_expect(p <= end - 32, 1)) stops = nado_not_digits(p);
+        else stops = nado_not_digits(end - 32) >> (p - (end - 32));
+        count = (size_t)__builtin_ctzll(stops | (uint64_t)1 << 32);
+        if (__builtin_expect(count - 1 > 23, 0)) return nado_rare_number(p, end, out);
+        p += count;
+        head = (nado_uint128)nado_full(nado_kept(p - 24, keep + count)) * 10000000000000000ULL;
+        middle = nado_kept(p - 16, keep + count + 8);
+        low = nado_kept(p - 8, keep + count + 16);
+        sum = (uint64_t)head;
+        if (!coarse || __builtin_expect((low | middle) != 0, 0)) {
+            tail = nado_full(middle) * 100000000;
+            if (coarse || __builtin_expect(low != 0, 0)) tail += nado_full(low);
+            sum += tail;
+            carry = sum < tail;
+        }
+        *out = (nado_int128)((nado_uint128)((uint64_t)(head >> 64) + carry) << 64 | sum);  /* 64-bit registers */
+        return p;
+    }
+    static __attribute__((noinline)) const char *nado_rare_number(const char *p, const char *end, nado_int128 *out) {
+        nado_uint128 value = 0;
+        const char *after = nado_scan_uint128(p, end, &value);
+        if (after == NULL || after == p || (nado_int128)value < 0) return NULL;
+        *out = (nado_int128)value;
+        return after;
+    }
+
+    /* A time in ns: 19 digits from 2001 to 2286, or what nado_number takes and int64 holds. */
+    NADO_INLINE const char *nado_time(const char *p, const char *end, int64_t *out) {
+        nado_int128 value;
+        const char *after;
+        uint64_t first, second, last, whole;
+        if (end - p >= 19) {
+            first = nado_word(p);
+            second = nado_word(p + 8);
+            last = nado_word(p + 11);
+            if ((nado_stops(first) | nado_stops(second) | nado_stops(last)) == 0) {
+                whole = (nado_full(first) * 100000000 + nado_full(second)) * 1000 + nado_full(last >> 40 << 40);
+                *out = (int64_t)whole;
+                return whole <= INT64_MAX ? p + 19 : NULL;
+            }
+        }
+        after = nado_rare_number(p, end, &value);
+        if (after == NULL || value > INT64_MAX) return NULL;
+        *out = (int64_t)value;
+        return after;
+    }
+
     static inline PyObject *nado_int128_to_py(nado_int128 v) {
         return _PyLong_FromByteArray((const unsigned char *)&v, sizeof v, 1, 1);
     }
@@ -118,6 +208,8 @@ cdef extern from *:
     const int128 INT128_MIN "NADO_INT128_MIN"
     const uint128 UINT128_MAX "NADO_UINT128_MAX"
     const char* scan_uint128 "nado_scan_uint128"(const char* p, const char* end, uint128* out) noexcept nogil
+    const char* number "nado_number"(const char* p, const char* end, int128* out, bint coarse) noexcept nogil
+    const char* time_ns "nado_time"(const char* p, const char* end, int64_t* out) noexcept nogil
     object _wide_to_py "nado_int128_to_py"(int128 value)
     object uint128_to_py "nado_uint128_to_py"(uint128 value)
 

@@ -15,12 +15,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from . import wire
-from .appendix import unpack_appendix
 from .backfill import FillBackfill
 from .errors import NadoError
 from .events import FillEvent, OrderUpdateEvent, PositionChangeEvent
+from .fillledger import FillLedger
 from .models import OpenOrder, SubaccountInfo
-from .products import mul_x18
 from .waiting import wait_event
 
 if TYPE_CHECKING:
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
     from .rest import Rest
 
 _NS: Final = 1_000_000_000
-QUOTE_DUST_X18: Final = 10**12  # 0.000001 USDT0: products of x18 are truncated once per fill
 MAX_KNOWN_ORDERS: Final = 10_000
 _FILLED: Final = wire.REASON_FILLED
 _log = logging.getLogger(__name__)
@@ -44,47 +42,6 @@ class AuditConfig:
     audit_s: float = 30.0
     settle_s: float = 0.15
     pause_s: float = 1.0
-
-
-@dataclass(slots=True)
-class _Sum:
-    """Base and quote of one cross position, signed x18."""
-
-    base_x18: int = 0
-    quote_x18: int = 0
-
-
-class FillLedger:
-    """What positions must be if no fill is missing: the exchange's word once, and every fill since."""
-
-    def __init__(self) -> None:
-        self._sums: dict[int, _Sum] = {}
-        self._base: dict[int, _Sum] = {}
-
-    def add(self, fill: FillEvent) -> None:
-        """Count one fill, seen for the first time. Isolated ones have positions of their own."""
-        if unpack_appendix(fill.appendix).isolated:
-            return
-        sign = 1 if fill.is_bid else -1
-        total = self._sums.setdefault(fill.product_id, _Sum())
-        total.base_x18 += sign * fill.filled_qty_x18
-        total.quote_x18 -= sign * mul_x18(fill.filled_qty_x18, fill.price_x18) + fill.fee_x18
-
-    def rebase(self, product_id: int, amount_x18: int, v_quote_x18: int) -> None:
-        """Take the exchange's word: funding, settlement or a liquidation moved what no fill did."""
-        total = self._sums.setdefault(product_id, _Sum())
-        self._base[product_id] = _Sum(amount_x18 - total.base_x18, v_quote_x18 - total.quote_x18)
-
-    def explains(self, product_id: int, amount_x18: int, v_quote_x18: int) -> bool:
-        """Whether the fills since the last word make this position. True if there was no word yet."""
-        base = self._base.get(product_id)
-        if base is None:
-            return True
-        total = self._sums.get(product_id, _Sum())
-        return (
-            base.base_x18 + total.base_x18 == amount_x18
-            and abs(base.quote_x18 + total.quote_x18 - v_quote_x18) <= QUOTE_DUST_X18
-        )
 
 
 class OrderWatch:
@@ -208,7 +165,7 @@ class AccountSync:
         self.is_trusted = False
         self.audits = 0
         self.unexplained = 0
-        """Audits that ended with positions no fill explains: funding, settlement, a liquidation."""
+        """Audits that ended with positions nothing explains: a liquidation, a transfer."""
 
     @property
     def orders_recovered(self) -> int:
@@ -292,7 +249,7 @@ class AccountSync:
                 return  # whoever brings the streams back asks for an audit of his own
             if not self.has_base:
                 self._begin(look.info)
-            if not self._explains(look.info):
+            if not self._ledger.explains_all(look.info, self._products):
                 self._backfill.request()
             elif news == (news := len(self._news(look))):
                 # The stream had the time between two looks to tell it itself.
@@ -302,11 +259,19 @@ class AccountSync:
         if look is None:
             self._wanted.set()
             return
-        if not self._explains(look.info):
+        if not self._ledger.explains_all(look.info, self._products):
             self.unexplained += 1
-            _log.warning("the exchange holds positions that no fill explains; its word is taken")
-            self._rebase(look.info)
+            _log.warning("the exchange holds positions that nothing explains; its word is taken")
         self._settle(look)
+
+    async def look_while_down(self) -> None:
+        """The streams are down: tell what became of orders, once the fills that are known explain the
+        positions (an order that is gone may have been filled). Raises NadoError."""
+        generation, look = self._generation, await self._look()
+        if generation != self._generation or self._is_stream_up() or not self.has_base:
+            return
+        if self._ledger.explains_all(look.info, self._products):
+            self._tell(look)
 
     async def _look(self) -> _Look:
         asked_ns, timestamp_ns = time.monotonic_ns(), self._exchange_now_ns()
@@ -320,28 +285,21 @@ class AccountSync:
     def _begin(self, info: SubaccountInfo) -> None:
         self.has_base = True
         self._poller.know(info)
-        self._rebase(info)
-
-    def _rebase(self, info: SubaccountInfo) -> None:
-        for product_id in self._products:
-            if (balance := info.perp.get(product_id)) is not None:
-                self._ledger.rebase(product_id, balance.amount_x18, balance.v_quote_x18)
-
-    def _explains(self, info: SubaccountInfo) -> bool:
-        return all(
-            self._ledger.explains(product_id, balance.amount_x18, balance.v_quote_x18)
-            for product_id in self._products
-            if (balance := info.perp.get(product_id)) is not None
-        )
+        self._ledger.rebase(info, self._products)
 
     def _news(self, look: _Look) -> list[OrderUpdateEvent]:
         return self._orders.compare(look.orders, self._left.get, look.asked_ns, look.timestamp_ns)
 
     def _settle(self, look: _Look) -> None:
-        """Nothing is missing any more: tell what the exchange's word adds, and trust the stream."""
+        """Nothing is missing any more: trust the stream."""
+        self._tell(look)
+        self.is_trusted = True
+        self._on_trusted()
+
+    def _tell(self, look: _Look) -> None:
+        """Publish what the exchange's word adds, and take it."""
         for update in self._news(look):
             self._orders.told(update, look.asked_ns)
             self._publish(update)
+        self._ledger.rebase(look.info, self._products)
         self._poller.take_info(look.info, look.asked_ns, look.timestamp_ns)
-        self.is_trusted = True
-        self._on_trusted()

@@ -17,7 +17,7 @@ import orjson
 from . import outcome, wire
 from ._latency import Histogram
 from .connection import LinkConfig
-from .errors import ConnectionLost, ExchangeError, NadoError, NotConnected, TransportError
+from .errors import ConnectionLost, ExchangeError, NadoError, NotConnected, RequestTimeout, TransportError
 from .inflight import Flight, InFlight, Prepared
 from .lanes import Lane, Lanes, LanesConfig
 from .orders import OrderTracker, OutcomeFacts
@@ -36,6 +36,7 @@ _COUNTS: Final = (
     "lost_replies",
     "late_replies",
 )
+_MIN_POST_S: Final = 0.2
 _log = logging.getLogger(__name__)
 
 
@@ -55,11 +56,13 @@ class Delivery:
         tracker: OrderTracker,
         resolver: OrderResolver,
         limiter: NadoRateLimiter | None,
-        reply_timeout_s: float,
         link_config: LinkConfig,
         lanes_config: LanesConfig,
     ) -> None:
         self.round_trip = Histogram()
+        """By whatever way an answer came."""
+        self.ws_round_trip = Histogram()
+        self.rest_round_trip = Histogram()
         self.in_flight = InFlight()
         self.counts: dict[str, int] = dict.fromkeys(_COUNTS, 0)
         self.is_stopped = False
@@ -67,7 +70,8 @@ class Delivery:
         self._tracker = tracker
         self._resolver = resolver
         self._limiter = limiter
-        self._reply_timeout_s = reply_timeout_s
+        self.clock_doubts = asyncio.Event()
+        """Set when a refusal says that our idea of the exchange's time is wrong."""
         self.lanes = Lanes(
             concurrent_url,
             serial_url,
@@ -132,7 +136,7 @@ class Delivery:
             return await self._over_rest(request)
         lane = flight.lane
         try:
-            await asyncio.wait([flight.answer], timeout=self._reply_timeout_s)
+            await asyncio.wait([flight.answer], timeout=request.patience_s)
         except asyncio.CancelledError:
             self._abandoned(request, flight)
             raise
@@ -145,6 +149,7 @@ class Delivery:
             return await self._after_silence(flight)
         now = time.monotonic_ns()
         self.round_trip.record_ns(now - flight.sent_ns)
+        self._answered(lane.path, self.ws_round_trip, request, now - flight.sent_ns)
         verdict = self._judge(request, flight.answer.result(), is_resend=False)
         return await self._settle(request, verdict, lane.path, flight.sent_ns, now)
 
@@ -165,7 +170,7 @@ class Delivery:
         reason = self._no_second_copy(flight)
         if reason is not None:
             verdict = Verdict(OutcomeKind.UNKNOWN, reason=f"{flight.loss}; {reason}")
-            return self._finish(request, verdict, "", flight.sent_ns, 0)
+            return await self._settle(request, verdict, "", flight.sent_ns, 0)
         _log.warning("no answer to %s (%s): same bytes over HTTP", request.digest, flight.loss)
         return await self._over_rest(request, first_sent_ns=flight.sent_ns)
 
@@ -177,7 +182,21 @@ class Delivery:
             return "the gateway stops"
         if flight.request.is_order and flight.is_withdrawn:
             return "withdrawn meanwhile"
+        if flight.request.is_order and self._resolver.is_discarded(flight.request.digest):
+            return "past its discard time"
+        if not self._may_spend_again(flight.request):
+            return "no weight for a second copy"
         return None
+
+    def _may_spend_again(self, request: Prepared) -> bool:
+        """A second copy costs, too. Cancels and unwinds leave whatever is spent."""
+        if self._limiter is None:
+            return True
+        if self._limiter.try_acquire("execute", request.weight, urgent=request.is_urgent):
+            return True
+        if request.is_urgent:
+            self._limiter.note_spent("execute", request.weight)
+        return request.is_urgent
 
     # ------------------------------------------------------------------ HTTP
 
@@ -188,23 +207,32 @@ class Delivery:
         self.counts["rest_resends" if is_resend else "rest_requests"] += 1
         if is_resend and request.is_order:
             self._tracker.on_resent(request.digest)
-        if is_resend and self._limiter is not None:
-            self._limiter.note_spent("execute", request.weight)
         if request.is_order and not is_resend:
             self._tracker.on_sent(request.digest, sent_ns)
         try:
             verdict = await self._execute(request, is_resend=is_resend)
-            return await self._settle(request, verdict, "rest", sent_ns, time.monotonic_ns())
+            now_ns = time.monotonic_ns()
+            if not is_resend and verdict.kind is not OutcomeKind.UNKNOWN:
+                self.round_trip.record_ns(now_ns - sent_ns)
+            return await self._settle(request, verdict, "rest", sent_ns, now_ns)
         except asyncio.CancelledError:
             self._abandoned(request, None)
             raise
 
     async def _execute(self, request: Prepared, *, is_resend: bool) -> Verdict:
         assert self._rest is not None
+        asked_ns = time.monotonic_ns()
         try:
-            return self._judge(request, await self._rest.execute(request.message), is_resend=is_resend)
+            envelope = await self._post(self._rest, request, is_resend=is_resend)
+            self._answered("rest", self.rest_round_trip, request, time.monotonic_ns() - asked_ns)
+            if self._limiter is not None:
+                self._limiter.on_executes_taken()
+            return self._judge(request, envelope, is_resend=is_resend)
         except ExchangeError as error:
-            self._note_rate_error(error.error_code)
+            self._answered("rest", self.rest_round_trip, request, time.monotonic_ns() - asked_ns)
+            self._note_refusal(error.error_code)
+            if self._limiter is not None and error.is_query_only:
+                self._limiter.on_query_only()
             return outcome.judge_refusal(
                 error.error_code, error.text, is_resend=is_resend, final_codes=request.final_codes
             )
@@ -214,6 +242,17 @@ class Delivery:
         except TransportError as error:
             return Verdict(OutcomeKind.UNKNOWN, reason=str(error))
 
+    @staticmethod
+    async def _post(rest: Rest, request: Prepared, *, is_resend: bool) -> Mapping[str, Any]:
+        """Not waited for beyond the discard time of an order: from then on asking says more than waiting, and
+        what hangs must not keep the questions from their connections."""
+        patience_s = max(_MIN_POST_S, request.patience_s * (1 if is_resend else 2))
+        try:
+            async with asyncio.timeout(patience_s):
+                return await rest.execute(request.message)
+        except TimeoutError:
+            raise RequestTimeout(f"execute: no answer within {patience_s:.2f} s") from None
+
     # ------------------------------------------------------------------ answers
 
     def _judge(self, request: Prepared, envelope: Mapping[str, Any], *, is_resend: bool) -> Verdict:
@@ -221,7 +260,7 @@ class Delivery:
             verdict = outcome.judge(envelope, is_resend=is_resend, final_codes=request.final_codes)
         except NadoError as error:
             return Verdict(OutcomeKind.UNKNOWN, reason=str(error))
-        self._note_rate_error(verdict.error_code)
+        self._note_refusal(verdict.error_code)
         if self._limiter is not None and verdict.kind is OutcomeKind.CONFIRMED:
             self._limiter.on_success("execute")
         return verdict
@@ -236,7 +275,7 @@ class Delivery:
             self._tell(request, verdict)  # now: the look may be cancelled
             found = await self._resolver.find(request.digest, request.product_id)
             if found is not None:
-                verdict = Verdict(OutcomeKind.CONFIRMED, verdict.error_code, found.reason)
+                verdict = Verdict(found.kind, verdict.error_code, found.reason)
                 path, replied_ns = found.path, found.replied_ns
         return self._finish(request, verdict, path, sent_ns, replied_ns)
 
@@ -271,9 +310,15 @@ class Delivery:
         else:
             self._tell(request, Verdict(OutcomeKind.UNKNOWN, reason="the wait was abandoned"))
 
-    def _note_rate_error(self, code: int | None) -> None:
+    def _answered(self, path: str, round_trips: Histogram, request: Prepared, took_ns: int) -> None:
+        round_trips.record_ns(took_ns)
+        _log.debug("%s answered over %s in %.1f ms", request.digest, path, took_ns / 1e6)
+
+    def _note_refusal(self, code: int | None) -> None:
         if self._limiter is not None and code in wire.Code.TOO_FAST:
             self._limiter.on_rate_error("execute")
+        if code in (wire.Code.TOO_LATE, wire.Code.TOO_EARLY):
+            self.clock_doubts.set()
 
     # ------------------------------------------------------------------ socket callbacks, inline
 
@@ -303,6 +348,8 @@ class Delivery:
         verdict = self._judge(request, envelope, is_resend=True)
         if verdict.kind is OutcomeKind.CONFIRMED:
             self._tell(request, verdict)
+        elif request.is_order:
+            self._tracker.on_outcome(request.digest, OutcomeFacts(hint_code=verdict.error_code))
 
     def _on_lost(self, lane: Lane, reason: str) -> None:
         for flight in self.in_flight.drain(lane):
@@ -317,4 +364,5 @@ def _facts(verdict: Verdict) -> OutcomeFacts:
         is_denied=verdict.kind is OutcomeKind.DENIED,
         is_unknown=verdict.kind is OutcomeKind.UNKNOWN,
         rejected_code=verdict.error_code if verdict.kind is OutcomeKind.REJECTED else None,
+        hint_code=verdict.error_code if verdict.kind is OutcomeKind.UNKNOWN else None,
     )

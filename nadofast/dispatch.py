@@ -1,198 +1,186 @@
-"""Events to their consumers: inline callbacks, and queued iterators that cannot hold each other up.
-
-Market data is state: a queue keeps the newest. Account events and boundaries are facts: a queue keeps all of
-them, and says so with an error when it cannot.
-"""
+"""Events to their consumers: inline callbacks, and queues that cannot hold each other up."""
 
 from __future__ import annotations
 
-import asyncio
+import inspect
 import logging
 import time
 import weakref
-from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
-from . import wire
-from .errors import EventOverflow
-from .events import (
-    AllBBOEvent,
-    BBOEvent,
-    BookDepthEvent,
-    BoundaryEvent,
-    CandlestickEvent,
-    FillEvent,
-    FundingPaymentEvent,
-    FundingRateEvent,
-    LiquidationEvent,
-    OrderUpdateEvent,
-    PositionChangeEvent,
-    TradeEvent,
-    UnknownEvent,
-)
+from .appendix import unpack_appendix
+from .events import FillEvent, OrderUpdateEvent, PositionChangeEvent
+from .kinds import ALL_KINDS, check_kind, kind_of
+from .messagequeue import NadoMessageQueue, QueueLimits, QueueStats, Recover
 
-BOUNDARY: Final = "boundary"
-UNKNOWN: Final = "unknown"
-KINDS: Final[dict[type, str]] = {
-    BookDepthEvent: wire.BOOK_DEPTH,
-    BBOEvent: wire.BEST_BID_OFFER,
-    TradeEvent: wire.TRADE,
-    FillEvent: wire.FILL,
-    OrderUpdateEvent: wire.ORDER_UPDATE,
-    PositionChangeEvent: wire.POSITION_CHANGE,
-    CandlestickEvent: wire.LATEST_CANDLESTICK,
-    FundingRateEvent: wire.FUNDING_RATE,
-    FundingPaymentEvent: wire.FUNDING_PAYMENT,
-    LiquidationEvent: wire.LIQUIDATION,
-    AllBBOEvent: wire.ALL_BBO,
-    BoundaryEvent: BOUNDARY,
-    UnknownEvent: UNKNOWN,
-}
-ALL_KINDS: Final = frozenset(KINDS.values())
-# Facts: every one, once. The rest is state or a public tape.
-LOSSLESS: Final = frozenset(
-    {wire.FILL, wire.ORDER_UPDATE, wire.POSITION_CHANGE, wire.FUNDING_PAYMENT, BOUNDARY}
-)
-# State: one slot per kind and product.
-CONFLATED: Final = frozenset(
-    {wire.BEST_BID_OFFER, wire.BOOK_DEPTH, wire.ALL_BBO, wire.FUNDING_RATE, wire.LATEST_CANDLESTICK}
-)
-MAX_FACTS: Final = 100_000
-MAX_TAPE: Final = 10_000
 SLOW_CALLBACK_NS: Final = 200_000
-
+WARN_EVERY_NS: Final = 10_000_000_000
+NAMES_KEPT: Final = 64
+WALLET_DIGITS: Final = 42
+"""Characters of a subaccount that name its wallet, "0x" included."""
+Handler = Callable[[Any], object]
 _log = logging.getLogger(__name__)
 
 
-class EventStream:
-    """Queued events of some kinds: facts first and complete, then the tape, then the newest state.
+class NadoEventRouter:
+    """Who wants which kind. An exception, or the slowness, of one consumer stops no other.
 
-    An async iterator with one reader. It ends when the feed stops; EventOverflow if more than `max_facts`
-    were waiting, after those that were kept.
+    subaccount: whose account events are ours; None takes all. recover, on_overflow: for the queues, see
+    NadoMessageQueue.
     """
 
-    def __init__(self, kinds: frozenset[str], max_facts: int = MAX_FACTS, max_tape: int = MAX_TAPE) -> None:
-        self.kinds = kinds
-        self.dropped = 0
-        """Trades and other public events that were not read in time."""
-        self._facts: deque[Any] = deque()
-        self._tape: deque[Any] = deque(maxlen=max_tape)
-        self._state: dict[tuple[str, int], Any] = {}
-        self._max_facts = max_facts
-        self._overflowed = False
-        self._closed = False
-        self._wake = asyncio.Event()
-
-    def put(self, kind: str, event: Any) -> None:
-        """Called by the feed; never waits."""
-        if self._closed or self._overflowed:
-            return
-        if kind in LOSSLESS:
-            if len(self._facts) >= self._max_facts:
-                self._overflowed = True
-            else:
-                self._facts.append(event)
-        elif kind in CONFLATED:
-            # Re-inserting moves the slot to the end: slots leave in order of their last change.
-            slot = (kind, getattr(event, "product_id", 0))
-            self._state.pop(slot, None)
-            self._state[slot] = event
-        else:
-            self.dropped += len(self._tape) == self._tape.maxlen
-            self._tape.append(event)
-        self._wake.set()
-
-    def close(self) -> None:
-        """No more events; the reader gets what is queued, then the end."""
-        self._closed = True
-        self._wake.set()
-
-    def __aiter__(self) -> EventStream:
-        return self
-
-    async def __anext__(self) -> Any:
-        while True:
-            if self._facts:
-                return self._facts.popleft()
-            if self._overflowed:
-                raise EventOverflow(f"more than {self._max_facts} account events were waiting to be read")
-            if self._tape:
-                return self._tape.popleft()
-            if self._state:
-                return self._state.pop(next(iter(self._state)))
-            if self._closed:
-                raise StopAsyncIteration
-            self._wake.clear()
-            await self._wake.wait()
-
-    def __len__(self) -> int:
-        return len(self._facts) + len(self._tape) + len(self._state)
-
-
-class EventHub:
-    """Who wants which kind. An exception of one consumer stops no other."""
-
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        subaccount: str | None = None,
+        *,
+        recover: Recover | None = None,
+        on_overflow: Callable[[], object] | None = None,
+    ) -> None:
         self.callback_errors = 0
         self.slow_callbacks = 0
-        self._callbacks: dict[str, list[Callable[[Any], object]]] = {kind: [] for kind in ALL_KINDS}
-        self._streams: weakref.WeakSet[EventStream] = weakref.WeakSet()
+        self.slowest_callback_ns = 0
+        self.foreign_events = 0
+        """Account events of another subaccount, which were delivered to nobody."""
+        self._subaccount = None if subaccount is None else subaccount.lower()
+        self._recover = recover
+        self._on_overflow = on_overflow
+        self._handlers: dict[str, list[Handler]] = {kind: [] for kind in ALL_KINDS}
+        self._queues: weakref.WeakSet[NadoMessageQueue] = weakref.WeakSet()
+        self._warned_ns: dict[str, int] = {}
 
-    def on(self, kind: str, callback: Callable[[Any], object]) -> Callable[[], None]:
-        """Call `callback` inline with every event of the kind. Returns a function that ends it."""
-        callbacks = self._callbacks[check_kind(kind)]
-        callbacks.append(callback)
-        return lambda: callbacks.remove(callback) if callback in callbacks else None
+    # ------------------------------------------------------------------ consumers
 
-    def events(self, kinds: Iterable[str], max_facts: int = MAX_FACTS) -> EventStream:
+    def register_handler(self, event_type: str | type, handler: Handler) -> Callable[[], None]:
+        """Call `handler` inline with every event of a kind, given by name or class. Returns its end.
+
+        ValueError on an unknown kind; TypeError on a coroutine function, which belongs at the end of a queue.
+        """
+        if inspect.iscoroutinefunction(handler):
+            raise TypeError("an inline callback is a plain function; read a queue where you have to wait")
+        handlers = self._handlers[check_kind(event_type)]
+        handlers.append(handler)
+        return lambda: handlers.remove(handler) if handler in handlers else None
+
+    def events(
+        self, kinds: Iterable[str | type], limits: QueueLimits | None = None, *, name: str = ""
+    ) -> NadoMessageQueue:
         """A queue of its own; it lives as long as its reader holds it."""
-        stream = EventStream(frozenset(check_kind(kind) for kind in kinds), max_facts)
-        self._streams.add(stream)
-        return stream
+        queue = NadoMessageQueue(
+            frozenset(check_kind(kind) for kind in kinds),
+            limits,
+            name=name,
+            recover=self._recover,
+            on_overflow=self._on_overflow,
+        )
+        self._queues.add(queue)
+        return queue
+
+    def callbacks(self, kind: str) -> list[Handler]:
+        return list(self._handlers[kind])
+
+    def has_readers(self, kind: str) -> bool:
+        return any(kind in queue.kinds for queue in self._queues)
+
+    # ------------------------------------------------------------------ events
+
+    def filter_events(self, event: Any) -> bool:
+        """Whether an event is public or our own subaccount's; that of an isolated position may be named by an
+        id of its own, of the same wallet. Order updates carry no subaccount: they come for one only."""
+        subaccount = self._subaccount
+        if subaccount is None or not isinstance(event, FillEvent | PositionChangeEvent):
+            return True
+        if event.subaccount == subaccount:
+            return True
+        if isinstance(event, FillEvent):
+            isolated = unpack_appendix(event.appendix).isolated
+        else:
+            isolated = event.isolated
+        return isolated and event.subaccount[:WALLET_DIGITS] == subaccount[:WALLET_DIGITS]
+
+    def is_ours(self, event: FillEvent | OrderUpdateEvent | PositionChangeEvent) -> bool:
+        """As filter_events; what is not ours is counted."""
+        ours = self.filter_events(event)
+        self.foreign_events += not ours
+        return ours
+
+    async def route_event(self, event: Any, *, timeout_s: float = 5.0) -> bool:
+        """Deliver one event for a source that can wait: queues without room are waited for.
+
+        False: it is another subaccount's. Raises EventOverflow for a queue that has no room in time; the
+        others have the event by then.
+        """
+        if not self.is_ours(event):
+            return False
+        kind = kind_of(event)
+        self.run_callbacks(kind, event)
+        full: Exception | None = None
+        for queue in tuple(self._queues):
+            if kind in queue.kinds:
+                try:
+                    await queue.enqueue(event, timeout_s=timeout_s)
+                except Exception as error:
+                    full = error
+        if full is not None:
+            raise full
+        return True
 
     def publish(self, event: Any) -> None:
-        """Deliver one event, callbacks first."""
-        self.publish_as(KINDS[type(event)], event)
+        """Deliver one event, callbacks first; never waits."""
+        self.publish_as(kind_of(event), event)
 
     def publish_as(self, kind: str, event: Any) -> None:
         self.run_callbacks(kind, event)
         self.queue(kind, event)
 
-    def callbacks(self, kind: str) -> list[Callable[[Any], object]]:
-        return list(self._callbacks[kind])
-
-    def has_readers(self, kind: str) -> bool:
-        return any(kind in stream.kinds for stream in self._streams)
-
     def run_callbacks(self, kind: str, argument: Any) -> None:
-        for callback in tuple(self._callbacks[kind]):
-            self.call(callback, argument)
+        for handler in tuple(self._handlers[kind]):
+            self.call(handler, argument)
 
     def queue(self, kind: str, event: Any) -> None:
-        for stream in tuple(self._streams):
-            if kind in stream.kinds:
-                stream.put(kind, event)
+        for queue in tuple(self._queues):
+            if kind in queue.kinds:
+                queue.put(kind, event)
 
-    def call(self, callback: Callable[[Any], object], argument: Any) -> None:
+    def call(self, handler: Handler, argument: Any) -> None:
         """Run one callback, timed, its exception counted and logged."""
         started = time.perf_counter_ns()
         try:
-            callback(argument)
-        except Exception:
-            self.callback_errors += 1
-            _log.exception("a callback failed")
-        if time.perf_counter_ns() - started > SLOW_CALLBACK_NS:
-            self.slow_callbacks += 1
+            handler(argument)
+        except Exception as error:
+            self.failed(error)
+        self.took(handler, time.perf_counter_ns() - started)
+
+    def failed(self, error: Exception) -> None:
+        self.callback_errors += 1
+        _log.error("a callback failed", exc_info=error)
+
+    def took(self, handler: Handler, took_ns: int) -> None:
+        """Note the time of one callback; a slow one is warned of by name, now and then."""
+        if took_ns <= SLOW_CALLBACK_NS:
+            return
+        self.slow_callbacks += 1
+        self.slowest_callback_ns = max(self.slowest_callback_ns, took_ns)
+        name, now = getattr(handler, "__qualname__", repr(handler)), time.monotonic_ns()
+        if now - self._warned_ns.get(name, -WARN_EVERY_NS) < WARN_EVERY_NS:
+            return
+        if len(self._warned_ns) >= NAMES_KEPT:
+            del self._warned_ns[next(iter(self._warned_ns))]
+        self._warned_ns[name] = now
+        _log.warning(
+            "callback %s took %d µs: every message behind it waited (%d slow ones so far)",
+            name,
+            took_ns // 1_000,
+            self.slow_callbacks,
+        )
+
+    # ------------------------------------------------------------------ state
+
+    def stats(self) -> list[QueueStats]:
+        """Of every queue that still has a reader."""
+        return sorted((queue.stats() for queue in tuple(self._queues)), key=lambda stats: stats.name)
 
     def close(self) -> None:
         """End every iterator."""
-        for stream in tuple(self._streams):
-            stream.close()
-
-
-def check_kind(kind: str) -> str:
-    """The kind itself. Raises ValueError on a name that does not exist: a typo must not be silent."""
-    if kind not in ALL_KINDS:
-        raise ValueError(f"unknown event kind {kind!r}; known: {', '.join(sorted(ALL_KINDS))}")
-    return kind
+        for queue in tuple(self._queues):
+            queue.close()

@@ -14,7 +14,7 @@
     │   ├── RequestTimeout             yes       no     no answer in time: the outcome is unknown
     │   └── BadResponse                yes       no     an answer that is not the exchange's protocol
     ├── NoSignal                       yes       no     too little data to say anything: never "fine"
-    ├── EventOverflow                  no        no     a consumer fell behind for too long and lost events
+    ├── EventOverflow                 by case   no      a reader fell behind; what it missed is not found
     ├── ExchangeError                 by code   by code the exchange answered "failure"
     └── OrderDenied                    no        no     refused locally: nothing was sent
 
@@ -132,7 +132,16 @@ class NoSignal(NadoError):
 
 
 class EventOverflow(NadoError):
-    """An event iterator was not read for too long. Account events are gone: read again and reconcile."""
+    """A reader of events fell behind, and `lost` account events cannot be told it any more.
+
+    retryable: the next read may find them. Otherwise the next read goes on behind them: take the exchange's
+    word on orders and positions first.
+    """
+
+    def __init__(self, message: str, *, lost: int = 0, retryable: bool = False) -> None:
+        self.lost = lost
+        self.retryable = retryable
+        super().__init__(message)
 
 
 class ExchangeError(NadoError):
@@ -155,6 +164,11 @@ class ExchangeError(NadoError):
         self.terminal = error_code in self.TERMINAL_CODES
         where = f"{request_type}: " if request_type else ""
         super().__init__(f"{where}error {error_code}: {text}")
+
+    @property
+    def is_query_only(self) -> bool:
+        """The edge answers questions of this address and takes no executes from it."""
+        return "query_only" in self.text
 
 
 class OrderDenied(NadoError):

@@ -203,9 +203,10 @@ class UnknownEvent:
 class BoundaryEvent:
     """A break or a repair, delivered in order with the events around it.
 
-    what: link_up | link_lost | book_invalid | book_valid | mode | spare_up | spare_lost, the last two for a
-    link of several that came or went while another one carried on, so that nothing was lost. product_id is
-    None when all are concerned. link: the number of the link.
+    what: link_up | link_lost | book_invalid | book_valid | mode | spare_up | spare_lost | events_lost. A
+    spare is a link of several that came or went while another one carried on, so that nothing was lost.
+    events_lost: this reader was too slow, and what follows stands for what it missed. product_id is None
+    when all are concerned. link: the number of the link.
     """
 
     what: str
@@ -231,3 +232,7 @@ Event = (
     | UnknownEvent
 )
 AccountEvent = FillEvent | OrderUpdateEvent | PositionChangeEvent
+# Historical names of the same events.
+OrderFillEvent = FillEvent
+PositionUpdateEvent = PositionChangeEvent
+ParsedMessage = Event

@@ -10,21 +10,23 @@ A Feed owns its subscription sockets and, for book snapshots, one query socket. 
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from . import dispatch, wire
+from . import wire
 from ._book import OrderBook
 from ._core import Bbo, FeedCore
 from .busypoll import BusyPoll
-from .dispatch import EventHub, EventStream
+from .dispatch import NadoEventRouter
 from .errors import ConfigError, RequestTimeout
 from .events import ControlReply
-from .fallback import NadoConnectionMode
+from .fallback import ConnectionMode
 from .fanout import MarketFanOut
+from .gap import MissedFills
+from .messagequeue import NadoMessageQueue, QueueLimits
 from .network import Network, resolve
 from .pool import MAX_LINKS
 from .ratelimit import NadoRateLimiter
@@ -48,7 +50,6 @@ DEFAULT_STREAMS: Final = (
 )
 _NS: Final = 1_000_000_000
 _MS: Final = 1_000_000
-_log = logging.getLogger(__name__)
 
 
 class Feed:
@@ -88,7 +89,14 @@ class Feed:
         self.timesync = timesync or TimeSync()
         self.subaccount = None if signer is None else signer.subaccount(subaccount)
         self._busy_poll = BusyPoll() if busy_poll else None
-        self._hub = EventHub()
+        missed = None
+        if rest is not None and self.subaccount is not None:
+            missed = MissedFills(rest, self.subaccount, self.products)
+        self._router = NadoEventRouter(
+            self.subaccount,
+            recover=None if missed is None else missed.read,
+            on_overflow=self._on_reader_overflow,
+        )
         self._core = FeedCore(
             self.products,
             on_event=self._on_event,
@@ -96,12 +104,13 @@ class Feed:
             on_gap=self._on_gap,
             on_horizon=self._on_horizon,
             on_callback_error=self._on_callback_error,
+            on_slow_callback=self._on_slow_callback,
         )
-        self._fan_out = MarketFanOut(self._core, self._hub)
+        self._fan_out = MarketFanOut(self._core, self._router)
         self._upstream = Upstream(
             self.network,
             self._core,
-            self._hub.publish,
+            self._router.publish,
             products=self.products,
             streams=self._stream_objects(streams),
             auth=None if signer is None else NadoWebSocketAuth(signer, subaccount=subaccount),
@@ -133,7 +142,7 @@ class Feed:
         if self._busy_poll is not None:
             self._busy_poll.stop()
         await self._upstream.stop()
-        self._hub.close()
+        self._router.close()
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -194,17 +203,17 @@ class Feed:
         return self._upstream.missing() is None
 
     @property
-    def mode(self) -> NadoConnectionMode:
+    def mode(self) -> ConnectionMode:
         """Where market data comes from; always WEBSOCKET without a `rest`."""
         standby = self._upstream.standby
-        return NadoConnectionMode.WEBSOCKET if standby is None else standby.market.mode
+        return ConnectionMode.WEBSOCKET if standby is None else standby.market.mode
 
     @property
-    def account_mode(self) -> NadoConnectionMode:
+    def account_mode(self) -> ConnectionMode:
         """Where account events come from; always WEBSOCKET without a `rest` or a key."""
         standby = self._upstream.standby
         switch = None if standby is None else standby.account_switch
-        return NadoConnectionMode.WEBSOCKET if switch is None else switch.mode
+        return ConnectionMode.WEBSOCKET if switch is None else switch.mode
 
     def last_data_age_ms(self, product_id: int | None = None) -> float:
         """Age of the newest market data: of one product's BBO, or of anything. Infinite before the first."""
@@ -219,9 +228,10 @@ class Feed:
         """Call `callback` inline in the receive path; returns a function that ends it.
 
         best_bid_offer gets the live Bbo, book_depth the live OrderBook, boundary a BoundaryEvent, the others
-        their event. Keep it short: above 200 µs it is counted as slow. ValueError on an unknown kind.
+        their event. Keep it short: above 200 µs it is counted and warned of. An exception of it is logged and
+        counted. ValueError on an unknown kind, TypeError on a coroutine function.
         """
-        end = self._hub.on(kind, callback)
+        end = self._router.register_handler(kind, callback)
         self._fan_out.rewire()
 
         def off() -> None:
@@ -230,24 +240,42 @@ class Feed:
 
         return off
 
-    def events(self, kinds: Iterable[str], *, max_waiting: int = dispatch.MAX_FACTS) -> EventStream:
+    def events(
+        self,
+        kinds: Iterable[str],
+        *,
+        max_waiting: int | None = None,
+        limits: QueueLimits | None = None,
+        name: str = "",
+    ) -> NadoMessageQueue:
         """Queued events of these kinds, as an async iterator isolated from every other consumer.
 
-        Account events and boundaries are complete and come first; EventOverflow if more than max_waiting were
-        not read. Of best_bid_offer (BBOEvent) and book_depth (the live OrderBook) only the newest waits.
+        Account events and boundaries are complete and come first, then public events, then state: of
+        best_bid_offer (BBOEvent) and book_depth (the live OrderBook) only the newest of a product waits.
+
+        limits: how much may wait, and for how long; max_waiting: how many account events. A reader that falls
+        behind further is told "events_lost", the fills it missed and the newest word on orders and positions;
+        without a `rest` it gets EventOverflow if there were fills. With one the account is compared with the
+        exchange then. name: for the metrics.
         """
-        stream = self._hub.events(kinds, max_waiting)
+        limits = limits or QueueLimits()
+        if max_waiting is not None:
+            limits = replace(limits, max_facts=max_waiting)
+        queue = self._router.events(kinds, limits, name=name)
         self._fan_out.rewire()
-        return stream
+        return queue
 
     def stats(self) -> dict[str, Any]:
-        """Counters and latencies; `core` is the compiled part's own, `pool` a PoolStats."""
+        """Counters and latencies; `core` is the compiled part's own, `pool` a PoolStats, `queues` has a
+        QueueStats for every queue that is read."""
         return {
             **self._upstream.stats(),
             "core": self._core.stats(),
             "mode": self.mode.value,
-            "callback_errors": self._hub.callback_errors,
-            "slow_callbacks": self._hub.slow_callbacks,
+            "callback_errors": self._router.callback_errors,
+            "slow_callbacks": self._router.slow_callbacks,
+            "foreign_events": self._router.foreign_events,
+            "queues": self._router.stats(),
         }
 
     def get_connection_status(self) -> dict[str, str]:
@@ -274,7 +302,7 @@ class Feed:
         """status ("healthy", "degraded", "down"), latency (ms, median round trip, None if not measured),
         uptime (0 to 1) and failover_count."""
         metrics = self._upstream.connection_metrics()
-        by_rest = NadoConnectionMode.REST in (self.mode, self.account_mode)
+        by_rest = ConnectionMode.REST in (self.mode, self.account_mode)
         status = "healthy" if self.is_synced else "degraded" if by_rest or self.is_live else "down"
         return {
             "status": status,
@@ -287,8 +315,8 @@ class Feed:
 
     def _on_event(self, event: Any) -> None:
         standby = self._upstream.standby
-        if standby is None or standby.is_news(event):
-            self._hub.publish(event)
+        if self._router.is_ours(event) and (standby is None or standby.is_news(event)):
+            self._router.publish(event)
 
     def _on_reply(self, reply: ControlReply) -> None:
         self.pool.on_reply(reply)
@@ -300,8 +328,16 @@ class Feed:
         self._upstream.sync.on_horizon(product_id)
 
     def _on_callback_error(self, error: Exception) -> None:
-        self._hub.callback_errors += 1
-        _log.error("a market-data callback failed", exc_info=error)
+        self._router.failed(error)
+
+    def _on_slow_callback(self, callback: Callable[[Any], object], took_ns: int) -> None:
+        if getattr(callback, "__self__", None) not in (self, self._fan_out):  # those time what they call
+            self._router.took(callback, took_ns)
+
+    def _on_reader_overflow(self) -> None:
+        """A reader missed account events: what we hold of the account is compared with the exchange."""
+        if self._upstream.standby is not None:
+            self._upstream.standby.on_gap()
 
     def _stream_objects(self, streams: Sequence[str]) -> list[dict[str, Any]]:
         try:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
@@ -20,18 +21,27 @@ from .appendix import pack_appendix
 from .connection import Backoff, LinkConfig, NadoConnectionManager
 from .delivery import Delivery
 from .errors import NadoError, OrderDenied
-from .fallback import NadoConnectionMode
+from .fallback import ConnectionMode
 from .inflight import Prepared
 from .lanes import LanesConfig
 from .network import Network, resolve
 from .order_rules import check_request
 from .orders import OrderTracker, OutcomeFacts, TrackedOrder
-from .outcome import CANCEL_FINAL_CODES, CancelledOrder, OrderRequest, Outcome, OutcomeKind, denied
+from .outcome import (
+    CANCEL_FINAL_CODES,
+    REREAD_CODES,
+    CancelledOrder,
+    OrderRequest,
+    Outcome,
+    OutcomeKind,
+    denied,
+)
 from .products import Product
 from .ratelimit import NadoRateLimiter
 from .resolver import OrderResolver, ResolverConfig
-from .signing import SignedOrder, Signer, make_nonce
+from .signing import SignedOrder, Signer, make_nonce, nonce_recv_time_ms
 from .timesync import TimeSync
+from .waiting import wait_event
 
 if TYPE_CHECKING:
     from .rest import Rest
@@ -46,22 +56,27 @@ __all__ = [
 ]
 
 _MS: Final = 1_000_000
+_CLOCK_WATCH_S: Final = 1.0
+_MIN_PATIENCE_S: Final = 0.05
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class GatewayConfig:
-    """reply_timeout_s: then the same bytes go over HTTP. discard_after_ms: default discard time of an order,
-    and the ceiling of `entry_discard_ms`; min_entry_discard_ms: its floor. cancel_discard_after_ms: discard
-    time of a cancel. expiration_s: default life of an order. max_in_flight: requests under way on sockets.
-    start_timeout_s: longest wait of `start` for the socket. time_refresh_s: if nobody else has read the
-    exchange's clock for so long, the gateway does, over HTTP. time_retry_s, time_retry_cap_s: jittered
-    back-off between two tries while it is unknown. resolver: how doubt is settled. lanes: when
-    the serial sockets open."""
+    """reply_timeout_s: then the same bytes go over HTTP; an order has at most half of its discard time, so
+    that the second copy can still be taken. discard_after_ms: default discard time of an unwind, and the
+    ceiling of `entry_discard_ms`, the default of every other order; min_entry_discard_ms: its floor.
+    cancel_discard_after_ms: discard time of a cancel. expiration_s: default life of an order. max_in_flight:
+    requests under way on sockets. start_timeout_s: longest wait of `start` for the socket. time_refresh_s: if
+    nobody else has read the exchange's clock for so long, the gateway does, over HTTP; at once when an order
+    was refused for its time. time_retry_s, time_retry_cap_s: jittered back-off between two tries while it is
+    unknown. confirm_s: pause between two questions about orders that the stream alone says are over.
+    resolver: how doubt is settled. lanes: when the serial sockets open."""
 
     reply_timeout_s: float = 1.0
     discard_after_ms: int = 5_000
     min_entry_discard_ms: int = 500
+    confirm_s: float = 5.0
     cancel_discard_after_ms: int = 10_000
     expiration_s: int = 60
     max_in_flight: int = 256
@@ -107,7 +122,11 @@ class OrderGateway:
         self._limiter = limiter
         self._before_send = before_send
         self._config = config or GatewayConfig()
-        self._resolver = OrderResolver(self.tracker, timesync, rest, self._config.resolver)
+        self._reply_timeout_s = reply_timeout_s or self._config.reply_timeout_s
+        self._resolver = OrderResolver(
+            self.tracker, timesync, rest, self._config.resolver,
+            subaccount=self.subaccount,
+        )  # fmt: skip
         self._delivery = Delivery(
             self.network.gateway_ws_v2,
             self.network.gateway_ws_v1,
@@ -115,13 +134,13 @@ class OrderGateway:
             tracker=self.tracker,
             resolver=self._resolver,
             limiter=limiter,
-            reply_timeout_s=reply_timeout_s or self._config.reply_timeout_s,
             link_config=self._config.link,
             lanes_config=self._config.lanes,
         )
-        self.link: NadoConnectionManager = self._delivery.lanes.concurrent.link
+        self.lanes = self._delivery.lanes
+        self.link: NadoConnectionManager = self.lanes.concurrent.link
         self.round_trip = self._delivery.round_trip
-        self._clock_task: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
         self._ids = itertools.count(1)
         # One counter for all nonces: equal messages of one millisecond stay different.
         self._nonce_low = itertools.count(time.time_ns() & 0xFFFFF)
@@ -135,19 +154,23 @@ class OrderGateway:
         if self._rest is not None:
             if not self._timesync.is_known:
                 await self._read_clock(self._rest, 3)
-            if self._clock_task is None:
-                self._clock_task = asyncio.create_task(self._keep_time(self._rest), name="gateway clock")
-        if not await self._delivery.lanes.wait_first_try(self._config.start_timeout_s):
+            if not self._tasks:
+                self._tasks = [
+                    asyncio.create_task(self._keep_time(self._rest), name="gateway clock"),
+                    asyncio.create_task(self._confirm_ends(), name="gateway ends"),
+                ]
+        if not await self.lanes.wait_first_try(self._config.start_timeout_s):
             _log.warning("no order socket is up: %s", self.link.last_error or "no answer yet")
 
     async def stop(self) -> None:
         """Close the socket; open requests end as if it had broken. No order leaves from here on, not even
         the second copy of one that got no answer; cancels still may."""
-        task, self._clock_task = self._clock_task, None
-        if task is not None:
+        tasks, self._tasks = self._tasks, []
+        for task in tasks:
             task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         await self._delivery.stop()
+        await self._resolver.stop()
 
     async def __aenter__(self) -> Self:
         try:
@@ -172,28 +195,43 @@ class OrderGateway:
             _log.warning("the exchange's clock could not be read: %s", error)
 
     async def _keep_time(self, rest: Rest) -> None:
-        """Without a clock nothing may be sent, exits included: never let it grow old."""
-        retry = Backoff(self._config.time_retry_s, self._config.time_retry_cap_s)
+        """Without a clock nothing may be sent, exits included: never let it grow old, and look often enough
+        to see a machine that slept."""
+        jitter = random.Random(random.getrandbits(64))
+        retry = Backoff(self._config.time_retry_s, self._config.time_retry_cap_s, jitter)
+        doubts = self._delivery.clock_doubts
         while True:
-            if self._timesync.is_known:
-                retry.reset()
-                await asyncio.sleep(self._config.time_refresh_s)
-                if self._timesync.sample_age_s > self._config.time_refresh_s:
-                    await self._read_clock(rest, 1)
-            else:
+            if not self._timesync.is_known:
                 await asyncio.sleep(retry.next_s())
                 await self._read_clock(rest, 1)
+                continue
+            retry.reset()
+            is_doubted = await wait_event(doubts, min(_CLOCK_WATCH_S, self._config.time_refresh_s))
+            if is_doubted or self._timesync.sample_age_s > self._config.time_refresh_s:
+                await self._read_clock(rest, 1)
+            if is_doubted:
+                await asyncio.sleep(self._config.time_retry_s)  # a burst of refusals is one doubt
+                doubts.clear()
+
+    async def _confirm_ends(self) -> None:
+        """The stream alone does not make an order forgotten: the book is asked, too."""
+        while True:
+            await asyncio.sleep(self._config.confirm_s * random.uniform(0.8, 1.2))
+            try:
+                await self._resolver.confirm_ends()
+            except NadoError as error:
+                _log.info("orders whose end is in doubt: %s", error)
 
     @property
     def path(self) -> str:
         """How the next order would leave: "ws", "ws_v1" or "rest"."""
-        lane = self._delivery.lanes.pick()
+        lane = self.lanes.pick()
         return "rest" if lane is None else lane.path
 
     @property
-    def mode(self) -> NadoConnectionMode:
+    def mode(self) -> ConnectionMode:
         """REST while no socket would take an order."""
-        return NadoConnectionMode.REST if self.path == "rest" else NadoConnectionMode.WEBSOCKET
+        return ConnectionMode.REST if self.path == "rest" else ConnectionMode.WEBSOCKET
 
     # ------------------------------------------------------------------ orders
 
@@ -223,10 +261,11 @@ class OrderGateway:
         except (OrderDenied, OverflowError, ValueError) as error:
             return [_denied_by(error)] * len(requests)
         records = [self.tracker.register(order) for order in signed]
-        refusal = self._permit(records, len(records), all(request.reduce_only for request in requests))
+        is_urgent = all(request.reduce_only for request in requests)
+        refusal = self._permit(records, len(records), urgent=is_urgent)
         if refusal is not None:
             return [self._note_denied(record, refusal) for record in records]
-        return await self._delivery.send_all([self._prepare_order(order) for order in signed])
+        return await self._delivery.send_all([self._prepare_order(order, is_urgent) for order in signed])
 
     async def cancel(self, product_id: int, digest: str, required_unfilled_x18: int | None = None) -> Outcome:
         """Cancel one order. CONFIRMED carries what was unfilled, which is final.
@@ -248,9 +287,13 @@ class OrderGateway:
             product_id,
             is_order=False,
             final_codes=CANCEL_FINAL_CODES,
+            patience_s=self._reply_timeout_s,
         )
         self._delivery.in_flight.withdraw(prepared.digest)
-        return (await self._delivery.send_all([prepared]))[0]
+        outcome = (await self._delivery.send_all([prepared]))[0]
+        if outcome.error_code == wire.Code.UNFILLED_DIFFERS:
+            await self._resolver.reread(prepared.digest, product_id)
+        return outcome
 
     async def cancel_product(self, product_ids: Sequence[int]) -> Outcome:
         """Cancel everything on these products; none named means on all. Nothing open is CONFIRMED, too.
@@ -265,8 +308,9 @@ class OrderGateway:
         request_id = next(self._ids)
         message = wire.cancel_product_orders(signed, request_id)
         prepared = Prepared(
-            request_id, message, signed.signature, signed.digest, 0, is_order=False, weight=weight
-        )
+            request_id, message, signed.signature, signed.digest, 0, is_order=False, weight=weight,
+            patience_s=self._reply_timeout_s,
+        )  # fmt: skip
         self._delivery.in_flight.withdraw_products(product_ids)
         return (await self._delivery.send_all([prepared]))[0]
 
@@ -279,7 +323,9 @@ class OrderGateway:
     ) -> Outcome:
         """Replace an order in one engine step; the outcome and its digest are the new order's.
 
-        With required_unfilled_x18 a fill in between refuses the whole (2120, 2121 or 2124): re-read first.
+        With required_unfilled_x18 a fill in between refuses the whole (2120, 2121 or 2124): the old order has
+        been read again by the time this returns, and its record says what is left. Throttled: DENIED when
+        re-pricing has spent its share of the budget, except for a reduce-only order.
         """
         try:
             self._check_all([request])
@@ -288,7 +334,7 @@ class OrderGateway:
             return _denied_by(error)
         record = self.tracker.register(order)
         weight = wire.CANCEL_AND_PLACE_WEIGHT
-        refusal = self._permit([record], weight, urgent=request.reduce_only)
+        refusal = self._permit([record], weight, urgent=request.reduce_only, is_reprice=True)
         if refusal is not None:
             return self._note_denied(record, refusal)
         cancel = self._signer.sign_cancel([product_id], [digest], self._cancel_nonce(), self.subaccount)
@@ -304,9 +350,14 @@ class OrderGateway:
             weight=weight,
             replaces=digest.lower(),
             replaces_left_x18=required_unfilled_x18,
+            patience_s=self._patience_s(order),
+            is_urgent=request.reduce_only,
         )
         self._delivery.in_flight.withdraw(prepared.replaces)
-        return (await self._delivery.send_all([prepared]))[0]
+        outcome = (await self._delivery.send_all([prepared]))[0]
+        if outcome.error_code in REREAD_CODES:
+            await self._resolver.reread(prepared.replaces, product_id)
+        return outcome
 
     async def resolve(self, digest: str, product_id: int, timeout_s: float = 15.0) -> Outcome:
         """Find out what became of an order whose outcome is UNKNOWN, without sending it again.
@@ -321,20 +372,39 @@ class OrderGateway:
         every fill of it is in the tracker. False: it still rests, or the time ran out."""
         return await self._resolver.settle(digest.lower(), product_id, timeout_s)
 
-    async def wait_archive(self, when_ms: int, timeout_s: float) -> bool:
-        """Wait until the archive shows all that happened up to a moment of the exchange's clock."""
+    async def refresh(self) -> None:
+        """Ask about every order that lives, over HTTP; what is found goes into the records."""
+        await self._resolver.refresh()
+
+    async def wait_past(self, when_ms: int, timeout_s: float) -> bool:
+        """Wait until a moment of the exchange's clock is certainly over."""
         return await self._resolver.wait_past(when_ms, timeout_s)
 
+    async def wait_archive(self, product_ids: Collection[int], when_ms: int, timeout_s: float) -> bool:
+        """Wait until the archive shows all fills of ours on these products up to a moment of the exchange's
+        clock."""
+        return await self._resolver.wait_archived(product_ids, when_ms, timeout_s)
+
     def stats(self) -> dict[str, Any]:
-        """Counters of the requests, and the round trip of those answered over the socket."""
+        """Counters of the requests, and the round trips over sockets and over HTTP, apart."""
         return {
             **self._delivery.counts,
             "in_flight": len(self._delivery.in_flight),
             "orphan_replies": self._delivery.in_flight.orphans,
             "connects": self.link.connects,
-            "serial_fallbacks": self._delivery.lanes.fallbacks,
+            "serial_fallbacks": self.lanes.fallbacks,
             "path": self.path,
             "round_trip": self.round_trip.summary(),
+            "ws_round_trip": self._delivery.ws_round_trip.summary(),
+            "rest_round_trip": self._delivery.rest_round_trip.summary(),
+            "entry_discard_ms": self.entry_discard_ms,
+            "clock": {
+                "uncertainty_ms": self._timesync.uncertainty_ms,
+                "steps": self._timesync.steps,
+                "suspends": self._timesync.suspends,
+                "wall_jumps": self._timesync.wall_jumps,
+            },
+            "budget": {} if self._limiter is None else self._limiter.stats(),
         }
 
     # ------------------------------------------------------------------ before sending
@@ -352,9 +422,9 @@ class OrderGateway:
 
     def _sign(self, request: OrderRequest) -> SignedOrder:
         now_ms = self._timesync.exchange_now_ms()
-        discard_ms = (
-            self._config.discard_after_ms if request.discard_after_ms is None else request.discard_after_ms
-        )
+        discard_ms = request.discard_after_ms
+        if discard_ms is None:  # an unwind had better arrive late than never
+            discard_ms = self._config.discard_after_ms if request.reduce_only else self.entry_discard_ms
         if not 0 < discard_ms <= wire.MAX_AHEAD_MS:
             raise OrderDenied("discard_after", f"{discard_ms} ms is outside 1..{wire.MAX_AHEAD_MS}")
         expiration_s = request.expiration_s
@@ -373,15 +443,25 @@ class OrderGateway:
             client_id=request.client_id,
         )
 
-    def _permit(self, records: Sequence[TrackedOrder], weight: int, urgent: bool) -> tuple[str, str] | None:
+    def _permit(
+        self, records: Sequence[TrackedOrder], weight: int, *, urgent: bool, is_reprice: bool = False
+    ) -> tuple[str, str] | None:
         """None if the request may leave now, else (rule, detail). Runs before_send last."""
         if not self._timesync.is_known:
             return "clock_unknown", "the exchange's clock is not known"
         blocked = self._delivery.blocked()
         if blocked is not None:
             return "not_connected", blocked
-        if self._limiter is not None and not self._limiter.try_acquire("execute", weight, urgent=urgent):
-            return "rate_limit", f"weight {weight} is not free"
+        if self._limiter is not None:
+            if not urgent and self._limiter.query_only_s and self.path == "rest":
+                return "query_only", f"no executes from this address for {self._limiter.query_only_s:.1f} s"
+            is_throttled = is_reprice and not urgent
+            if not (
+                self._limiter.try_reprice(weight)
+                if is_throttled
+                else self._limiter.try_acquire("execute", weight, urgent=urgent)
+            ):
+                return "reprice_throttled" if is_throttled else "rate_limit", f"weight {weight} is not free"
         if self._before_send is not None:
             for record in records:
                 try:
@@ -391,10 +471,18 @@ class OrderGateway:
                     return "before_send", type(error).__name__
         return None
 
-    def _prepare_order(self, order: SignedOrder) -> Prepared:
+    def _prepare_order(self, order: SignedOrder, is_urgent: bool) -> Prepared:
         request_id = self._request_id(order)
         message = wire.place_order(order, request_id)
-        return Prepared(request_id, message, order.signature, order.digest, order.product_id, is_order=True)
+        return Prepared(
+            request_id, message, order.signature, order.digest, order.product_id, is_order=True,
+            patience_s=self._patience_s(order), is_urgent=is_urgent,
+        )  # fmt: skip
+
+    def _patience_s(self, order: SignedOrder) -> float:
+        """How long the socket has for the answer: half of what is left until the discard time."""
+        left_ms = nonce_recv_time_ms(order.nonce) - self._timesync.exchange_now_ms()
+        return min(self._reply_timeout_s, max(_MIN_PATIENCE_S, left_ms / 2000))
 
     def _request_id(self, order: SignedOrder) -> int:
         return next(self._ids) if order.client_id is None else order.client_id

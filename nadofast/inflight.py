@@ -24,7 +24,8 @@ class Prepared:
 
     digest: the order it is about. weight: what it costs. final_codes: refusals that settle the matter even
     for a second copy. replaces: digest of the order it takes off the book when it succeeds;
-    replaces_left_x18: what is then unfilled of that one, None if not known.
+    replaces_left_x18: what is then unfilled of that one, None if not known. patience_s: how long the socket
+    has for the answer. is_urgent: a cancel or an unwind, which may spend the reserve.
     """
 
     request_id: int
@@ -37,6 +38,8 @@ class Prepared:
     final_codes: frozenset[int] = frozenset()
     replaces: str = ""
     replaces_left_x18: int | None = None
+    patience_s: float = 1.0
+    is_urgent: bool = True
 
 
 @dataclass(slots=True, eq=False)

@@ -174,6 +174,7 @@ class ArchivedMatch:
     """One match of one order. base_filled is signed; quote_filled is signed and includes the fee.
 
     price_x18 is the maker's. cumulative_base_x18: filled of the order up to and with this match, signed.
+    balance_after: the perp balance it left its account with; None of a spot match.
     """
 
     digest: str
@@ -190,6 +191,7 @@ class ArchivedMatch:
     timestamp_s: int
     appendix: int
     amount_x18: int
+    balance_after: PerpBalance | None = None
 
 
 def decode(what: str, reader: Callable[[Any], T], data: Any) -> T:
@@ -345,7 +347,13 @@ def _archived_match(row: Any, transactions: Mapping[int, Any]) -> ArchivedMatch:
         timestamp_s=integer(transaction.get("timestamp", 0)),
         appendix=integer(row["order"]["appendix"]),
         amount_x18=integer(row["order"]["amount"]),
+        balance_after=_balance_after(row),
     )
+
+
+def _balance_after(row: Any) -> PerpBalance | None:
+    perp = ((row.get("post_balance") or {}).get("base") or {}).get("perp")
+    return None if perp is None else _perp_balance(perp)
 
 
 def _levels(rows: Any) -> tuple[Level, ...]:

@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
+from itertools import islice
 from typing import Final
 
 from . import wire
+from .appendix import OrderType, unpack_appendix
 from .events import FillEvent, OrderUpdateEvent
 from .products import div_x18, mul_x18
 from .signing import SignedOrder
@@ -27,27 +30,36 @@ __all__ = ["OrderState", "OrderTracker", "OutcomeFacts", "TrackedOrder"]
 
 
 class OrderState(Enum):
-    """CREATED → SENT → OPEN → FILLED | CANCELLED, or REJECTED, DENIED; UNKNOWN when no answer came."""
+    """SIGNED → SENT → OPEN → PARTIAL → FILLED | CANCELLED | EXPIRED, or REJECTED, DENIED; UNKNOWN when no
+    answer came. EXPIRED: it rested and the exchange took it off at its expiration, not a cancel of ours."""
 
-    CREATED = "created"
+    SIGNED = "signed"
     SENT = "sent"
     UNKNOWN = "unknown"
     OPEN = "open"
+    PARTIAL = "partial"
     FILLED = "filled"
     CANCELLED = "cancelled"
+    EXPIRED = "expired"
     REJECTED = "rejected"
     DENIED = "denied"
 
 
-TERMINAL: Final = frozenset({OrderState.FILLED, OrderState.CANCELLED, OrderState.REJECTED, OrderState.DENIED})
+TERMINAL: Final = frozenset(
+    {OrderState.FILLED, OrderState.CANCELLED, OrderState.EXPIRED, OrderState.REJECTED, OrderState.DENIED}
+)
+_MAX_RECENT_FILLS: Final = 1_000
+_NS_PER_S: Final = 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class OutcomeFacts:
-    """What an answer (or its absence) says about an order."""
+    """What an answer (or its absence) says about an order. hint_code: what a refusal said that settles
+    nothing by itself, because another copy may have been taken."""
 
     accepted: bool = False
     rejected_code: int | None = None
+    hint_code: int | None = None
     is_rejected: bool = False
     is_denied: bool = False
     is_unknown: bool = False
@@ -80,12 +92,16 @@ class TrackedOrder:
     filled_x18: int = 0
     quote_x18: int = 0
     fee_x18: int = 0
-    error_code: int | None = None
+    _code: int | None = None
+    _hint_code: int | None = None
     _accepted: bool = False
     _rejected: bool = False
     _denied: bool = False
     _unknown: bool = False
     _cancelled: bool = False
+    _by_cancel: bool = False
+    _ended_ns: int | None = None
+    _absences: int = 0
     _left_x18: int | None = None
     _changed_ns: int = 0
     _had_gap: bool = False
@@ -97,6 +113,11 @@ class TrackedOrder:
     @property
     def is_buy(self) -> bool:
         return self.amount_x18 > 0
+
+    @property
+    def error_code(self) -> int | None:
+        """Why it was refused, if it was and anybody said."""
+        return self._hint_code if self._code is None and self._rejected else self._code
 
     @property
     def known_filled_x18(self) -> int:
@@ -114,17 +135,30 @@ class TrackedOrder:
     def state(self) -> OrderState:
         if self.known_filled_x18 >= abs(self.amount_x18):
             return OrderState.FILLED
+        if self._has_expired:
+            return OrderState.EXPIRED
         if self._cancelled or (self._rejected and self._was_seen):
             return OrderState.CANCELLED
         if self._rejected:
             return OrderState.REJECTED
         if self._was_seen:
-            return OrderState.OPEN
+            return OrderState.PARTIAL if self.known_filled_x18 else OrderState.OPEN
         if self._denied:
             return OrderState.DENIED
         if self._unknown:
             return OrderState.UNKNOWN
-        return OrderState.CREATED if self.sent_ns is None else OrderState.SENT
+        return OrderState.SIGNED if self.sent_ns is None else OrderState.SENT
+
+    @property
+    def may_rest(self) -> bool:
+        """Of a type that waits on the book."""
+        return unpack_appendix(self.appendix).order_type in (OrderType.DEFAULT, OrderType.POST_ONLY)
+
+    @property
+    def _has_expired(self) -> bool:
+        if self._ended_ns is None or self._by_cancel or not self.may_rest:
+            return False
+        return self._ended_ns >= self.expiration_s * _NS_PER_S
 
     @property
     def _was_seen(self) -> bool:
@@ -145,6 +179,17 @@ class TrackedOrder:
         return not self._was_resent and (self._is_left_final or not self._had_gap)
 
     @property
+    def is_gone(self) -> bool:
+        """Two sources say that it is over, or one question asked twice; or there is nothing left of it to be
+        over. Only such an order may be forgotten."""
+        if self.filled_x18 >= abs(self.amount_x18) or self._is_left_final or self._is_last_word:
+            return True
+        if not self.was_accepted:
+            return self._rejected or self._denied
+        # What cannot rest is over by its nature; the stream, or a query, only has to have seen it.
+        return (self._ended_ns is not None) + (not self.may_rest) + min(self._absences, 2) >= 2
+
+    @property
     def was_accepted(self) -> bool:
         """Some source has seen it at the engine."""
         return self._was_seen or self._cancelled
@@ -158,7 +203,8 @@ class TrackedOrder:
 class OrderTracker:
     """Own orders by digest. Feed it with every outcome, fill and order update; ask it for the truth so far.
 
-    Finished records are kept up to `max_finished`, oldest forgotten first; live ones are never forgotten.
+    Finished records are kept up to `max_finished`, oldest forgotten first. An order is not forgotten before
+    it is settled and two sources agree that it is gone (`TrackedOrder.is_gone`); a live one never.
     """
 
     def __init__(
@@ -169,6 +215,7 @@ class OrderTracker:
         self._max_finished = max_finished
         self._clock_ns = clock_ns
         self._listeners: list[Callable[[TrackedOrder], None]] = []
+        self._recent_fills: deque[FillEvent] = deque(maxlen=_MAX_RECENT_FILLS)
         self.foreign_events = 0
         """Events of digests that were never registered here."""
         self.listener_errors = 0
@@ -182,6 +229,18 @@ class OrderTracker:
     def live(self) -> list[TrackedOrder]:
         """Orders that are not terminal, oldest first."""
         return [order for order in self._orders.values() if not order.is_terminal]
+
+    def ends_in_doubt(self) -> list[TrackedOrder]:
+        """Orders that one source alone says are over."""
+        finished = (self._orders[digest] for digest in self._finished)
+        return [order for order in finished if not order.is_gone]
+
+    def fills_after(self, product_id: int, submission_idx: int) -> list[FillEvent] | None:
+        """Fills told of a product beyond this index; None if they are not all remembered any more."""
+        recent = self._recent_fills
+        if len(recent) == _MAX_RECENT_FILLS and min(f.submission_idx for f in recent) > submission_idx:
+            return None
+        return [f for f in recent if f.product_id == product_id and f.submission_idx > submission_idx]
 
     def on_change(self, listener: Callable[[TrackedOrder], None]) -> Callable[[], None]:
         """Call `listener` after every new fact of any order. Returns a function that stops it.
@@ -261,9 +320,8 @@ class OrderTracker:
         order._rejected |= facts.is_rejected
         order._denied |= facts.is_denied
         order._unknown |= facts.is_unknown
-        if facts.rejected_code is not None:
-            known = order.error_code
-            order.error_code = facts.rejected_code if known is None else min(known, facts.rejected_code)
+        order._code = _lower(order._code, facts.rejected_code)
+        order._hint_code = _lower(order._hint_code, facts.hint_code)
         self._changed(order)
 
     def on_fill(self, fill: FillEvent) -> TrackedOrder | None:
@@ -274,6 +332,7 @@ class OrderTracker:
         now = self._clock_ns()
         order._fill_keys.add(fill.submission_idx)
         order.fills.append(fill)
+        self._recent_fills.append(fill)
         order.filled_x18 += fill.filled_qty_x18
         quote = mul_x18(fill.filled_qty_x18, fill.price_x18)
         order.quote_x18 += -quote if fill.is_bid else quote
@@ -290,6 +349,8 @@ class OrderTracker:
             return None
         if update.reason == wire.REASON_CANCELLED:
             order._cancelled = True
+            at_ns = update.timestamp_ns
+            order._ended_ns = at_ns if order._ended_ns is None else min(order._ended_ns, at_ns)
         elif update.reason in (wire.REASON_PLACED, wire.REASON_FILLED):
             order._accepted = True
             _at_most_left(order, update.amount_x18)
@@ -301,7 +362,7 @@ class OrderTracker:
         order = self._known(digest)
         if order is None:
             return None
-        order._cancelled = True
+        order._cancelled = order._by_cancel = True
         if unfilled_x18 is not None:
             order._is_left_final = True
             _at_most_left(order, unfilled_x18)
@@ -334,6 +395,13 @@ class OrderTracker:
         self._changed(order)
         return order
 
+    def on_absent(self, digest: str) -> None:
+        """A query shows that an order which was accepted does not rest."""
+        order = self._orders.get(digest)
+        if order is not None:
+            order._absences += 1
+            self._changed(order)
+
     def on_archived(self, digest: str, base_filled_x18: int) -> TrackedOrder | None:
         """The archive knows the order with this much filled so far."""
         order = self._known(digest)
@@ -352,11 +420,9 @@ class OrderTracker:
 
     def _changed(self, order: TrackedOrder) -> None:
         order._changed_ns = self._clock_ns()
-        if order.is_terminal and order.digest not in self._finished:
-            self._finished[order.digest] = None
-            if len(self._finished) > self._max_finished:
-                oldest = next(iter(self._finished))
-                del self._finished[oldest], self._orders[oldest]
+        if order.is_terminal:
+            self._finished.setdefault(order.digest)
+            self._forget()
         for listener in tuple(self._listeners):
             try:
                 listener(order)
@@ -364,6 +430,21 @@ class OrderTracker:
                 # Facts come from the receive path and from between two sends: neither may be torn apart.
                 self.listener_errors += 1
                 _log.exception("a listener failed on order %s", order.digest)
+
+    def _forget(self) -> None:
+        """Drop the oldest finished orders beyond the bound, but none that is not certain to be over."""
+        excess = len(self._finished) - self._max_finished
+        for digest in list(islice(self._finished, max(0, excess))):
+            order = self._orders[digest]
+            del self._finished[digest]
+            if order.is_settled and order.is_gone:
+                del self._orders[digest]
+            else:
+                self._finished[digest] = None  # its turn comes again
+
+
+def _lower(known: int | None, told: int | None) -> int | None:
+    return told if known is None else known if told is None else min(known, told)
 
 
 def _at_most_left(order: TrackedOrder, left_x18: int) -> None:

@@ -28,8 +28,9 @@ class OrderRequest:
     """An order to be signed and sent. amount_x18 < 0 sells.
 
     expiration_s: Unix time the order dies at, exchange clock; None: now + the gateway's default.
-    discard_after_ms: the engine ignores the request if it arrives later than this from now; None: the
-    gateway's default. client_id comes back in events; it is not unique and not signed.
+    discard_after_ms: the engine ignores the request if it arrives later than this from now; None: as measured
+    for an entry (`OrderGateway.entry_discard_ms`), the gateway's longer default for a reduce-only order.
+    client_id comes back in events; it is not unique and not signed.
     """
 
     product_id: int
@@ -96,6 +97,11 @@ class Verdict:
 
 # A cancel is a statement about what rests now: these refusals are final for a second copy, too.
 CANCEL_FINAL_CODES: Final = frozenset({wire.Code.ORDER_NOT_FOUND, wire.Code.UNFILLED_DIFFERS})
+
+# What is left of the old order is not what the caller believed: read it again.
+REREAD_CODES: Final = frozenset(
+    {wire.Code.OLD_ORDER_FILLED, wire.Code.CANCEL_FAILED, wire.Code.UNFILLED_DIFFERS}
+)
 
 
 def judge(

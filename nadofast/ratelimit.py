@@ -7,19 +7,22 @@ exchange counts (fixed windows, buckets). Limits as in the limits section of the
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from .errors import ExchangeError
 from .wire import CANCEL_ALL_WEIGHT, Code
 
 Scope = Literal["execute", "query", "archive"]
 _NS: Final = 1_000_000_000
+_QUIET_NS: Final = _NS  # between two log lines about refusals
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +44,17 @@ def _default_limits() -> dict[Scope, tuple[Window, ...]]:
 @dataclass(frozen=True, slots=True)
 class LimitConfig:
     """limits: windows per scope. margin: windows are this much longer than stated, for network jitter.
-    penalty_s, penalty_cap_s: pause of non-urgent requests after a rate error, doubled each time."""
+    penalty_s, penalty_cap_s: pause of non-urgent requests after a rate error, doubled each time.
+    reprice_share: how much of what is not reserved re-pricing may spend, so that it never crowds out entries.
+    query_only_s, query_only_cap_s: the same pause once the exchange takes no executes from this address."""
 
     limits: Mapping[Scope, tuple[Window, ...]] = field(default_factory=_default_limits)
     margin: float = 0.03
     penalty_s: float = 1.0
     penalty_cap_s: float = 30.0
+    reprice_share: float = 0.5
+    query_only_s: float = 5.0
+    query_only_cap_s: float = 60.0
 
 
 class NadoRateLimiter:
@@ -60,16 +68,49 @@ class NadoRateLimiter:
         self._spent: dict[Scope, deque[tuple[int, int]]] = {scope: deque() for scope in self._config.limits}
         self._blocked_until_ns: dict[Scope, int] = dict.fromkeys(self._config.limits, 0)
         self._penalties: dict[Scope, int] = dict.fromkeys(self._config.limits, 0)
+        self._repriced: deque[tuple[int, int]] = deque()
+        self._query_only_until_ns = 0
+        self._query_only_streak = 0
+        self._quiet_until_ns = 0
         self.refused = 0
         self.rate_errors = 0
+        self.query_only_errors = 0
+        self.reprices_refused = 0
 
     def try_acquire(self, scope: Scope, weight: int, *, urgent: bool = False) -> bool:
         """Spend `weight` now if the budget allows it. urgent: may use the reserve and ignores a penalty."""
-        if self.wait_s(scope, weight, urgent=urgent) > 0:
-            self.refused += 1
+        wait_s = self.wait_s(scope, weight, urgent=urgent)
+        if wait_s > 0:
+            self._refuse(scope, weight, wait_s)
             return False
         self._spent[scope].append((self._clock_ns(), weight))
         return True
+
+    def try_reprice(self, weight: int) -> bool:
+        """As try_acquire, for replacing a resting order: in no window more than `reprice_share` of what is
+        not reserved."""
+        now = self._clock_ns()
+        self._drop_before(self._repriced, "execute", now)
+        for window in self._config.limits["execute"]:
+            allowed = int((window.limit - window.reserve) * self._config.reprice_share)
+            if self._sum_since(self._repriced, window, now) + weight > allowed:
+                self.reprices_refused += 1
+                self._refuse("execute", weight, window.seconds)
+                return False
+        if not self.try_acquire("execute", weight):
+            return False
+        self._repriced.append((now, weight))
+        return True
+
+    def _refuse(self, scope: Scope, weight: int, wait_s: float) -> None:
+        self.refused += 1
+        now = self._clock_ns()
+        if now >= self._quiet_until_ns:
+            self._quiet_until_ns = now + _QUIET_NS
+            _log.warning(
+                "%s budget: weight %d refused, free in %.2f s at the latest (%d refusals so far)",
+                scope, weight, wait_s, self.refused,
+            )  # fmt: skip
 
     def note_spent(self, scope: Scope, weight: int) -> None:
         """Count what leaves whatever the budget says: the second copy of a request that got no answer."""
@@ -84,7 +125,7 @@ class NadoRateLimiter:
                 self._spent[scope].append((self._clock_ns(), weight))
                 return True
             if wait_s > (deadline_ns - self._clock_ns()) / _NS:
-                self.refused += 1
+                self._refuse(scope, weight, wait_s)
                 return False
             await asyncio.sleep(wait_s)
 
@@ -118,7 +159,52 @@ class NadoRateLimiter:
         )
         pause_s = ceiling * random.uniform(1.0, 1.5)
         self._blocked_until_ns[scope] = self._clock_ns() + int(pause_s * _NS)
+        _log.warning("too fast for the exchange (%s): %.1f s of pause for what is not urgent", scope, pause_s)
         return pause_s
+
+    def on_query_only(self) -> float:
+        """Executes over HTTP are refused to this address, questions are not. Returns the pause in seconds
+        until something that is not urgent may try again."""
+        self.query_only_errors += 1
+        config = self._config
+        ceiling = min(config.query_only_cap_s, config.query_only_s * 2.0 ** min(self._query_only_streak, 30))
+        pause_s = ceiling * random.uniform(1.0, 1.5)
+        self._query_only_streak += 1
+        self._query_only_until_ns = self._clock_ns() + int(pause_s * _NS)
+        _log.warning(
+            "the exchange takes questions only from this address: %.1f s of pause over HTTP", pause_s
+        )
+        return pause_s
+
+    def on_executes_taken(self) -> None:
+        """An execute over HTTP came through: the address is not, or no longer, restricted."""
+        self._query_only_streak = self._query_only_until_ns = 0
+
+    @property
+    def query_only_s(self) -> float:
+        """Seconds for which nothing that is not urgent should go over HTTP; 0: it may."""
+        return max(0.0, (self._query_only_until_ns - self._clock_ns()) / _NS)
+
+    def stats(self) -> dict[str, Any]:
+        """Counters, and weight left per scope: all of it, and without the reserve."""
+        now = self._clock_ns()
+        scopes = {
+            scope: {
+                "left": self.left(scope),
+                "left_urgent": self.left(scope, urgent=True),
+                "paused_s": max(0.0, (self._blocked_until_ns[scope] - now) / _NS),
+            }
+            for scope, windows in self._config.limits.items()
+            if windows
+        }
+        return {
+            "refused": self.refused,
+            "rate_errors": self.rate_errors,
+            "reprices_refused": self.reprices_refused,
+            "query_only_errors": self.query_only_errors,
+            "query_only_s": self.query_only_s,
+            "scopes": scopes,
+        }
 
     def on_success(self, scope: Scope) -> None:
         """A request of the scope was accepted: the next penalty starts small again."""
@@ -139,8 +225,11 @@ class NadoRateLimiter:
         return int(window.seconds * (1 + self._config.margin) * _NS)
 
     def _used(self, scope: Scope, window: Window, now: int) -> int:
+        return self._sum_since(self._spent[scope], window, now)
+
+    def _sum_since(self, spent: deque[tuple[int, int]], window: Window, now: int) -> int:
         start = now - self._length_ns(window)
-        return sum(weight for spent_ns, weight in self._spent[scope] if spent_ns > start)
+        return sum(weight for spent_ns, weight in spent if spent_ns > start)
 
     def _wait_for_window(self, scope: Scope, window: Window, weight: int, allowed: int, now: int) -> float:
         if weight > allowed:
@@ -159,7 +248,9 @@ class NadoRateLimiter:
     def _forget(self, scope: Scope, now: int) -> None:
         # Bounded: each entry has weight >= 1, a window never holds more than its limit, and second copies
         # are at most as many as first ones.
-        longest = max(self._length_ns(window) for window in self._config.limits[scope])
-        spent = self._spent[scope]
+        self._drop_before(self._spent[scope], scope, now)
+
+    def _drop_before(self, spent: deque[tuple[int, int]], scope: Scope, now: int) -> None:
+        longest = max((self._length_ns(window) for window in self._config.limits[scope]), default=0)
         while spent and spent[0][0] <= now - longest:
             spent.popleft()

@@ -6,17 +6,23 @@ the product id; everything else for the endpoint contract.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
+import orjson
 from coincurve import PrivateKey
+from coincurve._libsecp256k1 import ffi, lib
 
 from . import wire
-from ._hash import keccak256, order_digest
+from ._hash import keccak256
+from ._sign import OrderKey, SignedOrder
 from .appendix import Appendix, OrderType, Trigger, pack_appendix, unpack_appendix
 from .errors import ConfigError
 from .secret import Secret, parse_private_key
+
+if TYPE_CHECKING:
+    from .control import ControlChannel
 
 __all__ = [
     "Appendix",
@@ -95,26 +101,6 @@ def subaccount_hex(address: str, name: str = "default") -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class SignedOrder:
-    """An order ready to send. The signature makes it a bearer instrument: it is kept out of repr.
-
-    amount_x18 < 0 sells. digest is the order id everywhere. client_id is echoed by the exchange in events;
-    it is neither signed nor unique.
-    """
-
-    digest: str
-    signature: str = field(repr=False)
-    product_id: int
-    sender: str
-    price_x18: int
-    amount_x18: int
-    expiration_s: int
-    nonce: int
-    appendix: int
-    client_id: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class SignedCancel:
     """A cancel of single orders: product_ids[i] names the product of digests[i]."""
 
@@ -173,9 +159,10 @@ class Signer:
         endpoint_address: str,
         owner_address: str | None = None,
     ) -> None:
-        self._key = PrivateKey(bytes.fromhex(parse_private_key(private_key).reveal()[2:]))
+        curve = PrivateKey(bytes.fromhex(parse_private_key(private_key).reveal()[2:]))
         del private_key
-        public_key: bytes = self._key.public_key.format(compressed=False)
+        self._key = _order_key(curve)
+        public_key: bytes = curve.public_key.format(compressed=False)
         self.address: str = "0x" + keccak256(public_key[1:])[12:].hex()
         self.owner_address: str = (
             self.address
@@ -186,7 +173,7 @@ class Signer:
         self.endpoint_address: str = "0x" + _hex_bytes(endpoint_address, 20, "endpoint_address").hex()
         self._endpoint_domain = domain_separator(chain_id, self.endpoint_address)
         self._order_domains: dict[int, bytes] = {}
-        self._subaccounts: dict[str, str] = {}
+        self._subaccounts: dict[str, tuple[str, bytes]] = {}
 
     def __repr__(self) -> str:
         return f"Signer(owner={self.owner_address}, chain_id={self.chain_id})"
@@ -196,9 +183,14 @@ class Signer:
 
     def subaccount(self, name: str = "default") -> str:
         """The owner's 32-byte subaccount id; `name` may already be one."""
+        return self._sender(name)[0]
+
+    def _sender(self, name: str) -> tuple[str, bytes]:
+        """The subaccount id as hex and as bytes."""
         known = self._subaccounts.get(name)
         if known is None:
-            known = self._subaccounts[name] = subaccount_hex(self.owner_address, name)
+            text = subaccount_hex(self.owner_address, name)
+            known = self._subaccounts[name] = (text, bytes.fromhex(text[2:]))
         return known
 
     def sign_order(
@@ -214,26 +206,15 @@ class Signer:
         client_id: int | None = None,
     ) -> SignedOrder:
         """Sign an order; amount_x18 < 0 sells. The digest is the order id, known before anything is sent."""
-        sender = self.subaccount(subaccount)
+        sender_hex, sender = self._sender(subaccount)
         domain = self._order_domains.get(product_id)
         if domain is None:
             domain = domain_separator(self.chain_id, f"0x{product_id:040x}")
             self._order_domains[product_id] = domain
-        digest = order_digest(
-            domain, bytes.fromhex(sender[2:]), price_x18, amount_x18, expiration_s, nonce, appendix
-        )
-        return SignedOrder(
-            digest="0x" + digest.hex(),
-            signature=self._sign(digest),
-            product_id=product_id,
-            sender=sender,
-            price_x18=price_x18,
-            amount_x18=amount_x18,
-            expiration_s=expiration_s,
-            nonce=nonce,
-            appendix=appendix,
-            client_id=client_id,
-        )
+        return self._key.sign_order(
+            domain, sender, sender_hex, product_id, price_x18, amount_x18, expiration_s, nonce, appendix,
+            client_id,
+        )  # fmt: skip
 
     def sign_cancel(
         self, product_ids: Sequence[int], digests: Sequence[str], nonce: int, subaccount: str = "default"
@@ -241,10 +222,10 @@ class Signer:
         """Sign a cancel of single orders. Raises ValueError if the two lists differ in length."""
         if len(product_ids) != len(digests):
             raise ValueError("product_ids and digests differ in length")
-        sender = self.subaccount(subaccount)
+        sender, sender_bytes = self._sender(subaccount)
         digest, signature = self._sign_struct(
             _CANCELLATION,
-            bytes.fromhex(sender[2:]),
+            sender_bytes,
             _array_hash(_uint(product_id) for product_id in product_ids),
             _array_hash(_hex_bytes(order, 32, "digest") for order in digests),
             _uint(nonce),
@@ -255,10 +236,10 @@ class Signer:
         self, product_ids: Sequence[int], nonce: int, subaccount: str = "default"
     ) -> SignedCancelProducts:
         """Sign a cancel of every order on the products; an empty list means all products."""
-        sender = self.subaccount(subaccount)
+        sender, sender_bytes = self._sender(subaccount)
         digest, signature = self._sign_struct(
             _CANCELLATION_PRODUCTS,
-            bytes.fromhex(sender[2:]),
+            sender_bytes,
             _array_hash(_uint(product_id) for product_id in product_ids),
             _uint(nonce),
         )
@@ -266,43 +247,85 @@ class Signer:
 
     def sign_stream_auth(self, expiration_ms: int, subaccount: str = "default") -> SignedStreamAuth:
         """Sign an authentication of a subscription socket; expiration at most 100 s ahead."""
-        sender = self.subaccount(subaccount)
-        digest, signature = self._sign_struct(
-            _STREAM_AUTHENTICATION, bytes.fromhex(sender[2:]), _uint(expiration_ms)
-        )
+        sender, sender_bytes = self._sender(subaccount)
+        digest, signature = self._sign_struct(_STREAM_AUTHENTICATION, sender_bytes, _uint(expiration_ms))
         return SignedStreamAuth(sender, expiration_ms, digest, signature)
 
     def sign_link_signer(self, signer: str, nonce: int, subaccount: str = "default") -> SignedLinkSigner:
         """Sign a change of linked signer. signer: 32 bytes hex. nonce: `tx_nonce` of the `nonces` query."""
-        sender = self.subaccount(subaccount)
+        sender, sender_bytes = self._sender(subaccount)
         digest, signature = self._sign_struct(
-            _LINK_SIGNER, bytes.fromhex(sender[2:]), _hex_bytes(signer, 32, "signer"), _uint(nonce)
+            _LINK_SIGNER, sender_bytes, _hex_bytes(signer, 32, "signer"), _uint(nonce)
         )
         return SignedLinkSigner(sender, signer.lower(), nonce, digest, signature)
 
     def _sign_struct(self, type_hash: bytes, *members: bytes) -> tuple[str, str]:
         struct_hash = keccak256(type_hash + b"".join(members))
         digest = keccak256(b"\x19\x01" + self._endpoint_domain + struct_hash)
-        return "0x" + digest.hex(), self._sign(digest)
+        return "0x" + digest.hex(), self._key.sign(digest)
 
-    def _sign(self, digest: bytes) -> str:
-        signature: bytes = self._key.sign_recoverable(digest, hasher=None)
-        return f"0x{signature[:64].hex()}{27 + signature[64]:02x}"
+
+def _order_key(curve: PrivateKey) -> OrderKey:
+    """The key for the compiled signer, which calls the same library without the binding between. A signature
+    of either must be the other's: raises ConfigError if this build of coincurve is not what it was taken for.
+    """
+
+    def address(pointer: Any) -> int:
+        return int(ffi.cast("uintptr_t", pointer))
+
+    key = OrderKey(
+        curve.secret,
+        address(curve.context.ctx),
+        address(ffi.addressof(lib, "secp256k1_ecdsa_sign_recoverable")),
+        address(ffi.addressof(lib, "secp256k1_ecdsa_recoverable_signature_serialize_compact")),
+        curve.context,
+    )
+    probe = _DOMAIN_TYPE
+    expected: bytes = curve.sign_recoverable(probe, hasher=None)
+    if key.sign(probe) != f"0x{expected[:64].hex()}{27 + expected[64]:02x}":
+        raise ConfigError("the curve of this coincurve signs differently when it is called directly")
+    return key
 
 
 class NadoWebSocketAuth:
-    """The authenticating part of a subscription socket: one request per connection, nothing to refresh."""
+    """The authenticating part of a subscription socket: one request per connection, valid as long as that
+    lives, so there is no token to refresh. Only the signer holds the key.
+
+    valid_ms: the request is void so long after it was made; at most 100 s. is_authenticated: what the last
+    `authenticate_connection` came to, False while it is under way.
+    """
 
     def __init__(self, signer: Signer, *, subaccount: str = "default", valid_ms: int = 60_000) -> None:
+        if not 0 < valid_ms <= wire.MAX_AHEAD_MS:
+            raise ConfigError(f"valid_ms={valid_ms} is outside 1..{wire.MAX_AHEAD_MS}")
         self._signer = signer
         self._valid_ms = valid_ms
         self.subaccount = signer.subaccount(subaccount)
         self.wallet = signer.owner_address
+        self.is_authenticated = False
+
+    def create_stream_auth_message(self, exchange_now_ms: int, request_id: int) -> dict[str, Any]:
+        """The `authenticate` request (subscription control section of the API), as the exchange reads it."""
+        transaction = {"sender": self.subaccount, "expiration": str(exchange_now_ms + self._valid_ms)}
+        return wire.authenticate(transaction, self.sign_eip712(transaction), request_id)
+
+    def sign_eip712(self, data: Mapping[str, Any]) -> str:
+        """The signature of {"sender", "expiration"}. Raises ConfigError if sender is another wallet's."""
+        signed = self._signer.sign_stream_auth(wire.integer(data["expiration"]), str(data["sender"]))
+        return signed.signature
 
     def message(self, request_id: int, exchange_now_ms: int) -> bytes:
-        """The `authenticate` request, valid for `valid_ms` (at most 100 s) from the exchange's now."""
-        signed = self._signer.sign_stream_auth(exchange_now_ms + self._valid_ms, self.subaccount)
-        return wire.authenticate(signed, request_id)
+        """The request as it goes out."""
+        return orjson.dumps(self.create_stream_auth_message(exchange_now_ms, request_id))
+
+    async def authenticate_connection(
+        self, control: ControlChannel, exchange_now_ms: Callable[[], int]
+    ) -> None:
+        """Sign one connection in and wait for the acknowledgement. Raises ExchangeError when the exchange
+        refuses, RequestTimeout or ConnectionLost without an answer."""
+        self.is_authenticated = False
+        await control.request(lambda number: self.message(number, exchange_now_ms()), wire.AUTHENTICATE)
+        self.is_authenticated = True
 
 
 def domain_separator(chain_id: int, verifying_contract: str) -> bytes:

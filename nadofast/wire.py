@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
+from ._sign import OrderTemplate, SignedOrder
+
 if TYPE_CHECKING:
-    from .signing import SignedCancel, SignedCancelProducts, SignedLinkSigner, SignedOrder, SignedStreamAuth
+    from .signing import SignedCancel, SignedCancelProducts, SignedLinkSigner
 
 # Streams.
 BEST_BID_OFFER: Final = "best_bid_offer"
@@ -36,6 +38,8 @@ GLOBAL_STREAMS: Final = frozenset({FUNDING_RATE, LIQUIDATION, ALL_BBO})
 STREAMS: Final = PER_PRODUCT_STREAMS | PRIVATE_STREAMS | GLOBAL_STREAMS
 CANDLE_GRANULARITY_S: Final = 60
 
+AUTHENTICATE: Final = "authenticate"
+
 # Reasons of order_update.
 REASON_PLACED: Final = "placed"
 REASON_FILLED: Final = "filled"
@@ -58,6 +62,7 @@ DEFLATE_OFFER: Final = "permessage-deflate; client_max_window_bits"
 
 MAX_SNAPSHOT_LEVELS: Final = 100
 MAX_ARCHIVE_DIGESTS: Final = 500
+_DEFAULT_ARCHIVE_LIMIT: Final = 100  # what a request without a limit is charged for
 MAX_CLIENT_ID: Final = (1 << 53) - 1
 # recv_time, and the expiration of an authentication, may be at most this far ahead.
 MAX_AHEAD_MS: Final = 100_000
@@ -124,15 +129,8 @@ def server_time(request_id: int) -> bytes:
     return orjson.dumps({"method": "time", "id": request_id})
 
 
-def authenticate(signed: SignedStreamAuth, request_id: int) -> bytes:
-    return orjson.dumps(
-        {
-            "method": "authenticate",
-            "id": request_id,
-            "tx": {"sender": signed.sender, "expiration": str(signed.expiration_ms)},
-            "signature": signed.signature,
-        }
-    )
+def authenticate(transaction: dict[str, str], signature: str, request_id: int) -> dict[str, Any]:
+    return {"method": AUTHENTICATE, "id": request_id, "tx": transaction, "signature": signature}
 
 
 def stream_objects(
@@ -168,8 +166,28 @@ def _product_stream(name: str, product_id: int) -> dict[str, Any]:
 # ---------------------------------------------------------------------------- executes
 
 
+def _order_template(before: bytes, after: bytes) -> OrderTemplate:
+    """A message with one order in it; field names as in the executes section of the API."""
+    return OrderTemplate(
+        before + b'{"product_id":',
+        b',"order":{"sender":"',
+        b'","priceX18":"',
+        b'","amount":"',
+        b'","expiration":"',
+        b'","nonce":"',
+        b'","appendix":"',
+        b'"},"signature":"',
+        b'","id":',
+        b"}" + after,
+    )
+
+
+_ORDER: Final = _order_template(b"", b"")
+_PLACE_ORDER: Final = _order_template(b'{"place_order":', b"}")
+
+
 def place_order(signed: SignedOrder, request_id: int) -> bytes:
-    return orjson.dumps({"place_order": _place_order(signed, request_id)})
+    return _PLACE_ORDER.encode(signed, request_id)
 
 
 def cancel_orders(signed: SignedCancel, request_id: int, required_unfilled_x18: int | None = None) -> bytes:
@@ -196,7 +214,7 @@ def cancel_and_place(
     body: dict[str, Any] = {
         "cancel_tx": _cancel_tx(cancel),
         "cancel_signature": cancel.signature,
-        "place_order": _place_order(order, request_id),
+        "place_order": orjson.Fragment(_ORDER.encode(order, request_id)),
     }
     if required_unfilled_x18 is not None:
         body["place_requires_unfilled"] = True
@@ -207,22 +225,6 @@ def cancel_and_place(
 def link_signer(signed: SignedLinkSigner) -> bytes:
     transaction = {"sender": signed.sender, "signer": signed.signer, "nonce": str(signed.nonce)}
     return orjson.dumps({"link_signer": {"tx": transaction, "signature": signed.signature}})
-
-
-def _place_order(signed: SignedOrder, request_id: int) -> dict[str, Any]:
-    return {
-        "product_id": signed.product_id,
-        "order": {
-            "sender": signed.sender,
-            "priceX18": str(signed.price_x18),
-            "amount": str(signed.amount_x18),
-            "expiration": str(signed.expiration_s),
-            "nonce": str(signed.nonce),
-            "appendix": str(signed.appendix),
-        },
-        "signature": signed.signature,
-        "id": request_id,
-    }
 
 
 def _cancel_tx(signed: SignedCancel) -> dict[str, Any]:
@@ -317,5 +319,5 @@ def archive_weight(request: dict[str, Any]) -> int:
         return 2 + int(body["limit"]) * max(1, len(body.get("subaccounts", ()))) // 10
     if "orders" in request:
         body = request["orders"]
-        return 2 + int(body.get("limit", len(body.get("digests", ())))) // 20
+        return 2 + int(body.get("limit", _DEFAULT_ARCHIVE_LIMIT)) // 20
     return _UNKNOWN_QUERY_WEIGHT

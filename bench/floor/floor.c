@@ -2,8 +2,9 @@
  *
  *   floor array|ladder FILE      FILE: "bids asks\n", that many lines "price qty\n", then one message a line
  *
- * Messages are trusted: canonical key order, no escapes, decimal integers. The best prices are read after
- * every message. array: sorted int128 entries, best last. ladder: one slot per tick, a cursor at the touch.
+ * Messages are trusted: canonical key order, no escapes, decimal integers of at most 24 digits, times of 19.
+ * The best prices are read after every message. array: sorted int128 entries, best last. ladder: one slot per
+ * tick of a fixed window and a bitmap of those in use; its search has no branch that depends on the data.
  * Prints ns per message and then the book, so that a run that is wrong is seen. getppid() marks, for an
  * instruction counter, where the measured part begins and ends. */
 #include <stdint.h>
@@ -12,23 +13,41 @@
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
 
 typedef __int128 i128;
+typedef unsigned __int128 u128;
 typedef struct { i128 price, qty; } Entry;
 
-#define SLOTS 65536
-static const i128 TICK = 100000000000000000;  /* 0.1 in x18 */
+#define BLOCK 64                       /* messages brought into the cache before the clock runs, as a socket does */
+#define SLOTS 4096
+static const i128 TICK = 100000000000000000;              /* 0.1 in x18: 2^17 * 5^17 */
+static const uint64_t ODD_INVERSE = 0xC75429D9E5C5200D;  /* of 5^17 modulo 2^64 */
 
 typedef struct { int sign, count; Entry items[4096]; } Sorted;     /* key = sign * price, best last */
-typedef struct { int sign; long best; i128 *qty; } Ladder;         /* slot = price / TICK; empty is 0 */
+typedef struct {                                                   /* slot = sign * (price - worst) / TICK */
+    i128 worst, qty[SLOTS];
+    uint64_t used[SLOTS / 64], words;                              /* words: those of `used` that may not be 0 */
+} Ladder;
 
 static Sorted sorted[2] = {{.sign = 1}, {.sign = -1}};
-static Ladder ladder[2] = {{.sign = 1, .best = -1}, {.sign = -1, .best = SLOTS}};
+static Ladder ladder[2];
 static i128 bbo[4], top[4];
 static int64_t bbo_time, book_time;
+static int product;
 static volatile int64_t sink;
 
-static const uint64_t POW10[] = {1, 10, 100, 1000, 10000, 100000, 1000000, 10000000};
+/* The last n of 24 bytes, as digits: loaded at DIGITS + n. */
+static const uint8_t DIGITS[48] = {[24] = 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15,
+                                   15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15};
+
+static inline uint64_t load(const void *p) {
+    uint64_t word;
+    memcpy(&word, p, 8);
+    return word;
+}
 
 static inline uint64_t eight(uint64_t word) {
     word = word * 10 + (word >> 8);
@@ -36,22 +55,52 @@ static inline uint64_t eight(uint64_t word) {
             ((word >> 16) & 0x000000FF000000FFu) * 0x0000271000000001u) >> 32;
 }
 
-static inline const char *digits(const char *p, i128 *out) {
-    i128 value = 0;
-    for (;;) {
-        uint64_t word, bad;
-        memcpy(&word, p, 8);
-        word ^= 0x3030303030303030u;
-        bad = (word | (word + 0x7676767676767676u)) & 0x8080808080808080u;
-        if (bad) {
-            int n = __builtin_ctzll(bad) >> 3;
-            if (n) value = value * POW10[n] + (uint32_t)eight(word << (64 - 8 * n));
-            *out = value;
-            return p + n;
-        }
-        value = value * 100000000 + (uint32_t)eight(word);
-        p += 8;
+/* Characters before the closing quote, at most 24. */
+static inline int until_quote(const char *p) {
+#ifdef __SSE2__
+    __m128i quote = _mm_set1_epi8('"');
+    int low = _mm_movemask_epi8(_mm_cmpeq_epi8(_mm_loadu_si128((const void *)p), quote));
+    int high = _mm_movemask_epi8(_mm_cmpeq_epi8(_mm_loadu_si128((const void *)(p + 16)), quote));
+    return __builtin_ctz((unsigned)(low | high << 16));
+#else
+    int n = 0;
+    while (p[n] != '"') n++;
+    return n;
+#endif
+}
+
+/* Digits up to a quote. Right-aligned words need no branch on the length; prices end in zeros. */
+static inline const char *digits(const char *p, i128 *out, int is_price) {
+    int n = until_quote(p);
+    const char *end = p + n;
+    uint64_t low = load(end - 8) & load(DIGITS + n + 16);
+    uint64_t middle = load(end - 16) & load(DIGITS + n + 8);
+    uint64_t high = eight(load(end - 24) & load(DIGITS + n));
+    *out = (u128)high * 10000000000000000;
+    if (!is_price) {
+        *out += eight(middle) * 100000000;
+        if (low) *out += eight(low);
+    } else if (low | middle) {
+        *out += eight(middle) * 100000000 + eight(low);
     }
+    return end;
+}
+
+/* Nanoseconds of this century: 19 digits. */
+static inline int64_t time_ns(const char *p) {
+    const uint64_t digit = 0x0F0F0F0F0F0F0F0F;
+    return (int64_t)((eight(load(p) & digit) * 100000000 + eight(load(p + 8) & digit)) * 1000 +
+                     eight(load(p + 11) & digit << 40));
+}
+
+static inline const char *small(const char *p, int *out) {
+    for (*out = 0; *p >= '0'; p++) *out = *out * 10 + (*p - '0');
+    return p;
+}
+
+static const char *plain(const char *p, i128 *out) {
+    for (*out = 0; *p >= '0' && *p <= '9'; p++) *out = *out * 10 + (*p - '0');
+    return p;
 }
 
 static inline void put_sorted(int s, i128 price, i128 qty) {
@@ -77,23 +126,35 @@ static inline void put_sorted(int s, i128 price, i128 qty) {
     }
 }
 
-static inline void put_ladder(int s, i128 price, i128 qty) {
+static inline __attribute__((always_inline)) void put_ladder(int s, i128 price, i128 qty) {
     Ladder *side = &ladder[s];
-    long slot = (long)((uint64_t)(price / 100000000) / 1000000000);
-    if (slot < 0 || slot >= SLOTS) abort();
+    u128 distance = (u128)(s ? side->worst - price : price - side->worst);
+    uint64_t slot = (uint64_t)(distance >> 17) * ODD_INVERSE;
+    if (slot >= SLOTS) abort();
     side->qty[slot] = qty;
-    if (qty) {
-        if ((slot - side->best) * side->sign > 0) side->best = slot;
-    } else if (slot == side->best) {
-        while (side->best >= 0 && side->best < SLOTS && !side->qty[side->best]) side->best -= side->sign;
+    side->used[slot / 64] &= ~((uint64_t)1 << slot % 64);
+    side->used[slot / 64] |= (uint64_t)(qty != 0) << slot % 64;
+    side->words |= (uint64_t)1 << slot / 64;
+}
+
+static inline int best_slot(Ladder *side) {          /* -1 if the side is empty */
+    while (side->words) {
+        int word = 63 - __builtin_clzll(side->words);
+        if (side->used[word]) return 64 * word + 63 - __builtin_clzll(side->used[word]);
+        side->words ^= (uint64_t)1 << word;
     }
+    return -1;
+}
+
+static inline i128 price_at(int s, int slot) {
+    return s ? ladder[s].worst - slot * TICK : ladder[s].worst + slot * TICK;
 }
 
 static inline __attribute__((always_inline)) const char *levels(const char *p, int s, int is_ladder) {
     while (*p == '[') {                              /* ["price","qty"], */
         i128 price, qty;
-        p = digits(p + 2, &price);
-        p = digits(p + 3, &qty);
+        p = digits(p + 2, &price, 1);
+        p = digits(p + 3, &qty, 0);
         p += 2;
         p += *p == ',';
         if (is_ladder) put_ladder(s, price, qty); else put_sorted(s, price, qty);
@@ -101,34 +162,35 @@ static inline __attribute__((always_inline)) const char *levels(const char *p, i
     return p + 1;
 }
 
-#define SKIP(p, text) ((p) + sizeof(text) - 1)
+#define SIZE(text) (sizeof(text) - 1)
+#define BBO_TIME SIZE("{\"type\":\"best_bid_offer\",\"timestamp\":\"")
+#define DEPTH_LAST SIZE("{\"type\":\"book_depth\",\"last_max_timestamp\":\"")
+#define DEPTH_MIN (DEPTH_LAST + 19 + SIZE("\",\"min_timestamp\":\""))
+#define DEPTH_MAX (DEPTH_MIN + 19 + SIZE("\",\"max_timestamp\":\""))
 
 static inline __attribute__((always_inline)) void message(const char *p, int is_ladder) {
-    i128 value, last;
     if (p[10] == 'e') {                              /* {"type":"best_bid_offer" */
-        p = digits(SKIP(p, "{\"type\":\"best_bid_offer\",\"timestamp\":\""), &value);
-        bbo_time = (int64_t)value;
-        p = digits(SKIP(p, "\",\"product_id\":"), &value);
-        p = digits(SKIP(p, ",\"bid_price\":\""), &bbo[0]);
-        p = digits(SKIP(p, "\",\"bid_qty\":\""), &bbo[1]);
-        p = digits(SKIP(p, "\",\"ask_price\":\""), &bbo[2]);
-        digits(SKIP(p, "\",\"ask_qty\":\""), &bbo[3]);
+        bbo_time = time_ns(p + BBO_TIME);
+        p = small(p + BBO_TIME + 19 + SIZE("\",\"product_id\":"), &product);
+        p = digits(p + SIZE(",\"bid_price\":\""), &bbo[0], 1);
+        p = digits(p + SIZE("\",\"bid_qty\":\""), &bbo[1], 0);
+        p = digits(p + SIZE("\",\"ask_price\":\""), &bbo[2], 1);
+        digits(p + SIZE("\",\"ask_qty\":\""), &bbo[3], 0);
         sink = (int64_t)bbo[0];
     } else if (p[10] == 'o') {                       /* {"type":"book_depth" */
-        p = digits(SKIP(p, "{\"type\":\"book_depth\",\"last_max_timestamp\":\""), &last);
+        int64_t last = time_ns(p + DEPTH_LAST);
         if (book_time && last != book_time) abort();
-        p = digits(SKIP(p, "\",\"min_timestamp\":\""), &value);
-        p = digits(SKIP(p, "\",\"max_timestamp\":\""), &value);
-        book_time = (int64_t)value;
-        p = digits(SKIP(p, "\",\"product_id\":"), &value);
-        p = levels(SKIP(p, ",\"bids\":["), 0, is_ladder);
-        levels(SKIP(p, ",\"asks\":["), 1, is_ladder);
+        sink = time_ns(p + DEPTH_MIN);
+        book_time = time_ns(p + DEPTH_MAX);
+        p = small(p + DEPTH_MAX + 19 + SIZE("\",\"product_id\":"), &product);
+        p = levels(p + SIZE(",\"bids\":["), 0, is_ladder);
+        levels(p + SIZE(",\"asks\":["), 1, is_ladder);
         for (int s = 0; s < 2; s++) {
             if (is_ladder) {
-                Ladder *side = &ladder[s];
-                if (side->best < 0 || side->best >= SLOTS) continue;
-                top[2 * s] = side->best * TICK;
-                top[2 * s + 1] = side->qty[side->best];
+                int best = best_slot(&ladder[s]);
+                if (best < 0) continue;
+                top[2 * s] = price_at(s, best);
+                top[2 * s + 1] = ladder[s].qty[best];
             } else {
                 Sorted *side = &sorted[s];
                 if (!side->count) continue;
@@ -155,6 +217,12 @@ static void show(int s, i128 price, i128 qty) {     /* both below 10^36 */
            (long)(qty % base));
 }
 
+static int64_t now_ns(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
 int main(int argc, char **argv) {
     if (argc != 3) return fprintf(stderr, "usage: floor array|ladder FILE\n"), 2;
     int is_ladder = !strcmp(argv[1], "ladder");
@@ -165,30 +233,34 @@ int main(int argc, char **argv) {
     rewind(file);
     char *text = calloc(1, (size_t)size + 64);
     if (!text || fread(text, 1, (size_t)size, file) != (size_t)size) return 2;
-    ladder[0].qty = calloc(SLOTS, sizeof(i128));
-    ladder[1].qty = calloc(SLOTS, sizeof(i128));
     const char *p = text;
     i128 counts[2], price, qty;
-    p = digits(digits(p, &counts[0]) + 1, &counts[1]) + 1;
+    p = plain(plain(p, &counts[0]) + 1, &counts[1]) + 1;
     for (int s = 0; s < 2; s++)
         for (int i = 0; i < (int)counts[s]; i++) {
-            p = digits(digits(p, &price) + 1, &qty) + 1;
+            p = plain(plain(p, &price) + 1, &qty) + 1;
+            if (i == 0) ladder[s].worst = price + (s ? SLOTS / 2 : -SLOTS / 2) * TICK;
             put(is_ladder, s, price, qty);
         }
-    char **lines = malloc((size_t)size * sizeof(char *)), *at = (char *)p;
+    char **lines = malloc(((size_t)size + 1) * sizeof(char *)), *at = (char *)p;
     long count = 0;
     while (at < text + size) { lines[count++] = at; at = strchr(at, '\n') + 1; }
-    struct timespec a, b;
+    lines[count] = at;
+    int64_t total = 0;
     getppid();
-    clock_gettime(CLOCK_MONOTONIC, &a);
-    all(lines, count, is_ladder);
-    clock_gettime(CLOCK_MONOTONIC, &b);
+    for (long block = 0; block < count; block += BLOCK) {
+        long size = count - block < BLOCK ? count - block : BLOCK, begin;
+        for (const char *byte = lines[block]; byte < lines[block + size]; byte += 64) sink += *byte;
+        begin = now_ns();
+        all(lines + block, size, is_ladder);
+        total += now_ns() - begin;
+    }
     getppid();
-    printf("%.2f\n", ((double)(b.tv_sec - a.tv_sec) * 1e9 + (double)(b.tv_nsec - a.tv_nsec)) / (double)count);
+    printf("%.2f\n", (double)total / (double)count);
     for (int s = 0; s < 2; s++)
         if (is_ladder) {
-            for (long i = 0; i < SLOTS; i++)
-                if (ladder[s].qty[i]) show(s, i * TICK, ladder[s].qty[i]);
+            for (int i = 0; i < SLOTS; i++)
+                if (ladder[s].qty[i]) show(s, price_at(s, i), ladder[s].qty[i]);
         } else {
             for (int i = 0; i < sorted[s].count; i++)
                 show(s, sorted[s].sign * sorted[s].items[i].price, sorted[s].items[i].qty);

@@ -12,7 +12,7 @@ from test_ledger import SUB, fill
 from bot.ledger import Ledger
 from bot.reconcile import Reconciler
 from nadofast.errors import RequestTimeout
-from nadofast.models import ArchivedMatch, PerpBalance, SubaccountInfo
+from nadofast.models import ArchivedMatch, IsolatedPosition, PerpBalance, SubaccountInfo
 from nadofast.orders import OrderTracker
 from nadofast.products import mul_x18, to_x18
 from nadofast.signing import Signer
@@ -28,12 +28,20 @@ class Exchange:
     positions: dict[int, int]
     matches: list[ArchivedMatch] = field(default_factory=list)
     archive_fails: bool = False
+    isolated: list[IsolatedPosition] = field(default_factory=list)
+    cash: int = 0
     asked: int = 0
 
     async def subaccount_info(self, subaccount: str) -> SubaccountInfo:
         self.asked += 1
         perp = {p: PerpBalance(p, amount, to_x18(-5), 0) for p, amount in self.positions.items()}
-        return SubaccountInfo(subaccount, True, to_x18(1000), {}, perp, {}, (0, 0, to_x18(990)))
+        return SubaccountInfo(subaccount, True, to_x18(1000) + self.cash, {}, perp, {}, (0, 0, to_x18(990)))
+
+    async def isolated_positions(self, subaccount: str) -> list[IsolatedPosition]:
+        return self.isolated
+
+    async def all_products(self) -> dict[int, Any]:
+        return {}
 
     async def archive_matches(self, subaccount: str, ids: tuple[int, ...], limit: int) -> list[ArchivedMatch]:
         if self.archive_fails:
@@ -110,3 +118,70 @@ async def test_what_nobody_can_explain_is_taken_over(archive_fails: bool) -> Non
     assert ledger.position_x18(4) == to_x18("0.042")
     assert reconciler.drift_count == 1
     assert ledger.pnl(MARKS).net_x18 == 0
+
+
+# ---------------------------------------------------------------------- by name
+
+
+@pytest.fixture
+def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is on its way, so nothing is waited for."""
+    monkeypatch.setattr("bot.reconcile.FILLS_POLLS", 1)
+
+
+async def test_a_drift_is_measured_told_and_taken_over(hurry: None) -> None:
+    """Expected 0.5, the exchange says 0.45: ten per cent, its word wins, and it is a recovery."""
+    reconciler, ledger, _ = make(Exchange({4: to_x18("0.45"), 8: to_x18(-10)}))
+    ledger.apply(fill(qty="0.5", fee_x18=0))
+    ledger.apply(fill(product_id=8, side=-1, qty="10", price="140", fee_x18=0, idx=2))
+    report = await reconciler.reconcile_positions(MARKS, {4: to_x18("0.5"), 8: to_x18(10)})
+    assert report.position_diff_x18 == {4: -to_x18("0.05"), 8: 0}
+    assert report.drift_bps == 1_000
+    assert (report.is_synced, report.needs_recovery) == (False, True)
+    assert report.explained_by == "unknown"
+    assert ledger.position_x18(4) == to_x18("0.45")
+    assert report.latency_ms > 0
+    again = await reconciler.reconcile_positions(MARKS, {4: to_x18("0.5"), 8: to_x18(10)})
+    assert (again.is_synced, again.needs_recovery, again.drift_bps) == (True, False, 0)
+
+
+@pytest.mark.parametrize(
+    ("exchange", "recovers"),
+    [("0.495", False), ("0.494999999999999999", True), ("0.505", False), ("0.505000000000000001", True)],
+)
+async def test_one_per_cent_of_the_order_is_the_bound(hurry: None, exchange: str, recovers: bool) -> None:
+    reconciler, ledger, _ = make(Exchange({4: to_x18(exchange), 8: 0}))
+    ledger.apply(fill(qty="0.5", fee_x18=0))
+    report = await reconciler.reconcile_positions(MARKS, {4: to_x18("0.5")})
+    assert report.needs_recovery is recovers
+
+
+async def test_net_delta_of_equal_notional_is_below_one_per_cent(hurry: None) -> None:
+    reconciler, _, _ = make(Exchange({4: to_x18("0.5"), 8: to_x18(-50)}))
+    report = await reconciler.reconcile_positions({4: to_x18(3000), 8: to_x18(30)}, {})
+    assert report.net_delta_bps == 0
+    report = await reconciler.reconcile_positions({4: to_x18(3000), 8: to_x18("30.5")}, {})
+    assert 0 < report.net_delta_bps < 100
+
+
+async def test_isolated_positions_are_exposure_like_any_other(hurry: None) -> None:
+    """The parent's cross balance shows zero although the order has filled."""
+    exchange = Exchange({4: 0, 8: 0})
+    exchange.isolated = [IsolatedPosition("0xiso", 4, to_x18("0.1"), to_x18(-300), to_x18(50))]
+    reconciler, ledger, _ = make(exchange)
+    await reconciler.start(MARKS)
+    assert await reconciler.position_x18(4) == to_x18("0.1")
+    assert ledger.position_x18(4) == ledger.isolated_x18(4) == to_x18("0.1")
+    exchange.isolated = []
+    seen = await reconciler.verify(MARKS)
+    assert seen.positions_x18 == (0, 0)
+    assert seen.drifts_x18 == (-to_x18("0.1"), 0)
+
+
+async def test_a_fill_before_the_answer_is_older_than_it_and_rest_wins(hurry: None) -> None:
+    """A snapshot that differs with nothing on its way is the truth, whatever the stream has said."""
+    reconciler, ledger, _ = make(Exchange({4: 0, 8: 0}))
+    ledger.apply(fill())
+    seen = await reconciler.verify(MARKS)
+    assert ledger.position_x18(4) == 0
+    assert seen.drifts_x18[0] == -to_x18("0.042")

@@ -3,13 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bot.client import NadoClient
-from bot.risk import CLIENT_ID_BASE, ApprovedOrder, OrderIntent, Purpose, RiskGate, RiskLimits, RiskView
+from bot.latch import KillSwitch, read_halt, resume
+from bot.maintenance import MaintenanceWindows
+from bot.risk import (
+    CLIENT_ID_BASE,
+    ApprovedOrder,
+    OrderIntent,
+    Purpose,
+    RiskGate,
+    RiskLimits,
+    RiskView,
+    _Proof,
+    net_delta_bps,
+)
 from nadofast.orders import TrackedOrder
 from nadofast.products import mul_x18, to_x18
 from nadofast.timesync import TimeSync
@@ -23,9 +37,14 @@ class World:
     marks: dict[int, int] = field(default_factory=lambda: {4: to_x18(3000), 8: to_x18(140)})
     ages: dict[int, int] = field(default_factory=lambda: {4: 5, 8: 5})
     pnl: int = 0
+    now_ns: int = 0
+    utc_s: float | None = None
+    offset_ms: float | None = None
 
     def view(self) -> RiskView:
-        return RiskView(self.positions, self.marks, self.ages, self.pnl)
+        return RiskView(
+            self.positions, self.marks, self.ages, self.pnl, self.now_ns, self.utc_s, self.offset_ms
+        )
 
 
 def intent(
@@ -125,7 +144,9 @@ def test_nothing_but_the_gate_makes_an_approved_order() -> None:
     with pytest.raises(PermissionError):
         ApprovedOrder(intent("0.040"))
     with pytest.raises(PermissionError):
-        ApprovedOrder(intent("0.040"), proof=object())
+        ApprovedOrder(intent("0.040"), proof=object())  # type: ignore[arg-type]
+    with pytest.raises(PermissionError):
+        _Proof(intent("0.040"), object())
 
 
 def leaving(intent: OrderIntent, **changes: int) -> TrackedOrder:
@@ -155,14 +176,17 @@ def test_an_approved_order_leaves_once_and_unchanged(gate: RiskGate) -> None:
 def test_a_copy_of_an_approval_with_another_intent_goes_nowhere(gate: RiskGate) -> None:
     approved = gate.check(intent("0.040", tag=1)).order
     assert approved is not None
-    forged = replace(approved, intent=intent("4.0", tag=1))
+    for forged in (intent("4.0", tag=1), intent("0.040", tag=1)):
+        with pytest.raises(PermissionError):
+            replace(approved, intent=forged)
     with pytest.raises(PermissionError):
-        gate.admit(leaving(forged.intent))
+        gate.admit(leaving(intent("4.0", tag=1)))
 
 
 def test_the_latch_stops_an_approved_entry_at_the_door_but_no_exit(world: World, gate: RiskGate) -> None:
     world.positions[8] = to_x18("-0.9")
-    entry, out = intent("0.040", tag=1), intent("0.9", Purpose.TAKE, tag=2, product_id=8, price="141")
+    entry = intent("0.040", Purpose.HEDGE, tag=1)
+    out = intent("0.9", Purpose.TAKE, tag=2, product_id=8, price="141")
     assert gate.check(entry)
     assert gate.check(out)
     gate.halt("enough")
@@ -190,7 +214,7 @@ def test_no_sequence_of_approvals_exceeds_a_limit_even_if_all_of_them_fill(
     """Entries only ever add up to the limits at worst price, whichever subset of them fills."""
     steps = {4: 10**15, 8: 10**17}
     world = World(positions={4: start[0] * steps[4], 8: start[1] * steps[8]})
-    gate = RiskGate(LIMITS, world.view)
+    gate = RiskGate(replace(LIMITS, max_entry_delta_bps=10_000), world.view)
     worst = {p: {1: 0, -1: 0} for p in (4, 8)}
     for tag, (product_id, amount, percent, ends) in enumerate(orders):
         mark = world.marks[product_id]
@@ -211,3 +235,174 @@ def test_no_sequence_of_approvals_exceeds_a_limit_even_if_all_of_them_fill(
             reached[p] = max(abs(held + worst[p][1]), abs(held - worst[p][-1]))
         assert reached[product_id] <= LIMITS.max_leg_x18
         assert sum(reached.values()) <= LIMITS.max_gross_x18
+
+
+# ---------------------------------------------------------------------- limits of entries, one by one
+
+
+def limited(world: World, **limits: object) -> RiskGate:
+    return RiskGate(
+        replace(LIMITS, max_leg_x18=to_x18(50_000), max_gross_x18=to_x18(90_000), **limits), world.view
+    )  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("held", "wanted", "passes"),
+    [("4.5", "1", False), ("4.5", "0.4", True), ("4.5", "0.5", True), ("4.5", "-1", True),
+     ("-4.5", "-0.6", False)],
+)  # fmt: skip
+def test_coins_per_product(world: World, held: str, wanted: str, passes: bool) -> None:
+    world.positions = {4: to_x18(held), 8: -to_x18(held) * 3000 // 140}
+    gate = limited(world, max_coins_x18={4: to_x18(5)})
+    verdict = gate.pre_trade_check(4, to_x18(wanted), to_x18(3000))
+    assert bool(verdict) is passes
+    assert [reason.partition(":")[0] for reason in verdict.reasons] == ([] if passes else ["max_position"])
+    assert gate.approved == gate.refused == 0
+    assert gate.check(intent("0.001", tag=1))  # the question has claimed nothing
+
+
+def test_coins_in_flight_count_on_their_own_side(world: World) -> None:
+    gate = limited(world, max_coins_x18={4: to_x18(5)})
+    assert gate.check(intent("3", tag=1))
+    assert not gate.check(intent("2.001", tag=2))
+    assert gate.check(intent("-5", tag=3))
+    gate.expect(1, to_x18(1))
+    assert gate.check(intent("4", tag=4))
+
+
+def test_a_loss_of_the_day_refuses_by_the_limit_and_not_before(world: World) -> None:
+    gate = limited(world, daily_loss_x18=to_x18(5))
+    world.pnl = -to_x18("5.10")
+    verdict = gate.pre_trade_check(4, to_x18("0.01"), to_x18(3000))
+    assert not verdict
+    assert verdict.reasons[0].startswith("daily_loss")
+    world.pnl = -to_x18("4.999999999999999999")
+    assert gate.pre_trade_check(4, to_x18("0.01"), to_x18(3000))
+    world.pnl = -to_x18(5)
+    assert not gate.pre_trade_check(4, to_x18("0.01"), to_x18(3000))
+
+
+def test_net_delta_is_signed_notional_over_gross_never_coins() -> None:
+    marks = {4: to_x18(100), 8: to_x18(100)}
+    assert net_delta_bps({4: to_x18(1), 8: -to_x18("0.9")}, marks) == 527  # 10 of 190
+    assert net_delta_bps({4: to_x18("0.5"), 8: -to_x18(10)}, {4: to_x18(3000), 8: to_x18(150)}) == 0
+    assert net_delta_bps({4: -to_x18(1), 8: to_x18(1)}, marks) == 0
+    assert net_delta_bps({4: to_x18(1), 8: to_x18(1)}, marks) == 10_000
+    assert net_delta_bps({4: 0, 8: 0}, {}) == 0
+    assert net_delta_bps({4: to_x18(1), 8: -to_x18(1)}, {4: to_x18(100)}) == 10_000  # one has no price
+    assert net_delta_bps({4: 10**18 + 1, 8: -(10**18)}, marks) == 1  # rounded up, never to nothing
+
+
+@pytest.mark.parametrize(("sol", "passes", "warns"), [("-0.999", True, False), ("-0.9", True, True),
+                                                      ("-0.5", False, True)])  # fmt: skip
+def test_an_unbalanced_pair_warns_and_then_blocks_what_would_be_built_on_it(
+    world: World, sol: str, passes: bool, warns: bool
+) -> None:
+    """Ratios 0.05 %, 5 % and 33 %: a line above 1 %, no entry above 10 %."""
+    world.marks = {4: to_x18(100), 8: to_x18(100)}
+    world.positions = {4: to_x18(1), 8: to_x18(sol)}
+    gate = limited(world)
+    verdict = gate.pre_trade_check(4, to_x18("0.1"), to_x18(100))
+    assert bool(verdict) is passes
+    assert bool(verdict.warnings) is warns
+    assert bool(gate.delta_warning()) is warns
+    assert gate.check(intent("-0.1", Purpose.HEDGE, tag=1, product_id=8, price="100"))  # what mends it may go
+    assert gate.check(intent("-0.1", Purpose.TAKE, tag=2, price="100"))
+
+
+def test_orders_and_builds_of_a_minute(world: World) -> None:
+    gate = limited(world, max_orders_per_min=5, max_builds_per_min=2)
+    for tag in (1, 2):
+        assert gate.check(intent("0.001", tag=tag))
+        assert gate.check(intent("-0.01", tag=10 + tag, product_id=8, price="140"))
+        world.now_ns += 10**9
+    assert "build_rate" in gate.check(intent("0.001", tag=3)).reasons[0]
+    assert "build_rate" in gate.pause_reason()
+    assert gate.check(intent("0.001", Purpose.HEDGE, tag=4))
+    world.now_ns = 60 * 10**9 - 1
+    assert "order_rate" in gate.check(intent("0.001", tag=5)).reasons[0]
+    world.positions[4] = to_x18("0.1")
+    assert gate.check(intent("-0.1", Purpose.TAKE, tag=6, price="2900"))  # an exit always
+    world.positions[4] = 0
+    world.now_ns = 121 * 10**9
+    assert gate.pause_reason() == ""
+    assert gate.check(intent("0.001", tag=7))
+
+
+@pytest.mark.parametrize(
+    ("offset_ms", "passes"), [(None, False), (900.0, True), (-1_100.0, False), (1_100.0, False)]
+)
+def test_the_clock_has_to_be_known_and_right(world: World, offset_ms: float | None, passes: bool) -> None:
+    world.offset_ms = offset_ms
+    decision = limited(world, max_clock_offset_ms=1_000.0).check(intent("0.001"))
+    assert bool(decision) is passes
+    assert passes or decision.reasons[0].startswith("clock")
+
+
+@pytest.mark.parametrize(
+    ("text", "is_open"),
+    [
+        ("2026-11-23 13:54:59", True), ("2026-11-23 13:55:00", False), ("2026-11-23 14:00:00", False),
+        ("2026-11-23 14:09:59", False), ("2026-11-23 14:10:00", True), ("2026-11-24 14:00:00", True),
+        ("2026-11-26 14:05:00", False), ("2026-11-25 14:05:00", True),
+    ],
+)  # fmt: skip
+def test_maintenance_windows_with_their_margin(world: World, text: str, is_open: bool) -> None:
+    world.utc_s = datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp()
+    gate = limited(world, windows=MaintenanceWindows())
+    assert bool(gate.check(intent("0.001"))) is is_open
+    assert ("maintenance window of" in gate.pause_reason()) is not is_open
+    world.positions[4] = to_x18("0.042")
+    assert gate.check(intent("-0.042", Purpose.TAKE, tag=2, price="2900"))
+
+
+def test_a_margin_reaches_back_over_midnight() -> None:
+    windows = MaintenanceWindows(weekdays=(0,), hour_utc=0, length_s=60, margin_s=600)
+    sunday = datetime(2026, 11, 22, 23, 50, tzinfo=UTC).timestamp()
+    assert windows.reason(sunday - 1) == ""
+    assert windows.reason(sunday)
+    assert windows.reason(sunday + 659)
+    assert windows.reason(sunday + 660) == ""
+
+
+def test_an_unknown_time_closes_the_windows(world: World) -> None:
+    decision = limited(world, windows=MaintenanceWindows()).check(intent("0.001"))
+    assert not decision
+    assert decision.reasons[0].startswith("maintenance")
+
+
+# ---------------------------------------------------------------------- the kill switch
+
+
+def test_a_halt_outlives_the_process_until_somebody_takes_it_back(tmp_path: Path, world: World) -> None:
+    path = tmp_path / "halt.json"
+    gate = RiskGate(LIMITS, world.view, KillSwitch(path, wall_s=lambda: 1_795_000_000.0))
+    world.pnl = -to_x18(11)
+    assert gate.watch() is not None
+    world.pnl = 0  # the next day
+    later = RiskGate(LIMITS, world.view, KillSwitch(path))
+    assert "daily loss" in (later.halt_reason or "")
+    assert "halted" in later.check(intent("0.001")).reasons[0]
+    later.halt("something else")
+    assert "daily loss" in str(read_halt(path))
+    assert "2026-11-18" in str(read_halt(path))
+    assert "daily loss" in str(resume(path))
+    assert resume(path) is None
+    assert RiskGate(LIMITS, world.view, KillSwitch(path)).check(intent("0.001"))
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"reason": "x", "at_s": "soon"}'])
+def test_a_halt_that_cannot_be_read_is_a_halt(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "halt.json"
+    path.write_text(content)
+    assert KillSwitch(path).halt is not None
+    resume(path)
+    assert KillSwitch(path).halt is None
+
+
+def test_a_halt_that_cannot_be_written_still_halts(tmp_path: Path) -> None:
+    switch = KillSwitch(tmp_path / "missing" / "halt.json")
+    switch.engage("enough")
+    assert switch.halt is not None
+    assert switch.halt.reason == "enough"
+    assert switch.halt.failure

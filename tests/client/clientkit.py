@@ -80,7 +80,8 @@ class Venue:
 
     def gateway(self, **options: Any) -> OrderGateway:
         options.setdefault("rest", self.rest)
-        options.setdefault("config", GatewayConfig(link=FAST_LINK))
+        # Tests share the machine: an order of theirs may wait for the processor.
+        options.setdefault("config", GatewayConfig(link=FAST_LINK, min_entry_discard_ms=3_000))
         return OrderGateway(
             self.network,
             self.signer,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -34,7 +35,13 @@ PRODUCTS = parse_symbols(sample("query_symbols")["response"]["data"])
 SIGNER = Signer("0x" + "01" * 32, chain_id=1, endpoint_address="0x" + "00" * 20)
 ORDER = OrderRequest(4, to_x18(3000), to_x18("0.1"), OrderType.POST_ONLY)
 NOW_MS = 1_790_000_000_000
+_BORN_NS = time.monotonic_ns()
 NOT_FOUND = {"status": "failure", "error": "order not found", "error_code": 2020}
+
+
+def clock_ms() -> int:
+    """This exchange's clock."""
+    return NOW_MS + (time.monotonic_ns() - _BORN_NS) // 1_000_000
 
 
 def failure(code: int, text: str = "no") -> dict[str, Any]:
@@ -51,7 +58,7 @@ class Script:
 
     socket: Callable[[Any], Reply] = silence
     execute: Callable[[Any], Reply] = silence
-    query: Callable[[Any], Reply] = lambda _: NOT_FOUND
+    query: Callable[[Any], Reply] = lambda message: _nothing_there(message)
     archive: Callable[[Any], Reply] = lambda _: {"orders": [], "matches": [], "txs": []}
     clocks: list[str] = field(default_factory=list)
     over_socket: list[Any] = field(default_factory=list)
@@ -73,7 +80,7 @@ class Script:
 
     async def serve_http(self, request: web.Request) -> web.Response:
         if request.path == "/time":
-            return web.Response(text=self.clocks.pop(0) if self.clocks else str(NOW_MS))
+            return web.Response(text=self.clocks.pop(0) if self.clocks else str(clock_ms()))
         message = json.loads(await request.text())
         if request.path == "/execute":
             self.executed.append(message)
@@ -84,6 +91,16 @@ class Script:
         if isinstance(reply, web.Response):
             return reply
         return web.Response(text=_text(reply), content_type="application/json")
+
+
+def _nothing_there(message: Any) -> Reply:
+    """No order rests and the account has never traded."""
+    if message["type"] != "subaccount_info":
+        return NOT_FOUND
+    balance = {"amount": "0", "v_quote_balance": "0", "last_cumulative_funding_x18": "0"}
+    data = sample("query_subaccount_info")["response"]["data"]
+    perps = [{**row, "balance": balance} for row in data["perp_balances"]]
+    return {"status": "success", "data": {**data, "perp_balances": perps}}
 
 
 def _text(reply: dict[str, Any] | str | None) -> str:
@@ -110,7 +127,7 @@ async def scripted(script: Script) -> AsyncIterator[Network]:
 def known_clock() -> TimeSync:
     timesync = TimeSync()
     clock = timesync._clock_ns()
-    timesync.update(TimeSample(clock, clock, NOW_MS))
+    timesync.update(TimeSample(clock, clock, clock_ms()))
     return timesync
 
 
@@ -120,7 +137,7 @@ async def gateway(script: Script, **options: Any) -> AsyncIterator[OrderGateway]
     config = GatewayConfig(
         link=FAST_LINK,
         reply_timeout_s=0.2,
-        resolver=ResolverConfig(archive_lag_s=0.1, poll_s=0.05),
+        resolver=ResolverConfig(poll_s=0.02, poll_cap_s=0.1),
         **options.pop("config", {}),
     )
     async with scripted(script) as network, Rest(network, timeout_s=1.0) as rest:

@@ -1,125 +1,149 @@
-"""Queues: facts complete and first, the tape bounded, state conflated, consumers isolated."""
+"""Who gets which event: by kind, to several at once, each isolated from the others, and only our own."""
 
 from __future__ import annotations
 
 import asyncio
 import gc
+import time
+from dataclasses import replace
 from typing import Any
 
 import pytest
+from eventkit import SUBACCOUNT, bbo, fill, position, trade, update
 
-from nadofast import EventStream, errors
-from nadofast.dispatch import EventHub
-from nadofast.events import BBOEvent, BoundaryEvent, OrderUpdateEvent, TradeEvent, UnknownEvent
-
-
-def bbo(product_id: int, price: int) -> BBOEvent:
-    return BBOEvent(product_id, 1, price, 1, price + 1, 1)
-
-
-def trade(index: int) -> TradeEvent:
-    return TradeEvent(4, index, 1, 1, 1, True)
-
-
-def update(index: int) -> OrderUpdateEvent:
-    return OrderUpdateEvent(4, index, "0x", 1, "placed")
-
-
-async def drain(stream: EventStream) -> list[Any]:
-    stream.close()
-    return [event async for event in stream]
-
-
-async def test_facts_come_first_and_state_is_the_newest() -> None:
-    hub = EventHub()
-    stream = hub.events(["best_bid_offer", "trade", "order_update", "boundary"])
-    for step in range(5):
-        hub.publish(bbo(4, step))
-        hub.publish(bbo(8, step))
-    hub.publish(trade(1))
-    hub.publish(update(1))
-    hub.publish(BoundaryEvent("link_lost", "cut"))
-    hub.publish(update(2))
-    events = await drain(stream)
-    assert events == [
-        update(1),
-        BoundaryEvent("link_lost", "cut"),
-        update(2),
-        trade(1),
-        bbo(4, 4),
-        bbo(8, 4),
-    ]
-
-
-async def test_account_events_overflow_loudly() -> None:
-    hub = EventHub()
-    stream = hub.events(["order_update"], max_facts=3)
-    for index in range(5):
-        hub.publish(update(index))
-    assert [await anext(stream) for _ in range(3)] == [update(0), update(1), update(2)]
-    with pytest.raises(errors.EventOverflow, match="3"):
-        await anext(stream)
-    with pytest.raises(errors.EventOverflow):
-        await anext(stream)
-
-
-async def test_the_tape_keeps_the_newest_and_counts_the_rest() -> None:
-    stream = EventStream(frozenset({"trade"}), max_tape=3)
-    for index in range(5):
-        stream.put("trade", trade(index))
-    assert stream.dropped == 2
-    assert await drain(stream) == [trade(2), trade(3), trade(4)]
-
-
-async def test_a_reader_waits_and_the_end_ends_it() -> None:
-    hub = EventHub()
-    stream = hub.events(["trade"])
-    reading = asyncio.ensure_future(anext(stream))
-    await asyncio.sleep(0)
-    hub.publish(trade(7))
-    assert await reading == trade(7)
-    ending = asyncio.ensure_future(anext(stream))
-    await asyncio.sleep(0)
-    hub.close()
-    with pytest.raises(StopAsyncIteration):
-        await ending
+from nadofast import NadoEventRouter, OrderType, QueueLimits, errors, pack_appendix
+from nadofast.events import BBOEvent, TradeEvent, UnknownEvent
 
 
 async def test_a_forgotten_queue_costs_nothing() -> None:
-    hub = EventHub()
-    stream = hub.events(["trade"])
-    assert hub.has_readers("trade")
-    del stream
+    router = NadoEventRouter()
+    queue = router.events(["trade"])
+    assert router.has_readers("trade")
+    assert len(router.stats()) == 1
+    del queue
     gc.collect()
-    assert not hub.has_readers("trade")
+    assert not router.has_readers("trade")
+    assert router.stats() == []
 
 
 async def test_consumers_do_not_disturb_each_other(caplog: pytest.LogCaptureFixture) -> None:
-    hub = EventHub()
+    router = NadoEventRouter()
     seen: list[Any] = []
 
     def broken(_: Any) -> None:
         raise RuntimeError("a defect of the consumer")
 
-    hub.on("trade", broken)
-    off = hub.on("trade", seen.append)
-    slow, fast = hub.events(["trade"]), hub.events(["trade"])
-    hub.publish(trade(1))
+    router.register_handler("trade", broken)
+    off = router.register_handler(TradeEvent, seen.append)
+    slow, fast = router.events(["trade"]), router.events([TradeEvent])
+    router.publish(trade(1))
     assert await anext(fast) == trade(1)
     assert len(slow) == 1
     off()
     off()
-    hub.publish(trade(2))
+    router.publish(trade(2))
     assert seen == [trade(1)]
-    assert hub.callback_errors == 2
+    assert router.callback_errors == 2
     assert "a defect of the consumer" in caplog.text
 
 
+async def test_a_slow_callback_is_timed_and_warned_of_by_name(caplog: pytest.LogCaptureFixture) -> None:
+    router = NadoEventRouter()
+
+    def dawdler(_: Any) -> None:
+        time.sleep(0.001)
+
+    router.register_handler("trade", dawdler)
+    for index in range(3):
+        router.publish(trade(index))
+    assert router.slow_callbacks == 3
+    assert router.slowest_callback_ns >= 1_000_000
+    warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert len(warnings) == 1, "once in a while, not for every message"
+    assert "dawdler" in warnings[0]
+
+
+async def test_warnings_of_many_callbacks_take_bounded_memory() -> None:
+    router = NadoEventRouter()
+    for index in range(100):
+
+        def callback(_: Any) -> None: ...
+
+        callback.__qualname__ = f"callback {index}"
+        router.took(callback, 1_000_000)
+    assert router.slow_callbacks == 100
+    assert len(router._warned_ns) <= 64
+
+
 async def test_kinds_are_checked_and_unknown_events_have_one() -> None:
-    hub = EventHub()
+    router = NadoEventRouter()
     with pytest.raises(ValueError, match="unknown event kind"):
-        hub.events(["fills"])
+        router.events(["fills"])
+    with pytest.raises(ValueError, match="unknown event kind"):
+        router.register_handler(int, print)
     seen: list[Any] = []
-    hub.on("unknown", seen.append)
-    hub.publish(UnknownEvent("novelty", b"{}"))
+    router.register_handler("unknown", seen.append)
+    router.publish(UnknownEvent("novelty", b"{}"))
     assert len(seen) == 1
+
+
+async def test_a_coroutine_function_is_no_inline_callback() -> None:
+    async def handler(_: Any) -> None: ...
+
+    with pytest.raises(TypeError, match="queue"):
+        NadoEventRouter().register_handler("trade", handler)
+
+
+async def test_only_our_own_account_events_are_delivered() -> None:
+    router = NadoEventRouter(SUBACCOUNT)
+    seen: list[Any] = []
+    for kind in ("fill", "position_change", "order_update", "trade"):
+        router.register_handler(kind, seen.append)
+    other, sibling = "0x" + "22" * 32, SUBACCOUNT[:42] + "ff" * 12
+    isolated = pack_appendix(OrderType.IOC, isolated=True, isolated_margin_x6=10**6)
+    ours = [
+        fill(1),
+        position(1),
+        update(1),
+        trade(1),
+        replace(fill(2), subaccount=sibling, appendix=isolated),
+        replace(position(2), subaccount=sibling, isolated=True),
+    ]
+    foreign = [
+        replace(fill(3), subaccount=other),
+        replace(fill(4), subaccount=sibling),  # of the wallet, but another of its accounts
+        replace(fill(5), subaccount=other, appendix=isolated),
+        replace(position(3), subaccount=sibling),
+        replace(position(4), subaccount=other, isolated=True),
+    ]
+    for event in (*ours, *foreign):
+        assert await router.route_event(event) == (event in ours)
+        assert router.filter_events(event) == (event in ours)
+    assert seen == ours
+    assert router.foreign_events == len(foreign)
+    assert NadoEventRouter().filter_events(foreign[0]), "without a subaccount of its own it takes all"
+
+
+async def test_routing_waits_for_a_full_queue_and_serves_the_others() -> None:
+    router = NadoEventRouter()
+    full = router.events(["order_update"], QueueLimits(max_facts=1))
+    roomy = router.events(["order_update"])
+    await router.route_event(update(1))
+    waiting = asyncio.ensure_future(router.route_event(update(2)))
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    assert await full.dequeue() == update(1)
+    assert await waiting
+    assert len(roomy) == 2
+    with pytest.raises(errors.EventOverflow, match="no room"):
+        await router.route_event(update(3), timeout_s=0.01)
+    assert len(roomy) == 3
+    assert full.stats().lost == 0, "who waits for room loses nothing: the caller knows"
+
+
+async def test_the_end_ends_every_reader() -> None:
+    router = NadoEventRouter()
+    queues = [router.events([BBOEvent]), router.events(["trade"])]
+    router.publish(bbo(4, 1))
+    router.close()
+    assert [[event async for event in queue] for queue in queues] == [[bbo(4, 1)], []]

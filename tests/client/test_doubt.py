@@ -55,7 +55,7 @@ def cancelled(message: Any, digest: str, unfilled_x18: int) -> dict[str, Any]:
 async def test_a_digest_that_exists_and_lives_nowhere_is_unknown_then_rejected() -> None:
     """The first copy may have been refused, its digest used up: "exists" alone is no order."""
     async with gateway(Script(execute=lambda _: failure(2013, "digest exists"))) as client:
-        outcome = await client.place(IOC)
+        outcome = await client.place(replace(IOC, discard_after_ms=1_500))
         assert (outcome.kind, outcome.error_code) == (OutcomeKind.UNKNOWN, 2013)
         record = record_of(client, outcome.digest)
         assert record.state is OrderState.UNKNOWN
@@ -66,7 +66,7 @@ async def test_a_digest_that_exists_and_lives_nowhere_is_unknown_then_rejected()
 
 async def test_a_resend_after_its_discard_time_says_nothing() -> None:
     async with gateway(Script(execute=lambda _: failure(2011, "too late"))) as client:
-        outcome = await client.place(IOC)
+        outcome = await client.place(replace(IOC, discard_after_ms=1_500))
         assert (outcome.kind, outcome.error_code) == (OutcomeKind.UNKNOWN, 2011)
         assert record_of(client, outcome.digest).state is OrderState.UNKNOWN
 

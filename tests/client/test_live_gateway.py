@@ -324,9 +324,7 @@ async def test_a_lost_cancel_reply_is_asked_again(venue: Venue) -> None:
 
 
 async def test_unknown_is_resolved_without_sending_again(venue: Venue) -> None:
-    config = GatewayConfig(
-        link=FAST_LINK, reply_timeout_s=0.2, resolver=ResolverConfig(archive_lag_s=0.3, poll_s=0.05)
-    )
+    config = GatewayConfig(link=FAST_LINK, reply_timeout_s=0.2, resolver=ResolverConfig(poll_s=0.05))
     async with venue.gateway(rest=None, config=config) as blind, venue.gateway(config=config) as gateway:
         await venue.rest.sync_time(venue.timesync)
         crossing, resting = await prices(venue)
@@ -348,7 +346,7 @@ async def test_unknown_is_resolved_without_sending_again(venue: Venue) -> None:
 
 
 async def test_an_order_that_never_arrived_is_rejected_in_the_end(venue: Venue) -> None:
-    config = GatewayConfig(link=FAST_LINK, resolver=ResolverConfig(archive_lag_s=0.2, poll_s=0.05))
+    config = GatewayConfig(link=FAST_LINK, resolver=ResolverConfig(poll_s=0.05))
     async with venue.gateway(config=config) as gateway:
         await venue.rest.sync_time(venue.timesync)
         _, resting = await prices(venue)
@@ -377,7 +375,7 @@ async def test_the_budget_keeps_a_reserve_for_cancels(venue: Venue) -> None:
 
 
 async def test_entry_discard_follows_the_measured_round_trip(venue: Venue) -> None:
-    async with venue.gateway() as gateway:
+    async with venue.gateway(config=GatewayConfig(link=FAST_LINK)) as gateway:
         assert gateway.entry_discard_ms == 500
         gateway.round_trip.record_ns(400_000_000)
         assert gateway.entry_discard_ms >= 1200

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nadofast import OrderState, OrderTracker, Signer, TrackedOrder, to_x18
+from nadofast import OrderState, OrderTracker, OrderType, Signer, TrackedOrder, pack_appendix, to_x18
 from nadofast.events import FillEvent, OrderUpdateEvent
 from nadofast.orders import OutcomeFacts
 from nadofast.signing import SignedOrder
@@ -18,13 +19,17 @@ SIZE = to_x18("1")
 PRICE = to_x18("3000.1")
 
 
-def signed(amount_x18: int = SIZE, nonce: int = 1) -> SignedOrder:
+IOC = pack_appendix(OrderType.IOC)
+
+
+def signed(amount_x18: int = SIZE, nonce: int = 1, appendix: int = 1) -> SignedOrder:
     return SIGNER.sign_order(
-        product_id=4, price_x18=PRICE, amount_x18=amount_x18, expiration_s=1, nonce=nonce, appendix=1
+        product_id=4, price_x18=PRICE, amount_x18=amount_x18, expiration_s=1, nonce=nonce, appendix=appendix
     )
 
 
 ORDER = signed()
+DIES_NS = 1_000_000_000
 
 
 def fill(
@@ -78,6 +83,7 @@ def summary(order: TrackedOrder) -> tuple[Any, ...]:
         order.error_code,
         order.is_terminal,
         order.is_settled,
+        order.is_gone,
         sorted(event.submission_idx for event in order.fills),
     )
 
@@ -90,6 +96,7 @@ FACTS = [
     update("filled", SIZE // 2),
     update("filled", 0),
     update("cancelled", 0),
+    update("cancelled", 0, DIES_NS),
     OutcomeFacts(accepted=True),
     OutcomeFacts(is_rejected=True, rejected_code=2056),
     OutcomeFacts(is_unknown=True),
@@ -130,13 +137,20 @@ def test_a_terminal_order_stays_terminal(facts: list[Any]) -> None:
 @pytest.mark.parametrize(
     ("facts", "state"),
     [
-        ([], OrderState.CREATED),
+        ([], OrderState.SIGNED),
         ([OutcomeFacts(is_unknown=True)], OrderState.UNKNOWN),
         ([OutcomeFacts(is_denied=True)], OrderState.DENIED),
         ([OutcomeFacts(accepted=True)], OrderState.OPEN),
         ([OutcomeFacts(is_unknown=True), update("placed", SIZE)], OrderState.OPEN),
         ([OutcomeFacts(is_rejected=True, rejected_code=2008)], OrderState.REJECTED),
         ([OutcomeFacts(is_rejected=True, rejected_code=2056), fill(1, 5)], OrderState.CANCELLED),
+        ([OutcomeFacts(accepted=True), fill(1, 5)], OrderState.PARTIAL),
+        ([update("placed", SIZE), update("filled", SIZE - 1)], OrderState.PARTIAL),
+        ([update("placed", SIZE), update("cancelled", 0, DIES_NS)], OrderState.EXPIRED),
+        ([fill(1, 5), update("cancelled", 0, DIES_NS)], OrderState.EXPIRED),
+        ([update("cancelled", 0, DIES_NS - 1)], OrderState.CANCELLED),
+        ([update("cancelled", 0, DIES_NS), ("cancelled", SIZE)], OrderState.CANCELLED),
+        ([fill(1, SIZE), update("cancelled", 0, DIES_NS)], OrderState.FILLED),
         ([update("filled", 0)], OrderState.FILLED),
         ([fill(1, SIZE)], OrderState.FILLED),
         ([update("cancelled", 0)], OrderState.CANCELLED),
@@ -206,6 +220,51 @@ def test_finished_records_are_bounded_and_live_ones_never_forgotten() -> None:
         tracker.on_cancelled(signed(nonce=nonce).digest, SIZE)
     assert len(tracker) == 4
     assert tracker.live() == [live]
+
+
+def test_an_order_is_not_forgotten_before_two_sources_agree() -> None:
+    tracker = OrderTracker(max_finished=0)
+    resting, taker = tracker.register(signed(nonce=2)), tracker.register(signed(nonce=3, appendix=IOC))
+    for order in (resting, taker):
+        tracker.on_order_update(replace(update("cancelled", 0), digest=order.digest))
+    assert tracker.get(taker.digest) is None  # over by its nature, and the stream has seen it
+    assert tracker.get(resting.digest) is resting
+    assert tracker.ends_in_doubt() == [resting]
+    tracker.on_absent(resting.digest)
+    assert tracker.get(resting.digest) is None
+
+
+def test_a_query_must_miss_an_order_twice() -> None:
+    tracker = OrderTracker()
+    order = tracker.register(ORDER)
+    tracker.on_resting(ORDER.digest, SIZE)
+    tracker.on_cancelled(ORDER.digest, None)
+    gone = []
+    for _ in range(2):
+        tracker.on_absent(ORDER.digest)
+        gone.append(order.is_gone)
+    assert gone == [False, True]
+
+
+def test_an_order_whose_fills_are_missing_is_not_forgotten() -> None:
+    tracker = OrderTracker(max_finished=0)
+    tracker.register(ORDER)
+    tracker.on_cancelled(ORDER.digest, SIZE // 2)
+    assert tracker.get(ORDER.digest) is not None
+    tracker.on_fill(fill(1, SIZE // 2))
+    assert tracker.get(ORDER.digest) is None
+
+
+def test_fills_beyond_an_index_or_nothing_if_they_are_not_all_remembered() -> None:
+    tracker = OrderTracker()
+    tracker.register(ORDER)
+    for index in range(1, 1_001):
+        tracker.on_fill(fill(index, 1))
+    fills = tracker.fills_after(4, 998)
+    assert fills is not None
+    assert [event.submission_idx for event in fills] == [999, 1_000]
+    assert tracker.fills_after(8, 998) == []
+    assert tracker.fills_after(4, 0) is None
 
 
 def test_listeners_hear_every_change_until_they_leave() -> None:

@@ -129,3 +129,53 @@ async def test_queries_over_http_learn_that_they_are_too_fast() -> None:
             await rest.status()
         assert budget.wait_s("query", 1) > 0
         assert budget.wait_s("archive", 1) == 0
+
+
+def test_repricing_has_a_share_and_leaves_the_rest() -> None:
+    clock = Clock()
+    budget = limiter(clock, Window(20, 10.0, 4))
+    assert [budget.try_reprice(2) for _ in range(5)] == [True] * 4 + [False]
+    assert budget.reprices_refused == 1
+    assert budget.try_acquire("execute", 8)
+    assert not budget.try_acquire("execute", 1)
+    assert budget.try_acquire("execute", 4, urgent=True)
+    clock.now_ns += 11 * S
+    assert budget.try_reprice(2)
+    assert budget.try_acquire("execute", 14)
+    assert not budget.try_reprice(2)  # a share is no reserve of its own
+
+
+def test_an_address_that_may_only_ask_is_left_alone_longer_each_time() -> None:
+    clock = Clock()
+    budget = limiter(clock, Window(1000, 10.0))
+    assert budget.query_only_s == 0
+    pauses = []
+    for _ in range(8):
+        pauses.append(budget.on_query_only())
+        assert budget.query_only_s == pytest.approx(pauses[-1])
+        clock.now_ns += int(pauses[-1] * S) + 1
+        assert budget.query_only_s == 0
+    assert 5.0 <= pauses[0] <= 7.5
+    assert 60.0 <= pauses[-1] <= 90.0
+    budget.on_query_only()
+    budget.on_executes_taken()
+    assert budget.query_only_s == 0
+    assert budget.on_query_only() <= 7.5
+
+
+def test_everything_is_counted_and_logged_without_a_flood(caplog: pytest.LogCaptureFixture) -> None:
+    clock = Clock()
+    budget = limiter(clock, Window(4, 10.0, 2))
+    assert budget.try_acquire("execute", 2)
+    for _ in range(50):
+        assert not budget.try_acquire("execute", 1)
+    assert len([line for line in caplog.messages if "refused" in line]) == 1
+    budget.on_rate_error("execute")
+    assert any("too fast" in line for line in caplog.messages)
+    stats = budget.stats()
+    assert stats["refused"] == 50
+    assert stats["rate_errors"] == 1
+    assert stats["scopes"]["execute"]["left"] == 0
+    assert stats["scopes"]["execute"]["left_urgent"] == 2
+    assert stats["scopes"]["execute"]["paused_s"] >= 1.0
+    assert "query" not in stats["scopes"]  # it has no limit here

@@ -1,18 +1,19 @@
-"""Signals against plain arithmetic; what cannot be told raises."""
+"""Signals of BBOs against plain arithmetic; what cannot be told raises."""
 
 from __future__ import annotations
 
 from decimal import Decimal
 from fractions import Fraction
-from statistics import median
+from statistics import mean
+from typing import Any
 
 import pytest
 from clientkit import DEADLINE_S, Venue, until
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nadofast import Momentum, NadoBBOHandler, NadoBookDepthHandler, OrderBook, errors
-from nadofast.events import NO_ASK_X18, BBOEvent
+from nadofast import Momentum, NadoBBOHandler, SpreadState, errors
+from nadofast.events import NO_ASK_X18, BBOEvent, BoundaryEvent
 
 X18 = 10**18
 quotes = st.tuples(
@@ -24,29 +25,93 @@ def bbo(bid: int, bid_qty: int, ask: int, ask_qty: int, product_id: int = 4) -> 
     return BBOEvent(product_id, 1, bid, bid_qty, ask, ask_qty)
 
 
-@given(st.lists(quotes, min_size=9, max_size=100))
+def told(*spreads: int) -> NadoBBOHandler:
+    """A handler that has seen these spreads around one price."""
+    handler = NadoBBOHandler(4)
+    for spread in spreads:
+        handler.on_bbo(bbo(2000 * X18, X18, (2000 + spread) * X18, X18))
+    return handler
+
+
+@given(st.lists(quotes, min_size=10, max_size=130))
 def test_bbo_signals_are_what_they_say(seen: list[tuple[int, int, int, int]]) -> None:
     handler = NadoBBOHandler(4)
     for quote in seen:
         handler.on_bbo(bbo(*quote))
     bid, bid_qty, ask, ask_qty = seen[-1]
-    assert handler.get_current_spread() == Decimal(ask - bid) / X18
+    assert handler.get_latest_bbo() == bbo(*seen[-1])
+    assert handler.get_prices() == (Decimal(bid) / X18, Decimal(ask) / X18)
+    assert handler.get_current_spread() == handler.get_spread() == Decimal(ask - bid) / X18
     weight = bid_qty + ask_qty
     fair = Fraction(bid * ask_qty + ask * bid_qty, weight) if weight else Fraction(bid + ask, 2)
     assert abs(Fraction(handler.get_fair_value()) * X18 - fair) < 1
-    spreads = [quote[2] - quote[0] for quote in seen[-64:]]
-    assert handler.is_spread_widening() == (spreads[-1] > 1.5 * median(spreads[:-1]))
+    *before, last = [Fraction(quote[2] - quote[0]) for quote in seen[-101:]]
+    state = (
+        SpreadState.WIDENING
+        if last > Fraction(3, 2) * mean(before)
+        else SpreadState.NARROWING
+        if last < mean(before) / 2
+        else SpreadState.STABLE
+    )
+    assert handler.get_spread_state() is state
+    assert handler.is_spread_widening() == (state is SpreadState.WIDENING)
 
 
 @pytest.mark.parametrize(
-    ("last", "expected"), [(2001, Momentum.BULLISH), (1999, Momentum.BEARISH), (2000, Momentum.NEUTRAL)]
+    ("last", "state"),
+    [(16, "widening"), (15, "stable"), (10, "stable"), (5, "stable"), (4, "narrowing")],
 )
-def test_momentum(last: int, expected: Momentum) -> None:
-    handler = NadoBBOHandler(4)
-    for price in [2000] * 10 + [last]:
-        handler.on_bbo(bbo(price * X18, X18, (price + 2) * X18, X18))
-    assert handler.detect_momentum() is expected
+def test_spread_thresholds(last: int, state: str) -> None:
+    assert told(*[10] * 9, last).get_spread_state() == state
+
+
+def test_a_spread_has_a_state_from_the_tenth_on() -> None:
+    with pytest.raises(errors.NoSignal, match="9 of 10"):
+        told(*[1] * 9).get_spread_state()
+    assert told(*[1] * 10).get_spread_state() is SpreadState.STABLE
+
+
+@pytest.mark.parametrize(
+    ("bid", "ask", "expected"),
+    [
+        (2003, 2005, Momentum.BULLISH),
+        (1997, 1999, Momentum.BEARISH),
+        (2003, 2002, Momentum.NEUTRAL),  # one side alone has no direction
+        (2001, 2003, Momentum.NEUTRAL),
+    ],
+)
+def test_momentum(bid: int, ask: int, expected: Momentum) -> None:
+    """More than 0.1 % of both sides within the last five."""
+    handler = told(*[2] * 4)
+    for momentum in (handler.detect_momentum, handler.get_momentum):
+        with pytest.raises(errors.NoSignal, match="4 of 5"):
+            momentum()
+    handler.on_bbo(bbo(bid * X18, X18, ask * X18, X18))
+    assert handler.detect_momentum() is handler.get_momentum() is expected
     assert expected == expected.value, "the plain word, for whoever compares strings"
+    for _ in range(4):
+        handler.on_bbo(bbo(bid * X18, X18, ask * X18, X18))
+    assert handler.get_momentum() is Momentum.NEUTRAL, "what is more than five ago does not count"
+
+
+def test_callbacks_get_what_can_be_told() -> None:
+    handler = NadoBBOHandler(4)
+    calls: list[Any] = []
+
+    def broken(*_: Any) -> None:
+        raise RuntimeError("a defect of the consumer")
+
+    handler.register_callback(broken)
+    off = handler.register_callback(lambda *args: calls.append(args))
+    for _ in range(10):
+        handler.on_bbo(bbo(X18, X18, 2 * X18, X18))
+    off()
+    off()
+    handler.on_bbo(bbo(X18, X18, 2 * X18, X18))
+    assert len(calls) == 10
+    assert calls[0] == (bbo(X18, X18, 2 * X18, X18), None, None)
+    assert calls[-1][1:] == (SpreadState.STABLE, Momentum.NEUTRAL)
+    assert handler.callbacks.errors == 11
 
 
 def test_what_cannot_be_told_raises() -> None:
@@ -58,80 +123,55 @@ def test_what_cannot_be_told_raises() -> None:
         handler.get_fair_value()
     handler.on_bbo(bbo(X18, X18, 2 * X18, X18))
     assert handler.get_fair_value() == Decimal("1.5")
-    for tell in (handler.is_spread_widening, handler.detect_momentum):
-        with pytest.raises(errors.NoSignal, match="1 of 8"):
-            tell()
     handler.on_bbo(bbo(X18, X18, NO_ASK_X18, 0))
-    with pytest.raises(errors.NoSignal):
-        handler.get_current_spread()
+    for tell in (handler.get_prices, handler.get_spread_state, handler.get_momentum, handler.get_latest_bbo):
+        with pytest.raises(errors.NoSignal, match="both sides"):
+            tell()
 
 
-def book() -> OrderBook:
-    made = OrderBook(4)
-    bids = [((100 - n) * X18, (n + 1) * X18) for n in range(3)]
-    asks = [((101 + n) * X18, (n + 1) * X18) for n in range(2)]
-    made.load_snapshot(bids, asks, 1)
-    return made
+def test_an_old_bbo_is_no_signal() -> None:
+    now = [0]
+    handler = NadoBBOHandler(4, max_age_s=5, clock_ns=lambda: now[0])
+    handler.on_bbo(bbo(X18, X18, 2 * X18, X18))
+    now[0] = 5 * 10**9
+    handler.get_spread()
+    now[0] += 10**8
+    with pytest.raises(errors.NoSignal, match="s old"):
+        handler.get_spread()
 
 
-def test_depth_signals() -> None:
-    handler = NadoBookDepthHandler(book())
-    assert handler.get_best_bid() == (100, 1)
-    assert handler.get_best_ask() == (101, 1)
-    assert handler.get_depth_at_level(1) == ((99, 2), (102, 2))
-    with pytest.raises(errors.NoSignal, match="ask at level 2"):
-        handler.get_depth_at_level(2)
-    with pytest.raises(ValueError, match="negative"):
-        handler.get_depth_at_level(-1)
-    assert handler.get_available_liquidity("buy", 10) == 3
-    assert handler.get_available_liquidity("sell", 2) == 3
-    assert handler.estimate_slippage("buy", Decimal(1)) == 0
-    expected = (Fraction(101 + 102, 2) - 101) / 101 * 10_000
-    assert abs(float(handler.estimate_slippage("buy", Decimal(2))) - float(expected)) < 1e-6
-    with pytest.raises(errors.InsufficientDepth):
-        handler.estimate_slippage("buy", Decimal("3.1"))
-    with pytest.raises(ValueError, match="buy or sell"):
-        handler.estimate_slippage("long", Decimal(1))
-    handler.book.clear()
-    for read in (
-        handler.get_best_bid,
-        lambda: handler.get_available_liquidity("buy", 1),
-        lambda: handler.level_changes(5),
-    ):
-        with pytest.raises(errors.BookInvalid):
-            read()
-
-
-def test_level_changes_leave_our_own_size_out() -> None:
-    handler = NadoBookDepthHandler(book())
-    handler.level_changes(5)
-    assert handler.level_changes(5) == {}
-    handler.book.load_snapshot([(100 * X18, 4 * X18)], [(101 * X18, X18), (102 * X18, 2 * X18)], 2)
-    own = {("bid", 100 * X18): 2 * X18}
-    changed = handler.level_changes(5, own)
-    assert changed == {
-        ("bid", 100 * X18): X18,
-        ("bid", 99 * X18): -2 * X18,
-        ("bid", 98 * X18): -3 * X18,
-    }
+def test_no_signal_reaches_over_a_break() -> None:
+    for what, is_break in (("link_lost", True), ("mode", True), ("spare_lost", False), ("book_valid", False)):
+        handler = told(*[1] * 20)
+        handler.on_boundary(BoundaryEvent(what, "test"))
+        if is_break:
+            with pytest.raises(errors.NoSignal):
+                handler.get_latest_bbo()
+            handler.on_bbo(bbo(X18, X18, 2 * X18, X18))
+            assert handler.get_spread() == 1
+            with pytest.raises(errors.NoSignal, match="1 of 10"):
+                handler.get_spread_state()
+        else:
+            assert handler.get_spread_state() is SpreadState.STABLE
 
 
 async def test_signals_of_a_live_feed(venue: Venue) -> None:
     async with venue.feed() as feed:
-        prices = NadoBBOHandler(4)
-        depth = NadoBookDepthHandler(feed.book(4))
-        feed.on("best_bid_offer", prices.on_bbo)
-        feed.on("book_depth", depth.on_book_depth)
+        handler = NadoBBOHandler(4)
+        feed.on("best_bid_offer", handler.on_bbo)
+        feed.on("boundary", handler.on_boundary)
+        calls: list[Any] = []
+        handler.register_callback(lambda *args: calls.append(args))
         await feed.wait_synced(DEADLINE_S)
-
-        def enough() -> bool:
-            try:
-                prices.detect_momentum()
-            except errors.NoSignal:
-                return False
-            return depth.updates > 3
-
-        await until(enough, "enough BBOs")
-        assert prices.get_current_spread() > 0
-        assert depth.get_best_bid()[0] < depth.get_best_ask()[0]
-        assert depth.get_best_bid()[0] <= prices.get_fair_value() * 2
+        await until(lambda: len(calls) > 12, "enough BBOs")
+        bid, ask = handler.get_prices()
+        assert bid < ask
+        assert bid <= handler.get_fair_value() <= ask
+        assert handler.get_spread_state() in SpreadState
+        assert handler.get_momentum() in Momentum
+        feed.link.cut("test")
+        await until(lambda: feed.stats()["losses"] == 1, "the cut is seen")
+        with pytest.raises(errors.NoSignal):
+            handler.get_spread()
+        await until(lambda: feed.stats()["connects"] == 2 and handler._latest is not None, "told again")
+        assert handler.get_spread() > 0

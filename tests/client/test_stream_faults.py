@@ -13,10 +13,14 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
+from random import Random
 
 import pytest
-from faultkit import FAULTS, STATES, Exchange, Scenario, run
+from faultkit import FAULTS, NOT_OF_STREAMS, STATES, Exchange, Scenario, run
 from simproc import ROOT, SimProcess
+
+from nadosim.fault_catalog import CATALOG
+from nadosim.switches import PARAMS as SWITCHES
 
 AT_ONCE = 5
 SHORT = 40
@@ -64,12 +68,23 @@ async def test_scenarios(exchanges: list[Exchange], first: int) -> None:
     await run_all(exchanges, range(first, first + 10))
 
 
+# 1359, 1903: a position that was liquidated before the feed began is no news of the feed.
+@pytest.mark.parametrize("seed", [1359, 1903])
+async def test_scenarios_that_failed_once(exchanges: list[Exchange], seed: int) -> None:
+    await run_all(exchanges, range(seed, seed + 1))
+
+
 def test_every_fault_meets_every_state() -> None:
     scenarios = [Scenario.of(seed) for seed in range(len(FAULTS) * len(STATES))]
     assert {(scenario.fault, scenario.state) for scenario in scenarios} == {
         (fault, state) for fault in FAULTS for state in STATES
     }
     assert Scenario.of(17) == Scenario.of(17)
+
+
+def test_every_fault_of_the_exchange_that_streams_know_is_there() -> None:
+    named = {name for fault in FAULTS.values() for name in fault(Random(1))}
+    assert named | NOT_OF_STREAMS == set(CATALOG) - set(SWITCHES)
 
 
 @pytest.mark.long

@@ -103,3 +103,76 @@ def test_a_step_of_the_wall_clock_moves_only_the_reported_offset() -> None:
 def test_a_sample_from_the_future_is_refused() -> None:
     with pytest.raises(ValueError, match="before"):
         TimeSync().update(TimeSample(2, 1, 0))
+
+
+class Machine:
+    """The three local clocks. A sleep moves the boot-time and the wall clock, not the monotonic one."""
+
+    def __init__(self) -> None:
+        self.mono_ns, self.boot_ns, self.wall_ns = 5_000 * MS, 9_000 * MS, 1_790_000_000_000 * MS
+
+    def sync(self) -> TimeSync:
+        return TimeSync(
+            clock_ns=lambda: self.mono_ns, boot_ns=lambda: self.boot_ns, wall_ns=lambda: self.wall_ns
+        )
+
+    def run(self, ms: int, *, asleep: bool = False) -> None:
+        self.mono_ns += 0 if asleep else ms * MS
+        self.boot_ns += ms * MS
+        self.wall_ns += ms * MS
+
+    def sample(self) -> TimeSample:
+        return TimeSample(self.mono_ns, self.mono_ns, self.wall_ns // MS)
+
+
+def test_a_machine_that_slept_does_not_know_the_exchanges_clock() -> None:
+    machine = Machine()
+    sync = machine.sync()
+    sync.update(machine.sample())
+    machine.run(60_000)
+    assert sync.is_known
+    machine.run(7_000, asleep=True)
+    assert not sync.is_known
+    assert (sync.suspends, sync.wall_jumps) == (1, 0)
+    sync.update(machine.sample())
+    assert sync.is_known
+    assert sync.exchange_now_ms() == pytest.approx(machine.wall_ns / MS, abs=2)
+    assert sync.suspends == 1
+
+
+def test_a_wall_clock_that_is_set_is_noticed_both_ways_and_moves_nothing() -> None:
+    machine = Machine()
+    sync = machine.sync()
+    sync.update(machine.sample())
+    now_ms = sync.exchange_now_ms()
+    for jump_ms in (3_600_000, -7_200_000):
+        machine.wall_ns += jump_ms * MS
+        assert sync.exchange_now_ms() == now_ms
+    assert (sync.wall_jumps, sync.suspends) == (2, 0)
+
+
+@pytest.mark.parametrize("stall_ms", [150, 5_000])
+def test_a_process_that_is_not_scheduled_did_not_sleep(stall_ms: int) -> None:
+    """The clocks are read one after another; the processor may be taken away in between."""
+    machine = Machine()
+    stalls = iter([True] * 20)
+
+    def stalled_boot_ns() -> int:
+        if next(stalls, False):
+            machine.run(stall_ms)
+        return machine.boot_ns
+
+    sync = TimeSync(
+        clock_ns=lambda: machine.mono_ns, boot_ns=stalled_boot_ns, wall_ns=lambda: machine.wall_ns
+    )
+    sync.update(machine.sample())
+    for _ in range(5):
+        sync.notice_jumps()
+    assert sync.suspends == 0
+
+
+def test_the_real_clocks_agree() -> None:
+    sync = TimeSync()
+    for _ in range(1_000):
+        sync.notice_jumps()
+    assert (sync.suspends, sync.wall_jumps) == (0, 0)

@@ -17,7 +17,7 @@ from samples import compact, stream_events
 from nadofast import _feed
 from nadofast._feed import Bbo, FeedCore
 from nadofast.errors import ParseError
-from nadofast.events import ControlReply, TradeEvent, UnknownEvent
+from nadofast.events import ControlReply, LiquidationEvent, TradeEvent, UnknownEvent
 
 PRODUCT = 4
 T0 = 1_790_000_000_000_000_000
@@ -391,15 +391,27 @@ def test_seen_keys_are_bounded() -> None:
 
 
 def test_public_events_come_from_one_link(feed: Recorder) -> None:
-    trade = samples("trade")[0]
-    assert feed.receive(trade, 0) == _feed.DELIVERED
-    assert feed.receive(trade, 0) == _feed.DELIVERED, "equal trades in one sweep are legal"
-    assert feed.receive(trade, 1) == _feed.DUPLICATE
+    liquidation = samples("liquidation")[0]
+    assert feed.receive(liquidation, 0) == _feed.DELIVERED
+    assert feed.receive(liquidation, 1) == _feed.DUPLICATE
     feed.core.public_links = 1 << 1
-    assert feed.receive(trade, 1) == _feed.DELIVERED
-    assert feed.receive(trade, 0) == _feed.DUPLICATE
+    assert feed.receive(liquidation, 1) == _feed.DELIVERED
+    assert feed.receive(liquidation, 0) == _feed.DUPLICATE
     feed.core.public_links = 0xFFFFFFFF
-    assert feed.receive(trade, 0) == _feed.DELIVERED
+    assert feed.receive(liquidation, 0) == _feed.DELIVERED
+    assert all(isinstance(event, LiquidationEvent) for event in feed.events)
+
+
+def test_equal_trades_of_one_sweep_are_legal(feed: Recorder) -> None:
+    trade = samples("trade")[0] | {"product_id": PRODUCT}
+    assert [feed.receive(trade, 0) for _ in range(2)] == [_feed.DELIVERED] * 2
+    assert [feed.receive(trade, 1) for _ in range(3)] == [_feed.DUPLICATE, _feed.DUPLICATE, _feed.DELIVERED]
+    feed.core.leave(0)
+    assert feed.receive(trade, 0) == _feed.DUPLICATE
+    feed.core.leave(0)
+    feed.core.leave(1)
+    feed.core.begin(PRODUCT)
+    assert feed.receive(trade, 0) == _feed.DELIVERED, "a new generation"
     assert all(isinstance(event, TradeEvent) for event in feed.events)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from typing import Any
 
@@ -84,6 +85,133 @@ def test_strict_stream_equals_the_oracle(
         told, expected = apply(book, message), oracle.apply(message)
         assert told == expected or (told == "same or ignored" and expected in ("same", "ignored"))
         assert_equal(book, oracle)
+
+
+# Distances from the touch in ticks: next to it, at both edges of the window of a side, and beyond.
+ticks_away = st.sampled_from([0, 1, 2, 3, 63, 64, 65, 1023, 1024, 1025, 3070, 3071, 3072, 4095, 4096, 10**6])
+changes = st.lists(
+    st.tuples(ticks_away, st.booleans(), st.sampled_from([0, 0, 0, 1]), st.sampled_from([0, 0, 1, 9 * X18])),
+    max_size=8,
+)
+
+
+@settings(max_examples=200)
+@given(st.sampled_from([1, 3, 10**15, 10**17, 7 << 50]), st.lists(changes, min_size=1, max_size=30))
+def test_window_edges_and_prices_off_the_grid_equal_the_oracle(tick: int, steps: list[Any]) -> None:
+    book, oracle = OrderBook(PRODUCT), OracleBook(PRODUCT)
+    touch = 30_000 * 10**17
+    bids = [(touch - i * tick, X18) for i in range(1, 5)]
+    asks = [(touch + i * tick, X18) for i in range(5)]
+    book.load_snapshot(bids, asks, 1)
+    oracle.load(bids, asks, 1)
+    for number, step in enumerate(steps, 1):
+        sides: dict[bool, dict[int, int]] = {False: {}, True: {}}
+        for away, is_bid, off_grid, qty in step:
+            sign = -1 if is_bid else 1
+            sides[is_bid][max(touch + sign * (away * tick + off_grid), 0)] = qty
+        message = Depth(PRODUCT, number, number + 1, tuple(sides[True].items()), tuple(sides[False].items()))
+        assert apply(book, message) == oracle.apply(message).replace("same", "same or ignored")
+        assert_equal(book, oracle)
+        for away, is_bid, off_grid, _ in step:
+            side, levels = ("bid", oracle.bid_levels) if is_bid else ("ask", oracle.ask_levels)
+            price = max(touch + (-1 if is_bid else 1) * (away * tick + off_grid), 0)
+            assert book.qty_x18(side, price) == levels.get(price, 0)  # type: ignore[arg-type]
+
+
+class HostileMarket:
+    """A touch that drifts and jumps, levels that are swept, thousands of them, prices nothing fits."""
+
+    def __init__(self, seed: int) -> None:
+        self.rng = random.Random(seed)
+        self.tick = self.rng.choice([1, 5, 10**15, 10**17, 3 * 10**17, (1 << 61) - 1, 10**30])
+        self.middle = self.rng.randrange(10**6, 10**7)
+        self.time = 1
+
+    def price(self, ticks: int) -> int:
+        off_grid = self.rng.random() < 0.02
+        return min(
+            max(ticks, 1) * self.tick + (self.rng.randrange(self.tick) if off_grid else 0), (1 << 127) - 1
+        )
+
+    def snapshot(self, levels: int) -> tuple[list[Level], list[Level]]:
+        step = self.rng.choice([1, 1, 2, 7])
+        bids = {self.price(self.middle - 1 - i * step): self.rng.randrange(1, X18) for i in range(levels)}
+        asks = {self.price(self.middle + 1 + i * step): self.rng.randrange(1, X18) for i in range(levels)}
+        return list(bids.items()), list(asks.items())
+
+    def message(self, book: OracleBook) -> Depth:
+        rng = self.rng
+        kind = rng.random()
+        if kind < 0.5:
+            self.middle += rng.randrange(-3, 4)
+        elif kind < 0.58:
+            self.middle = max(self.middle + rng.randrange(-6000, 6001), 20_000)
+        elif kind < 0.6:
+            self.middle = rng.randrange(20_000, 10**7)
+        spread = rng.choice([3, 30, 3000, 20_000])
+        count = 300 if rng.random() < 0.05 else rng.randrange(12)
+        bids = {
+            self.price(self.middle - 1 - rng.randrange(spread)): rng.choice([0, 1, X18]) for _ in range(count)
+        }
+        asks = {
+            self.price(self.middle + 2 + rng.randrange(spread)): rng.choice([0, 1, X18]) for _ in range(count)
+        }
+        if rng.random() < 0.02:  # one side empties
+            (bids if rng.random() < 0.5 else asks).update(
+                dict.fromkeys([*book.bid_levels, *book.ask_levels], 0)
+            )
+        middle = self.middle * self.tick
+        for levels, own, is_wrong in (
+            (book.bid_levels, bids, lambda price: price > middle),
+            (book.ask_levels, asks, lambda price: price <= middle),
+        ):
+            own.update({price: 0 for price in [*levels, *own] if is_wrong(price)})  # what the move swept away
+        self.time += 1
+        return Depth(PRODUCT, self.time - 1, self.time, tuple(bids.items()), tuple(asks.items()))
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_hostile_markets_equal_the_oracle(seed: int) -> None:
+    market, oracle, book = HostileMarket(seed), OracleBook(PRODUCT), OrderBook(PRODUCT)
+    levels = (0, 1, 2, 50, 100, 3000)[seed % 6]
+    bids, asks = market.snapshot(levels)
+    book.load_snapshot(bids, asks, 1)
+    oracle.load(bids, asks, 1)
+    assert_equal(book, oracle)
+    for step in range(250):
+        message = market.message(oracle)
+        assert apply(book, message) == oracle.apply(message).replace("same", "same or ignored"), step
+        assert (book.best_bid, book.best_ask) == (oracle.best_bid, oracle.best_ask), step
+        if step % 10 == 0:
+            assert_equal(book, oracle)
+    assert oracle.is_valid
+    assert_equal(book, oracle)
+
+
+@pytest.mark.long
+def test_long_hostile_markets_equal_the_oracle() -> None:
+    """Seeds from NADOFAST_SEEDS (first:end)."""
+    first, last = map(int, os.environ.get("NADOFAST_SEEDS", "0:2").split(":"))
+    for seed in range(first, last):
+        print(f"seed {seed}")
+        test_hostile_markets_equal_the_oracle(seed)
+
+
+def test_the_worst_of_too_many_levels_go_wherever_they_lie() -> None:
+    """Most outside the window, some in it; the horizon ends up inside the window, too."""
+    rng = random.Random(5)
+    for shown in (100, 2):
+        book, oracle = OrderBook(PRODUCT), OracleBook(PRODUCT)
+        bids = [(10**9 - i * 10, 5) for i in range(100)]
+        book.load_snapshot(bids, [(2 * 10**9, 1)], 1, shown)
+        oracle.load(bids, [(2 * 10**9, 1)], 1, shown)
+        for step in range(1, 10):
+            near = [(10**9 - rng.randrange(2000) * 10, rng.randrange(3)) for _ in range(500)]
+            far = [(10**9 - 10**6 * step - i, 1) for i in range(2500)]
+            message = Depth(PRODUCT, step, step + 1, tuple(dict(near + far).items()), ())
+            assert apply(book, message) == oracle.apply(message).replace("same", "same or ignored")
+            assert_equal(book, oracle)
+        assert len(oracle.bid_levels) == 16384
 
 
 @given(sides, sides, st.integers(1, 40 * X18), st.sampled_from([2, 100]))

@@ -150,6 +150,33 @@ def test_bbo_equals_json_plus_int(time: int, product: int, numbers: tuple[int, i
     assert scanner(compact(message)) == "canonical"
 
 
+@pytest.mark.parametrize("product_id", ["04", "00", "", "-4", "4294967296", "12345678901", "4.0", "4e0"])
+def test_a_product_id_that_json_or_32_bits_do_not_allow(product_id: str) -> None:
+    for event in (BBO, DEPTH):
+        text = compact(event | {"product_id": 4}).replace(
+            b'"product_id":4', b'"product_id":' + product_id.encode()
+        )
+        with pytest.raises(ParseError):
+            parse(text)
+
+
+@pytest.mark.parametrize("digits", [1, 7, 8, 9, 15, 16, 17, 19, 20, 23, 24, 25, 31, 32, 33, 38])
+def test_numbers_of_every_length_wherever_they_stand(digits: int) -> None:
+    """Also where fewer bytes follow than the scanner looks at together."""
+    rng = random.Random(digits)
+    low, high = 10 ** (digits - 1), 10**digits - 1
+    for quantities in ([rng.randint(low, high)], [5, rng.randint(low, high)], [rng.randint(low, high), 0]):
+        levels = [[str(rng.randint(low, high)), str(qty)] for qty in quantities]
+        for bids, asks in ((levels, []), ([], levels), (levels, levels)):
+            text = compact(DEPTH | {"bids": bids, "asks": asks})
+            assert parse(text) == oracle.parse(text)
+            assert scanner(text) == "canonical"
+            for at in range(text.index(b"bids"), len(text)):
+                damaged = text[:at] + (b"x" if text[at : at + 1] == b":" else b":") + text[at + 1 :]
+                with pytest.raises(ParseError):
+                    parse(damaged)
+
+
 def accepted_by_oracle(data: bytes) -> Any:
     try:
         return oracle.parse(data)

@@ -156,3 +156,43 @@ def test_a_link_alone_is_strict() -> None:
     rig = Rig(Venue([(99, n + 1) for n in range(20)]))
     rig.place[0] = 3
     assert rig.send(0, 1) == _feed.GAP, "nobody else could bring what is missing"
+
+
+def trade(time_ns: int, number: int) -> bytes:
+    """number: tells it apart for the oracle; the wire has no such thing."""
+    message = {
+        "type": "trade",
+        "timestamp": str(time_ns),
+        "product_id": PRODUCT,
+        "price": str(X18),
+        "taker_qty": str(number),
+        "maker_qty": str(number),
+        "is_taker_buyer": True,
+    }
+    return json.dumps(message).encode()
+
+
+@settings(max_examples=300)
+@given(
+    st.lists(st.integers(1, 3), min_size=1, max_size=12),
+    st.lists(st.tuples(st.integers(0, 1), st.integers(1, 4)), max_size=40),
+    st.integers(0, 40),
+    st.integers(0, 1),
+)
+def test_every_trade_is_told_once_whichever_link_is_cut(
+    sweeps: list[int], turns: list[tuple[int, int]], cut_at: int, victim: int
+) -> None:
+    """Several trades of one engine time; two links run ahead of one another, one of them is cut for good."""
+    times = [time for time, size in enumerate(sweeps, start=1) for _ in range(size)]
+    told: list[int] = []
+    core = FeedCore([PRODUCT], on_event=lambda event: told.append(event.taker_qty_x18))
+    place = {0: 0, 1: 0}
+    for turn, (link, count) in enumerate([*turns, *[(1 - victim, 1)] * len(times)]):
+        if turn == cut_at:
+            core.leave(victim)
+        if link == victim and turn >= cut_at:
+            continue
+        for number in range(place[link], min(place[link] + count, len(times))):
+            core.receive(trade(times[number], number), turn + 1, link)
+        place[link] = min(place[link] + count, len(times))
+    assert told == list(range(len(times)))

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from nadofast.events import NO_ASK_X18, NO_BID_X18
 
 Level = tuple[int, int]
+MAX_LEVELS = 16384  # a side; the worst of more are dropped and the horizon says so
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,7 @@ class OracleBook:
         self.is_valid = True
         self.bid_horizon = min(self.bid_levels, default=None) if len(shown_bids) >= depth else None
         self.ask_horizon = max(self.ask_levels, default=None) if len(shown_asks) >= depth else None
+        self._trim()
         self._check_crossed()
 
     def apply(self, depth: Depth) -> str:
@@ -92,12 +94,22 @@ class OracleBook:
         self.timestamp = depth.max
         self.joined = True
         self._check_crossed()
+        self._trim()
         unchanged = self.is_valid and (self.best_bid, self.best_ask) == before
         return "same" if unchanged else "changed"
 
     def _check_crossed(self) -> None:
         if self.best_bid and self.best_ask and self.best_bid[0] >= self.best_ask[0]:
             self.invalidate()
+
+    def _trim(self) -> None:
+        for price in sorted(self.bid_levels)[: max(len(self.bid_levels) - MAX_LEVELS, 0)]:
+            del self.bid_levels[price]
+            self.bid_horizon = max(min(self.bid_levels), self.bid_horizon or 0)
+        for price in sorted(self.ask_levels)[MAX_LEVELS:]:
+            del self.ask_levels[price]
+            worst = max(self.ask_levels)
+            self.ask_horizon = worst if self.ask_horizon is None else min(worst, self.ask_horizon)
 
     def invalidate(self) -> None:
         self.bid_levels.clear()

@@ -14,7 +14,7 @@ from typing import Any
 
 import orjson
 
-from nadofast import models
+from nadofast import TimeSample, TimeSync, models
 from nadofast.errors import ConnectionLost, ExchangeError, NotConnected, RequestTimeout
 from nadofast.events import FillEvent, OrderUpdateEvent
 
@@ -38,6 +38,7 @@ class Entry:
     filled: int = 0
     rests: bool = False
     fills: list[tuple[int, int, float]] = field(default_factory=list)
+    balances: list[models.PerpBalance] = field(default_factory=list)
 
     @property
     def left(self) -> int:
@@ -62,7 +63,8 @@ class ModelExchange:
         self.orders: dict[str, Entry] = {}
         self._held: set[str] = set()
         self._index = 0
-        self._tape: list[float] = []
+        self.balance = models.PerpBalance(4, 0, 0, 0)
+        self.is_silent = False
         self.publish: Callable[[Any], None] = lambda _: None
         self.down_until_s = 0.0
 
@@ -153,7 +155,12 @@ class ModelExchange:
         self._index += 1
         index = self._index
         entry.fills.append((index, quantity, self._loop.time()))
-        self._tape.append(self._loop.time())
+        side = 1 if entry.amount > 0 else -1
+        quote = -side * (quantity * entry.price // 10**18) - quantity // 1000
+        self.balance = models.PerpBalance(
+            4, self.balance.amount_x18 + side * quantity, self.balance.v_quote_x18 + quote, 0
+        )
+        entry.balances.append(self.balance)
         entry.rests = entry.rests and entry.left > 0
         self._tell(entry, "filled", entry.left)
         self.publish(self._fill(entry, index, quantity))
@@ -232,14 +239,18 @@ class ModelExchange:
                 digest=e.digest, sender=e.sender, product_id=e.product_id, price_x18=e.price,
                 cumulative_base_x18=0, base_filled_x18=quantity if e.amount > 0 else -quantity,
                 quote_filled_x18=0, fee_x18=quantity // 1000, submission_idx=index, is_taker=e.is_taker,
-                isolated=False, timestamp_s=int(at), appendix=e.appendix, amount_x18=e.amount,
+                isolated=False, timestamp_s=EPOCH_MS // 1000 + int(at), appendix=e.appendix,
+                amount_x18=e.amount, balance_after=balance,
             )
-            for e in self.orders.values() for index, quantity, at in e.fills if at <= seen
+            for e in self.orders.values()
+            for (index, quantity, at), balance in zip(e.fills, e.balances, strict=True) if at <= seen
         ]  # fmt: skip
         return sorted(rows, key=lambda row: -row.submission_idx)
 
     def newest_s(self) -> int:
-        """Somebody trades every 0.2 s."""
+        """Somebody trades every 0.2 s, unless the market is silent."""
+        if self.is_silent:
+            return max((row.timestamp_s for row in self.matches()), default=0)
         return (EPOCH_MS // 1000) + int((self._loop.time() - self._lag_s) * 5) // 5
 
 
@@ -253,11 +264,12 @@ class Storm:
     slow: float = 0.0
     cut: float = 0.0
     rate: float = 0.0
+    query_only: float = 0.0
     rest_fails: float = 0.0
 
     @staticmethod
     def seeded(rng: random.Random) -> Storm:
-        return Storm(*(rng.choice((0.0, 0.0, 0.1, 0.3)) for _ in range(6)), rng.choice((0.0, 0.0, 0.3)))
+        return Storm(*(rng.choice((0.0, 0.0, 0.1, 0.3)) for _ in range(7)), rng.choice((0.0, 0.0, 0.3)))
 
     def calm(self) -> None:
         for name in self.__dataclass_fields__:
@@ -349,16 +361,28 @@ class ModelRest:
             raise NotConnected("dead")
         if self._rng.random() < self._storm.rate:
             raise ExchangeError(1015, "HTTP 429", "execute")
+        if self._rng.random() < self._storm.query_only:
+            raise ExchangeError(1002, 'HTTP 403 {"reason":"ip_query_only","blocked":true}', "execute")
         # Whoever asked may go; what has arrived is carried out.
         task = self._loop.create_task(self._exchange.execute(orjson.loads(message)))
         self._inner.add(task)
         task.add_done_callback(self._inner.discard)
         answer: dict[str, Any] = await asyncio.shield(task)
         if self._rng.random() < self._storm.lose_answer:
-            raise ConnectionLost("the answer broke off")
+            if self._rng.random() < 0.5:
+                raise ConnectionLost("the answer broke off")
+            await asyncio.sleep(5)
+            raise RequestTimeout("no answer")
         if answer["status"] != "success":
             raise ExchangeError(answer["error_code"], "no", "execute")
         return answer
+
+    async def sync_time(self, timesync: TimeSync, samples: int) -> None:
+        sent_ns = timesync._clock_ns()
+        await self._way()
+        server_ms = self._exchange.now_ms()
+        await asyncio.sleep(self._rng.uniform(0.001, 0.01))
+        timesync.update(TimeSample(sent_ns, timesync._clock_ns(), server_ms))
 
     async def order(self, product_id: int, digest: str) -> models.OpenOrder:
         await self._way()
@@ -378,6 +402,11 @@ class ModelRest:
         await asyncio.sleep(0.005)
         below = 1 << 60 if max_submission_idx is None else max_submission_idx
         return [row for row in self._exchange.matches() if row.submission_idx <= below][:limit]
+
+    async def subaccount_info(self, subaccount: str) -> models.SubaccountInfo:
+        await self._way()
+        perp = {4: self._exchange.balance}
+        return models.SubaccountInfo(subaccount, True, 0, {}, perp, {}, (0, 0, 0))
 
     async def archive_newest_s(self) -> int:
         await self._way()

@@ -1,7 +1,9 @@
-"""A process that trades and keeps a journal, made to be killed: `sender.py READY.json JOURNAL SEED COUNT`.
+"""A process that trades and keeps a journal, made to be killed:
+`sender.py READY.json ACCOUNT JOURNAL SEED COUNT [LIFE_S]`.
 
 It recovers what the former one left, prints `recovered`, then sends COUNT new intents, each in its own task,
-and prints `done` when every outcome is known. The journal says which intents were signed before.
+and prints `done` when every outcome is known. The journal says which intents were signed before. With LIFE_S
+it sends one order that rests for so long instead, prints `resting` and waits.
 """
 
 from __future__ import annotations
@@ -29,16 +31,17 @@ from nadofast import (
     custom,
     to_x18,
 )
-from nadofast.resolver import ResolverConfig
 
 ETH = 4
 
 
-async def main(ready: dict[str, Any], journal_path: str, seed: int, count: int) -> None:
+async def main(
+    ready: dict[str, Any], account: int, journal_path: str, seed: int, count: int, life_s: int = 0
+) -> None:
     rng = random.Random(seed)
     network = custom("sim", ready)
     signer = Signer(
-        ready["accounts"][0]["private_key"],
+        ready["accounts"][account]["private_key"],
         chain_id=network.chain_id,
         endpoint_address=network.endpoint_address,
     )
@@ -55,7 +58,7 @@ async def main(ready: dict[str, Any], journal_path: str, seed: int, count: int) 
                 network, signer, products=products, timesync=timesync, rest=rest, tracker=tracker,
                 before_send=journal.record,
                 config=GatewayConfig(
-                    reply_timeout_s=0.3, discard_after_ms=1_000, resolver=ResolverConfig(archive_lag_s=1.0)
+                    reply_timeout_s=0.3
                 ),
             )  # fmt: skip
             async with feed, gateway:
@@ -71,6 +74,21 @@ async def main(ready: dict[str, Any], journal_path: str, seed: int, count: int) 
                 product = products[ETH]
                 buy = product.round_price(snapshot.asks[0][0] * 101 // 100, "up")
                 sell = product.round_price(snapshot.bids[0][0] * 99 // 100, "down")
+
+                if life_s:
+                    price_x18 = product.round_price(snapshot.bids[0][0] * 97 // 100, "down")
+                    dies_s = timesync.exchange_now_ms() // 1000 + life_s
+                    resting = OrderRequest(
+                        ETH,
+                        price_x18,
+                        to_x18("0.1"),
+                        OrderType.POST_ONLY,
+                        expiration_s=dies_s,
+                        client_id=first,
+                    )
+                    outcome = await gateway.place(resting)
+                    print("resting" if outcome.is_confirmed else outcome, flush=True)
+                    await asyncio.Event().wait()
 
                 async def trade(number: int) -> None:
                     side = 1 if number % 2 else -1
@@ -93,6 +111,7 @@ async def main(ready: dict[str, Any], journal_path: str, seed: int, count: int) 
 
 
 if __name__ == "__main__":
+    _, ready_path, account, journal_path, *numbers = sys.argv
     asyncio.run(
-        main(json.loads(Path(sys.argv[1]).read_text()), sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
+        main(json.loads(Path(ready_path).read_text()), int(account), journal_path, *map(int, numbers))
     )

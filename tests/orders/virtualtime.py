@@ -33,6 +33,10 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def now_ns(self) -> int:
         return int(self.clock.now_s * 1e9)
 
+    def skip(self, seconds: float) -> None:
+        """Time nobody in this loop has seen pass."""
+        self.clock.now_s += seconds
+
 
 def run(loop: VirtualLoop, work: Coroutine[Any, Any, Any]) -> Any:
     """Run to the end and close. Whatever the loop had to complain about is raised."""
