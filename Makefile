@@ -21,7 +21,8 @@ SEEDS ?= 0:2
 TABLES ?=
 COVERAGE_TESTS ?= tests/core tests/client tests/orders
 
-.PHONY: help run test bench bench-tables coverage sanitize debug lint types build long clean format
+.PHONY: help run test bench bench-tables coverage coverage-client sanitize debug lint types build long clean \
+  format
 
 help:
 	@echo "make run     trade cycles on the embedded exchange  (CYCLES=$(CYCLES) SEED=$(SEED) SIZE_USD=$(SIZE_USD))"
@@ -32,6 +33,7 @@ help:
 	@echo "make types   mypy --strict"
 	@echo "make build   wheel and sdist in dist/"
 	@echo "make long    longer campaigns  (SUITE=$(SUITE) SEEDS=$(SEEDS))"
+	@echo "make coverage-client  of the connection code by the client tests, at least 95 % of lines and branches"
 	@echo "make clean   removes everything that was made"
 
 # The interpreter is looked for once, and only when a virtual environment has to be made.
@@ -78,8 +80,8 @@ bench-tables: $(VENV)/.dev $(PEERS)/.done
 
 coverage: $(VENV)/.dev
 	@tree=$$($(BIN)/python tests/variant.py coverage); cd $$tree; export PYTHONPATH=$$tree; \
-	run() { $(CURDIR)/$(BIN)/python -m "$$@"; }; \
-	run coverage run -m pytest -q -n 0 -p no:cacheprovider $(COVERAGE_TESTS); run coverage report --fail-under=95
+	run() { $(CURDIR)/$(BIN)/python -m coverage "$$@"; }; rc=--rcfile=tests/coverage.ini; \
+	run run $$rc -m pytest -q -n 0 -p no:cacheprovider $(COVERAGE_TESTS); run report $$rc
 
 sanitize debug: $(VENV)/.dev
 	@tree=$$($(BIN)/python tests/variant.py $@); \
@@ -99,6 +101,10 @@ types: $(VENV)/.dev
 
 build: $(VENV)/.dev
 	$(BIN)/python -m build --no-isolation --outdir dist .
+
+coverage-client: $(VENV)/.dev
+	$(BIN)/python -m coverage run -m pytest -q -n 0 tests/client
+	$(BIN)/python -m coverage report
 
 long: $(VENV)/.dev
 	NADOFAST_SEEDS=$(SEEDS) $(BIN)/python -m pytest -m long -k "$(SUITE)" -s -o faulthandler_timeout=1200
