@@ -22,6 +22,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 ENV_PREFIX: Final = "NADO_BOT_"
 ENV_DELIMITER: Final = "__"
 MAINNET_WARMUP_S: Final = 3_600.0
+LISTS: Final = ("exchange.command", "rollout.ladder_usd")
 MAX_FILE_CHARACTERS: Final = 1 << 20
 VENUES: Final = ("sim", "testnet", "mainnet", "custom")
 
@@ -382,7 +383,7 @@ def _flat_checked(document: Mapping[str, Any], where: str) -> dict[str, Any]:
 
 
 def _from_environ(environ: Mapping[str, str]) -> dict[str, Any]:
-    """NADO_BOT_RISK__MAX_LEG_USD → risk.max_leg_usd. Lists (the exchange command) are split like a shell."""
+    """NADO_BOT_RISK__MAX_LEG_USD → risk.max_leg_usd. Lists are split like a shell."""
     flat: dict[str, Any] = {}
     known = known_keys()
     for name, value in environ.items():
@@ -392,7 +393,7 @@ def _from_environ(environ: Mapping[str, str]) -> dict[str, Any]:
         if key not in known:
             nearest = _nearest(key, known, show=lambda k: ENV_PREFIX + k.upper().replace(".", ENV_DELIMITER))
             raise SettingsError(f"environment: unknown variable {name!r}{nearest}")
-        flat[key] = _split_command(name, value) if key == "exchange.command" else value
+        flat[key] = _split_command(name, value) if key in LISTS else value
     return flat
 
 

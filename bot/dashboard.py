@@ -23,7 +23,7 @@ PHASE_STYLE: Final = {
     "FLAT": "bold white", "BUILDING": "bold yellow", "HEDGED": "bold green", "UNWINDING": "bold cyan",
     "RECOVERING": "bold magenta", "HALTED": "bold white on red",
 }  # fmt: skip
-BAR: Final = 12
+BAR: Final = 8
 PAUSE_S: Final = 1.0
 
 

@@ -187,3 +187,31 @@ def test_the_port_of_the_metrics_is_taken(tmp_path: Path) -> None:
         with start(tmp_path, metrics__port=server.server_port) as bot:
             assert bot.finish() == 2
     assert f"metrics.port: 127.0.0.1:{server.server_port}" in bot.stderr
+
+
+def test_the_first_order_waits_until_the_streams_were_stable(tmp_path: Path) -> None:
+    with start(tmp_path, rollout__warmup_s=1.5, run__hold_s=0.1) as bot:
+        bot.wait_for("warm-up   the streams shall be stable for 1.5 s")
+        fault(bot.control, cut="subscribe")
+        bot.wait_for("warm-up   begins again: ")
+        again = len(bot.lines) - 1
+        bot.wait_for("BUILD")
+        build = next(i for i, line in enumerate(bot.lines) if "BUILD" in line)
+        assert bot.seen_at[build] - bot.seen_at[again] >= 1.4
+        operator(tmp_path, "flatten")
+        assert bot.finish() == 0
+
+
+def test_sizes_go_up_the_ladder(tmp_path: Path) -> None:
+    settings = {"rollout__ladder_usd": "120 150", "rollout__ladder_cycles": 1, "run__hold_s": 0.05}
+    with BotProcess(
+        tmp_path, "--seed", "5", "--cycles", "3", "--size-usd", "300",
+        **{"output__state_dir": tmp_path / "state", **QUIET, **settings},
+    ) as bot:  # fmt: skip
+        assert bot.finish() == 0
+    sizes = [float(re.findall(r"ETH-PERP [+-]([\d.]+)", line)[0]) for line in bot.lines if " BUILD " in line]
+    assert len(sizes) == 3
+    assert sizes == sorted(set(sizes))
+    assert [round(size * 3_000) <= usd for size, usd in zip(sizes, (120, 150, 300), strict=True)] == [
+        True
+    ] * 3
