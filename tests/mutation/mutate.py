@@ -1,7 +1,7 @@
 """Mutations of one module, one at a time: comparisons, arithmetic, constants, conditions and returns.
 
-Each mutant replaces one node of the syntax tree. The module's tests run with that one file changed, in a process
-of their own; a mutant nobody notices is a survivor.
+Each mutant replaces one node of the syntax tree. The module's tests run with that one file changed, in a
+process of their own; a mutant nobody notices is a survivor.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""The mutation campaign, `make long SUITE=mutation`: survivors are printed, and more than the known ones fail.
+"""The mutation campaign, `make long SUITE=mutation`: survivors are printed, more than the known ones fail.
 
-A run takes minutes, so it stays behind the `long` marker; that the tool changes what it should is tested always.
+A run takes minutes, so it stays behind the `long` marker; that the tool works is tested always.
 """
 
 from __future__ import annotations
