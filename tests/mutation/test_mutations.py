@@ -90,14 +90,15 @@ def test_mutation_campaign(campaign: Campaign) -> None:
     made = list(mutants(source))
 
     def judge(mutant: Mutant) -> bool:
-        return is_noticed(campaign.module, mutant.source, campaign.tests)
+        seen = is_noticed(campaign.module, mutant.source, campaign.tests)
+        if not seen:
+            print(f"  line {mutant.line}: {mutant.what}", flush=True)
+        return seen
 
     with ThreadPoolExecutor(WORKERS) as pool:
         noticed = list(pool.map(judge, made))
     left = [mutant for mutant, seen in zip(made, noticed, strict=True) if not seen]
-    print(f"{campaign.module}: {len(made)} mutants, {len(left)} survive")
-    for mutant in left:
-        print(f"  line {mutant.line}: {mutant.what}")
+    print(f"{campaign.module}: {len(made)} mutants, {len(left)} survive", flush=True)
     assert len(left) <= campaign.known
 
 
