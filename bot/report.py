@@ -33,7 +33,8 @@ def limits_lines(settings: Settings, limits: RiskLimits, equity_x18: int) -> lis
         f" · blind {settings.risk.max_blind_s:g} s",
         f"          net delta held: line above {limits.warn_delta_bps / 100:g} %,"
         f" no entry above {limits.max_entry_delta_bps / 100:g} %"
-        f" · a minute: {limits.max_orders_per_min or 'any'} orders, {limits.max_builds_per_min or 'any'} builds"
+        f" · a minute: {limits.max_orders_per_min or 'any'} orders,"
+        f" {limits.max_builds_per_min or 'any'} builds"
         f" · maintenance windows {'kept' if limits.windows else 'not kept'}",
         f"          prices from mid: entry {entry.cap_bps} bps,"
         f" completing a leg {entry.cap_bps * entry.hedge_attempts} bps,"
