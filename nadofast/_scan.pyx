@@ -10,7 +10,7 @@ from libc.stdint cimport int64_t, uint64_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memcmp, memset, strlen
 
-from ._x18 cimport int128, number, scan_int128, time_ns
+from ._x18 cimport int128, pair, scan_int128, time_ns
 
 
 cdef enum:
@@ -129,10 +129,13 @@ cdef extern from *:
 cdef enum:
     SHORTEST = 96             # no canonical message is shorter
     LEVEL_SIZE = 9            # nor a level: ["1","2"]
+    QTY_COMMA = 3             # "," between the two numbers of a level
+    QTY_KEY = 13              # "bid_qty":" between those of a best bid, with the quote and comma before it
 
 
 cdef bint _canonical_bbo(Message* m, const char* p, const char* end) noexcept nogil:
     """p stands after {"type":"best_bid_offer"."""
+    cdef const char* between
     p = _expect(p, end, b',"timestamp":"')
     if p == NULL:
         return False
@@ -142,30 +145,25 @@ cdef bint _canonical_bbo(Message* m, const char* p, const char* end) noexcept no
     p = _expect(_product(p, end, &m.product_id), end, b',"bid_price":"')
     if p == NULL:
         return False
-    p = _expect(number(p, end, &m.bid_price, True), end, b'","bid_qty":"')
-    if p == NULL:
+    p = _expect(pair(p, end, QTY_KEY, &between, &m.bid_price, &m.bid_qty), end, b'","ask_price":"')
+    if p == NULL or _expect(between, end, b'","bid_qty":"') == NULL:
         return False
-    p = _expect(number(p, end, &m.bid_qty, False), end, b'","ask_price":"')
-    if p == NULL:
-        return False
-    p = _expect(number(p, end, &m.ask_price, True), end, b'","ask_qty":"')
-    if p == NULL:
-        return False
-    return _expect(number(p, end, &m.ask_qty, False), end, b'"}') == end
+    p = pair(p, end, QTY_KEY, &between, &m.ask_price, &m.ask_qty)
+    return p != NULL and _expect(between, end, b'","ask_qty":"') != NULL and _expect(p, end, b'"}') == end
 
 
 cdef inline const char* _canonical_levels(Levels* levels, const char* p, const char* end) noexcept nogil:
     """[["price","qty"],…] at p; what stands after it. There is room for as many levels as the text can hold."""
     cdef Level* level = levels.items
     cdef const char* after = _expect(p, end, b'[["')
+    cdef const char* between
     levels.count = 0
     if after == NULL:
         return _expect(p, end, b'[]')
     while True:
-        p = _expect(number(after, end, &level.price, True), end, b'","')
-        if p == NULL:
+        p = pair(after, end, QTY_COMMA, &between, &level.price, &level.qty)
+        if p == NULL or _expect(between, end, b'","') == NULL:
             return NULL
-        p = number(p, end, &level.qty, False)
         level += 1
         after = _expect(p, end, b'"],["')
         if after == NULL:
