@@ -93,25 +93,29 @@ cdef extern from *:
         if (size > 2) return memcpy(&half, p, 4), half;
         return size == 2 ? (memcpy(&two, p, 2), two) : (uint8_t)*p;
     }
-    /* Step over a constant text if it stands at p; NULL if it does not, or if p is NULL. Whole words are compared,
-       which may overlap; texts of 3 and 5 to 7 bytes are only found where a whole word is left. */
-    NADO_INLINE const char *nado_expect(const char *p, const char *end, const char *text) {
-        const size_t size = strlen(text), room = size > 4 && size < 8 ? 8 : size == 3 ? 4 : size;
-        const uint64_t mask = size < 8 ? ((uint64_t)1 << 8 * size % 64) - 1 : ~(uint64_t)0;
+    /* 0 if the constant text stands at p. Whole words are compared, which may overlap: a text of 3 needs 4 readable
+       bytes, one of 5 to 7 needs 8. */
+    NADO_INLINE uint64_t nado_differs(const char *p, const char *text) {
+        const size_t size = strlen(text);
         uint64_t differs = 0;
         size_t i;
-        if (__builtin_expect(p == NULL || p > end - room, 0)) return NULL;
         if (size < 8)
-            differs = (nado_load(p, size) & mask) ^ (
+            return (nado_load(p, size) & (((uint64_t)1 << 8 * size) - 1)) ^ (
                 (uint64_t)text[0] | (uint64_t)(size > 1 ? text[1] : 0) << 8 | (uint64_t)(size > 2 ? text[2] : 0) << 16
                 | (uint64_t)(size > 3 ? text[3] : 0) << 24 | (uint64_t)(size > 4 ? text[4] : 0) << 32
                 | (uint64_t)(size > 5 ? text[5] : 0) << 40 | (uint64_t)(size > 6 ? text[6] : 0) << 48);
-        else
-            for (i = 0; i < size; i += 8) {
-                const size_t at = i + 8 <= size ? i : size - 8;
-                differs |= nado_load(p + at, 8) ^ nado_load(text + at, 8);
-            }
-        return __builtin_expect(differs != 0, 0) ? NULL : p + size;
+        for (i = 0; i < size; i += 8) {
+            const size_t at = i + 8 <= size ? i : size - 8;
+            differs |= nado_load(p + at, 8) ^ nado_load(text + at, 8);
+        }
+        return differs;
+    }
+    /* Step over a constant text if it stands at p and something follows; NULL if not, or if p is NULL. Not found where
+       its last word would be cut. */
+    NADO_INLINE const char *nado_expect(const char *p, const char *end, const char *text) {
+        const size_t size = strlen(text), room = size > 4 && size < 8 ? 8 : size + 1;
+        if (__builtin_expect(p == NULL || p > end - room || nado_differs(p, text) != 0, 0)) return NULL;
+        return p + size;
     }
     /* A JSON number of at most 32 bits. */
     NADO_INLINE const char *nado_product(const char *p, const char *end, int64_t *out) {
@@ -124,32 +128,33 @@ cdef extern from *:
     }
     """
     const char* _expect "nado_expect"(const char* p, const char* end, const char* text) noexcept nogil
+    uint64_t _differs "nado_differs"(const char* p, const char* text) noexcept nogil
     const char* _product "nado_product"(const char* p, const char* end, int64_t* out) noexcept nogil
 
 cdef enum:
     SHORTEST = 96             # no canonical message is shorter
     LEVEL_SIZE = 9            # nor a level: ["1","2"]
+    BBO_HEAD = 38             # bytes before the first number
+    DEPTH_HEAD = 43
     QTY_COMMA = 3             # "," between the two numbers of a level
     QTY_KEY = 13              # "bid_qty":" between those of a best bid, with the quote and comma before it
 
 
 cdef bint _canonical_bbo(Message* m, const char* p, const char* end) noexcept nogil:
-    """p stands after {"type":"best_bid_offer"."""
     cdef const char* between
-    p = _expect(p, end, b',"timestamp":"')
-    if p == NULL:
+    if _differs(p, b'{"type":"best_bid_offer","timestamp":"'):
         return False
-    p = _expect(time_ns(p, end, &m.timestamp_ns), end, b'","product_id":')
+    p = _expect(time_ns(p + BBO_HEAD, end, &m.timestamp_ns), end, b'","product_id":')
     if p == NULL:
         return False
     p = _expect(_product(p, end, &m.product_id), end, b',"bid_price":"')
     if p == NULL:
         return False
-    p = _expect(pair(p, end, QTY_KEY, &between, &m.bid_price, &m.bid_qty), end, b'","ask_price":"')
-    if p == NULL or _expect(between, end, b'","bid_qty":"') == NULL:
+    p = _expect(pair(p, end, QTY_KEY, False, &between, &m.bid_price, &m.bid_qty), end, b'","ask_price":"')
+    if p == NULL or _differs(between, b'","bid_qty":"'):
         return False
-    p = pair(p, end, QTY_KEY, &between, &m.ask_price, &m.ask_qty)
-    return p != NULL and _expect(between, end, b'","ask_qty":"') != NULL and _expect(p, end, b'"}') == end
+    p = pair(p, end, QTY_KEY, True, &between, &m.ask_price, &m.ask_qty)
+    return p != NULL and not _differs(between, b'","ask_qty":"') and end - p == 2 and not _differs(p, b'"}')
 
 
 cdef inline const char* _canonical_levels(Levels* levels, const char* p, const char* end) noexcept nogil:
@@ -161,8 +166,8 @@ cdef inline const char* _canonical_levels(Levels* levels, const char* p, const c
     if after == NULL:
         return _expect(p, end, b'[]')
     while True:
-        p = pair(after, end, QTY_COMMA, &between, &level.price, &level.qty)
-        if p == NULL or _expect(between, end, b'","') == NULL:
+        p = pair(after, end, QTY_COMMA, False, &between, &level.price, &level.qty)
+        if p == NULL or _differs(between, b'","'):
             return NULL
         level += 1
         after = _expect(p, end, b'"],["')
@@ -172,14 +177,12 @@ cdef inline const char* _canonical_levels(Levels* levels, const char* p, const c
 
 
 cdef bint _canonical_depth(Message* m, const char* p, const char* end) noexcept nogil:
-    """p stands after {"type":"book_depth"."""
     cdef Py_ssize_t most = m.size // LEVEL_SIZE + 1
     if not _make_room(&m.bids, most) or not _make_room(&m.asks, most):
         return False
-    p = _expect(p, end, b',"last_max_timestamp":"')
-    if p == NULL:
+    if _differs(p, b'{"type":"book_depth","last_max_timestamp":"'):
         return False
-    p = _expect(time_ns(p, end, &m.last_max_ns), end, b'","min_timestamp":"')
+    p = _expect(time_ns(p + DEPTH_HEAD, end, &m.last_max_ns), end, b'","min_timestamp":"')
     if p == NULL:
         return False
     p = _expect(time_ns(p, end, &m.min_ns), end, b'","max_timestamp":"')
@@ -194,22 +197,17 @@ cdef bint _canonical_depth(Message* m, const char* p, const char* end) noexcept 
     p = _expect(_canonical_levels(&m.bids, p, end), end, b',"asks":')
     if p == NULL:
         return False
-    return _expect(_canonical_levels(&m.asks, p, end), end, b'}') == end
+    p = _canonical_levels(&m.asks, p, end)
+    return p != NULL and end - p == 1 and p[0] == c'}'
 
 
 cdef int _canonical(Message* m, const char* p, const char* end) noexcept nogil:
-    cdef const char* after
     if end - p < SHORTEST:
         return -1
-    p = _expect(p, end, b'{"type":"b')
-    if p == NULL:
-        return -1
-    after = _expect(p, end, b'est_bid_offer"')
-    if after != NULL:
-        return KIND_BBO if _canonical_bbo(m, after, end) else -1
-    after = _expect(p, end, b'ook_depth"')
-    if after != NULL:
-        return KIND_DEPTH if _canonical_depth(m, after, end) else -1
+    if p[10] == c'e':
+        return KIND_BBO if _canonical_bbo(m, p, end) else -1
+    if p[10] == c'o':
+        return KIND_DEPTH if _canonical_depth(m, p, end) else -1
     return -1
 
 

@@ -140,10 +140,15 @@ cdef extern from *:
     /* Value of the count (1..24) digits before p, in right-aligned words: one path for all lengths. 24 bytes before
        p are read. coarse: the last 16 digits are expected to be zeros. */
     NADO_INLINE void nado_value(const char *p, size_t count, nado_int128 *out, int coarse) {
-        static const uint8_t keep[48] = {[24] = 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15,
-                                         15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15};
-        const uint64_t middle = nado_kept(p - 16, keep + count + 8), low = nado_kept(p - 8, keep + count + 16);
-        const nado_uint128 head = (nado_uint128)nado_full(nado_kept(p - 24, keep + count)) * 10000000000000000ULL;
+        static const uint8_t masks[48] = {[24] = 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15,
+                                          15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15};
+        const uint8_t *keep = masks;
+        uint64_t middle, low;
+        nado_uint128 head;
+        __asm__("" : "+r"(keep));                        /* one address, three offsets */
+        middle = nado_kept(p - 16, keep + count + 8);
+        low = nado_kept(p - 8, keep + count + 16);
+        head = (nado_uint128)nado_full(nado_kept(p - 24, keep + count)) * 10000000000000000ULL;
         uint64_t sum = (uint64_t)head, tail, carry = 0;
         if (!coarse || __builtin_expect((low | middle) != 0, 0)) {
             tail = nado_full(middle) * 100000000;
@@ -155,19 +160,19 @@ cdef extern from *:
     }
 
     /* A price and, `gap` bytes behind its end, a quantity: digits inside a text, not negative. Returns the first
-       byte after the quantity and sets *between to that after the price. NULL if one has no digits, if the text
-       ends first, or beyond int128. Needs 24 bytes of text before p, 64 in all and p <= end. Both ends come from
-       one mask, because finding the end of a number is what the next one waits for. */
+       byte after the quantity and sets *between to that after the price; `gap` bytes and one more stand there. NULL if one has no digits, if the text
+       ends first, or beyond int128. Needs 24 bytes of text before p, 64 in all and p < end. Both ends come from
+       one mask, because finding the end of a number is what the next one waits for. late: the text is expected to
+       end within these 64 bytes. */
     static const char *nado_rare_pair(const char *p, const char *end, size_t gap, const char **between,
                                       nado_int128 *price, nado_int128 *qty);
-    NADO_INLINE const char *nado_pair(const char *p, const char *end, size_t gap, const char **between,
+    NADO_INLINE const char *nado_pair(const char *p, const char *end, size_t gap, int late, const char **between,
                                       nado_int128 *price, nado_int128 *qty) {
         const uint64_t guard = (uint64_t)1 << 63;
         uint64_t stops;
         size_t first, second;
-        if (__builtin_expect(p <= end - 64, 1)) stops = nado_not_digits(p);
-        else if (end - p >= 1) stops = nado_not_digits(end - 64) >> (p - (end - 64));
-        else return NULL;
+        if (__builtin_expect(p <= end - 64, !late)) stops = nado_not_digits(p);
+        else stops = nado_not_digits(end - 64) >> ((p - (end - 64)) & 63);
         first = (size_t)__builtin_ctzll(stops | guard);
         second = (size_t)__builtin_ctzll(stops >> first >> gap | guard);
         if (__builtin_expect(first - 1 > 23 || second - 1 > 23, 0))
@@ -193,20 +198,28 @@ cdef extern from *:
         return after;
     }
 
+    /* Whether the 19 bytes at p are digits. */
+    NADO_INLINE int nado_nineteen(const char *p) {
+    #ifdef NADO_SSE2
+        const __m128i zero = _mm_set1_epi8('0'), above = _mm_set1_epi8(0x76);
+        __m128i a = _mm_xor_si128(_mm_loadu_si128((const __m128i *)p), zero);
+        __m128i b = _mm_xor_si128(_mm_loadu_si128((const __m128i *)(p + 3)), zero);
+        return _mm_movemask_epi8(_mm_or_si128(_mm_adds_epu8(a, above), _mm_adds_epu8(b, above))) == 0;
+    #else
+        return (nado_stops(nado_word(p)) | nado_stops(nado_word(p + 8)) | nado_stops(nado_word(p + 11))) == 0;
+    #endif
+    }
+
     /* A time in ns: 19 digits from 2001 to 2286, or what else int64 holds. */
     NADO_INLINE const char *nado_time(const char *p, const char *end, int64_t *out) {
         nado_int128 value;
         const char *after;
-        uint64_t first, second, last, whole;
-        if (end - p >= 19) {
-            first = nado_word(p);
-            second = nado_word(p + 8);
-            last = nado_word(p + 11);
-            if ((nado_stops(first) | nado_stops(second) | nado_stops(last)) == 0) {
-                whole = (nado_full(first) * 100000000 + nado_full(second)) * 1000 + nado_full(last >> 40 << 40);
-                *out = (int64_t)whole;
-                return whole <= INT64_MAX ? p + 19 : NULL;
-            }
+        uint64_t whole;
+        if (__builtin_expect(end - p >= 19 && nado_nineteen(p), 1)) {
+            whole = nado_full(nado_word(p)) * 100000000 + nado_full(nado_word(p + 8));
+            whole = whole * 1000 + (uint64_t)(p[16] * 100 + p[17] * 10 + p[18] - '0' * 111);
+            *out = (int64_t)whole;
+            return whole <= INT64_MAX ? p + 19 : NULL;
         }
         after = nado_rare_number(p, end, &value);
         if (after == NULL || value > INT64_MAX) return NULL;
@@ -229,7 +242,7 @@ cdef extern from *:
     const uint128 UINT128_MAX "NADO_UINT128_MAX"
     const char* scan_uint128 "nado_scan_uint128"(const char* p, const char* end, uint128* out) noexcept nogil
     const char* pair "nado_pair"(
-        const char* p, const char* end, size_t gap, const char** between, int128* price, int128* qty
+        const char* p, const char* end, size_t gap, bint late, const char** between, int128* price, int128* qty
     ) noexcept nogil
     const char* time_ns "nado_time"(const char* p, const char* end, int64_t* out) noexcept nogil
     object _wide_to_py "nado_int128_to_py"(int128 value)
