@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 BLOCK = 64
 
+
 def percentile(samples: list[int], percent: float) -> int:
     """Nearest-rank percentile of raw samples; never below the true one."""
     ordered = sorted(samples)

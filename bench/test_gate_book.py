@@ -168,15 +168,18 @@ def test_bbo(benchmark: Any, say: Callable[[str], None], loops: ModuleType, prog
     to_floor, to_reference = ratio(inner, lowest), ratio(slow, inner)
     benchmark.extra_info.update(compiled_to_floor=to_floor, ratio=to_reference)
     say(
-        f"best_bid_offer, compiled {statistics.median(inner):>4,.0f} ns  C {statistics.median(lowest):>4,.0f} ns:"
-        f" {to_floor:.2f}x  orjson {statistics.median(slow):>6,.0f} ns: {to_reference:.1f}x"
+        f"best_bid_offer, compiled {statistics.median(inner):>4,.0f} ns"
+        f"  C {statistics.median(lowest):>4,.0f} ns: {to_floor:.2f}x"
+        f"  orjson {statistics.median(slow):>6,.0f} ns: {to_reference:.1f}x"
         f"  by a Python call {statistics.median(python):>4,.0f} ns"
     )
     assert to_floor <= 2
     assert to_reference >= 15
 
 
-def test_a_duration_is_recorded_at_once(benchmark: Any, say: Callable[[str], None], loops: ModuleType) -> None:
+def test_a_duration_is_recorded_at_once(
+    benchmark: Any, say: Callable[[str], None], loops: ModuleType
+) -> None:
     rng = random.Random(1)
     values = [int(rng.lognormvariate(10, 2)) for _ in range(4_096)]
     histogram = Histogram()

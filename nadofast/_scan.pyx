@@ -36,10 +36,15 @@ cdef Name[F_COUNT] FIELD_NAMES = [
     "product_ids", "liquidator", "liquidatee", "time", "bbos",
     "result", "error", "error_code", "status",
 ]
-cdef size_t[F_COUNT] FIELD_SIZES
+# Fields by the length of their name: the first of a length, and the next one after each; F_COUNT ends a list.
+cdef int[SHORT_TEXT + 1] FIELDS_OF_SIZE
+cdef int[F_COUNT] NEXT_FIELD
 cdef int _index
+for _index in range(SHORT_TEXT + 1):
+    FIELDS_OF_SIZE[_index] = F_COUNT
 for _index in range(F_COUNT):
-    FIELD_SIZES[_index] = strlen(FIELD_NAMES[_index])
+    NEXT_FIELD[_index] = FIELDS_OF_SIZE[strlen(FIELD_NAMES[_index])]
+    FIELDS_OF_SIZE[strlen(FIELD_NAMES[_index])] = _index
 
 
 # --- memory -----------------------------------------------------------------------------------------------
@@ -233,6 +238,28 @@ cdef inline bint _is_hex(char ch) noexcept nogil:
     return c'0' <= ch <= c'9' or c'a' <= ch <= c'f' or c'A' <= ch <= c'F'
 
 
+cdef extern from *:
+    """
+    #define NADO_EACH 0x0101010101010101ULL
+    /* Step over bytes that mean nothing special inside a string: neither quote, backslash nor control. */
+    NADO_INLINE const char *nado_plain(const char *p, const char *end) {
+        while (end - p >= 8) {
+            uint64_t word, quote, backslash, found;
+            memcpy(&word, p, 8);
+            quote = word ^ NADO_EACH * '"';
+            backslash = word ^ NADO_EACH * '\\\\';
+            found = ((quote - NADO_EACH) & ~quote) | ((backslash - NADO_EACH) & ~backslash)
+                | ((word - NADO_EACH * 0x20) & ~word);
+            found &= NADO_EACH * 0x80;                   /* right up to the first one */
+            if (found) return p + (__builtin_ctzll(found) >> 3);
+            p += 8;
+        }
+        return p;
+    }
+    """
+    const char* _plain "nado_plain"(const char* p, const char* end) noexcept nogil
+
+
 cdef bint _string(Cursor* c, Span* out) noexcept nogil:
     cdef char ch
     cdef int i
@@ -241,6 +268,9 @@ cdef bint _string(Cursor* c, Span* out) noexcept nogil:
     out.type = V_STRING
     out.escaped = False
     while c.p < c.end:
+        c.p = _plain(c.p, c.end)
+        if c.p == c.end:
+            break
         ch = c.p[0]
         if ch == c'"':
             out.size = c.p - out.at
@@ -440,10 +470,12 @@ cdef int _field_of(const Span* key) noexcept nogil:
     if key.escaped:
         text = buffer
         size = unescape(key, buffer)
-    for field in range(F_COUNT):
-        if <Py_ssize_t>FIELD_SIZES[field] == size and memcmp(FIELD_NAMES[field], text, <size_t>size) == 0:
-            return field
-    return F_COUNT
+    if not 0 <= size <= SHORT_TEXT:
+        return F_COUNT
+    field = FIELDS_OF_SIZE[size]
+    while field < F_COUNT and memcmp(FIELD_NAMES[field], text, <size_t>size) != 0:
+        field = NEXT_FIELD[field]
+    return field
 
 
 cdef bint text_is(const Span* span, const char* text) noexcept nogil:
