@@ -28,11 +28,12 @@ from .model import (
 from .risk import Purpose
 from .sizing import LegQuote, NoSize, size_pair
 from .steps import (
-    STOP_REQUESTED,
     Step,
     ended,
     is_overdue,
+    is_unanswered,
     move_to,
+    must_leave,
     net_delta_bps,
     recover,
     settle,
@@ -101,10 +102,12 @@ def building(state: PairState, inputs: PairInputs, plan: Plan, now_ns: int) -> S
     if not all(leg.is_idle for leg in state.legs):
         return _overdue(state, plan, now_ns)
     if state.is_verifying and any(leg.held_x18 for leg in state.legs):
-        if why := _must_leave(inputs):
+        if why := must_leave(inputs, plan):
             return unwind(state, why, now_ns)
-        if now_ns - state.asked_ns > plan.verify_deadline_ns:
+        if is_unanswered(state, plan, now_ns):
             return unwind(state, "the exchange does not confirm the positions", now_ns)
+    elif is_unanswered(state, plan, now_ns):
+        return recover(state, "the exchange does not confirm that nothing filled", now_ns)
     if all(leg.missing_x18 == 0 for leg in state.legs):
         return settle(state, inputs, now_ns, _hedge_complete)
     if all(leg.held_x18 == 0 for leg in state.legs):
@@ -119,17 +122,12 @@ def building(state: PairState, inputs: PairInputs, plan: Plan, now_ns: int) -> S
     return _cross(state, inputs, plan, now_ns, Purpose.HEDGE, short, plan.entry_cap_bps * tries)
 
 
-def _must_leave(inputs: PairInputs) -> str:
-    """Why a position has to be closed now, whatever the plan; "" if it may stay."""
-    return inputs.halt or (STOP_REQUESTED if inputs.stop_age_ns is not None else "")
-
-
 def _is_leg_late(state: PairState, plan: Plan, now_ns: int) -> bool:
     return state.first_fill_ns is not None and now_ns - state.first_fill_ns > plan.leg_deadline_ns
 
 
 def _cannot_hedge(state: PairState, inputs: PairInputs, plan: Plan, now_ns: int) -> str:
-    if why := _must_leave(inputs):
+    if why := must_leave(inputs, plan):
         return why
     if _is_leg_late(state, plan, now_ns):
         return "deadline of the second leg"
@@ -144,14 +142,14 @@ def _hedge_complete(state: PairState, now_ns: int) -> Step:
 
 def _empty_build(state: PairState, inputs: PairInputs, plan: Plan, now_ns: int) -> Step:
     """Nothing filled, and the exchange says so: try again with fresh prices, or skip the cycle."""
-    if state.attempts < plan.entry_attempts and not _must_leave(inputs) and not _not_ready(inputs):
+    if state.attempts < plan.entry_attempts and not must_leave(inputs, plan) and not _not_ready(inputs):
         return _enter(state, inputs, plan, now_ns)
     refusals = {leg.last_refusal for leg in state.legs if leg.last_refusal}
     return _skip(state, ", ".join(sorted(refusals)) or "no fill", now_ns)
 
 
 def hedged(state: PairState, inputs: PairInputs, plan: Plan, now_ns: int) -> Step:
-    if why := _must_leave(inputs):
+    if why := must_leave(inputs, plan):
         return unwind(state, why, now_ns)
     if all(leg.has_quote for leg in inputs.legs) and net_delta_bps(state, inputs) > plan.max_net_delta_bps:
         return unwind(state, f"net delta above {plan.max_net_delta_bps} bps", now_ns)

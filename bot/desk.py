@@ -12,11 +12,13 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from nadofast.errors import NadoError
 from nadofast.gateway import OrderGateway, Outcome, OutcomeKind
 from nadofast.orders import OrderState, OrderTracker, TrackedOrder
+from nadofast.signing import nonce_recv_time_ms
+from nadofast.timesync import TimeSync
 from nadofast.wire import Code
 
 from .client import NadoClient
@@ -28,9 +30,19 @@ from .units import sign
 TAKER_SILENCE_S: Final = 0.4
 DOWN_SILENCE_S: Final = 0.1
 CANCEL_SILENCE_S: Final = 0.3
-RESOLVE_PAUSE_S: Final = 0.3
+RESOLVE_PAUSE_S: Final = 0.15
 RESOLVE_PAUSE_MAX_S: Final = 1.0
 LEAVE_TIMEOUT_S: Final = 2.0
+# From the door of the exchange to the engine: its hold of taker orders, and as much again.
+HELD_MS: Final = 100
+MAX_LEFT_MS: Final = 1_500
+ASK_TIMEOUT_S: Final = 1.0
+
+
+class Asking(Protocol):
+    """Puts a question about one order to the exchange; the tracker takes the answer."""
+
+    def __call__(self, order: TrackedOrder, *, is_decided: bool = False) -> Awaitable[None]: ...
 
 
 @dataclass(slots=True, eq=False)
@@ -54,6 +66,10 @@ class DeskOrder:
     @property
     def is_final(self) -> bool:
         return self.denied is not None or (self.tracked is not None and self.tracked.is_terminal)
+
+    @property
+    def was_accepted(self) -> bool:
+        return self.tracked is not None and self.tracked.was_accepted
 
     @property
     def to_come_x18(self) -> int:
@@ -81,7 +97,8 @@ class DeskOrder:
 class OrderDesk:
     """Orders by tag. `on_change(order)` runs after everything new about one; it must not block.
 
-    ask(order): put the question to the exchange and let the tracker take the answer.
+    ask(order, is_decided=…): put the question to the exchange and let the tracker take the answer. timesync:
+    without the exchange's clock no order is ever too late to arrive.
     """
 
     def __init__(
@@ -91,9 +108,10 @@ class OrderDesk:
         gate: RiskGate,
         tracker: OrderTracker,
         *,
-        ask: Callable[[TrackedOrder], Awaitable[None]],
+        ask: Asking,
         is_stream_live: Callable[[], bool],
         on_change: Callable[[DeskOrder], None],
+        timesync: TimeSync | None = None,
     ) -> None:
         self._clients = clients
         self._gateway = gateway
@@ -102,6 +120,7 @@ class OrderDesk:
         self._ask = ask
         self._is_stream_live = is_stream_live
         self._on_change = on_change
+        self._timesync = timesync
         self._orders: dict[int, DeskOrder] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._stop_listening = tracker.on_change(self._tracked_changed)
@@ -139,6 +158,24 @@ class OrderDesk:
     def ended_tags(self) -> frozenset[int]:
         """Orders that have ended by now."""
         return frozenset(tag for tag, order in self._orders.items() if order.is_final)
+
+    def decided_tags(self) -> frozenset[int]:
+        """Orders the engine has decided on by now: ended, or refused if they came only now. What of these
+        neither rests nor shows in the positions has never been."""
+        return frozenset(
+            tag for tag, order in self._orders.items() if order.is_final or self._left_ms(order) <= 0
+        )
+
+    def _left_ms(self, order: DeskOrder) -> float:
+        """How long the order may still get to the engine and be taken; infinite while nobody can say."""
+        if order.tracked is None or self._timesync is None or not self._timesync.is_known:
+            return float("inf")
+        latest_ms = nonce_recv_time_ms(order.tracked.nonce) + HELD_MS + self._timesync.uncertainty_ms
+        return latest_ms - self._timesync.exchange_now_ms()
+
+    def pending(self) -> int:
+        """Orders without an end that no position read from the exchange covers."""
+        return sum(not order.is_final and not order.is_covered for order in self._orders.values())
 
     def cover(self, tags: frozenset[int]) -> None:
         """The booked positions are the exchange's own, read after these orders ended: nothing is to come."""
@@ -218,15 +255,19 @@ class OrderDesk:
         while not order.is_final and order.intent.tag in self._orders:
             await asyncio.sleep(pause_s)
             rests = order.intent.purpose is Purpose.REST and not order.cancel_why
-            if order.is_final or (rests and self._is_stream_live()):
+            if order.is_final or (rests and order.was_accepted and self._is_stream_live()):
                 continue
-            pause_s = await self._resolve(order, pause_s)
+            if not order.was_accepted and 0 < (left_ms := self._left_ms(order)) < MAX_LEFT_MS:
+                await asyncio.sleep(left_ms / 1e3)  # then the answer is certain, and near
+            if not order.is_final:
+                pause_s = await self._resolve(order, pause_s)
 
     async def _resolve(self, order: DeskOrder, pause_s: float) -> float:
         """Ask the exchange about one order; the tracker takes what it says. Returns the next pause."""
         if order.tracked is not None:
-            with contextlib.suppress(NadoError):  # no answer is no fact; asked again after the pause
-                await self._ask(order.tracked)
+            with contextlib.suppress(NadoError, TimeoutError):  # no answer is no fact; asked again soon
+                async with asyncio.timeout(ASK_TIMEOUT_S):
+                    await self._ask(order.tracked, is_decided=self._left_ms(order) <= 0)
         jitter = random.uniform(0.8, 1.2)
         return min(max(pause_s, RESOLVE_PAUSE_S) * 1.5, RESOLVE_PAUSE_MAX_S) * jitter
 

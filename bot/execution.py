@@ -97,7 +97,8 @@ class LegState:
     """target_x18: signed size the cycle wants. held_x18: signed size the ended orders left behind.
 
     attempts: crossing orders of this phase. failures: orders in a row that ended without a fill.
-    rest_refused: this exit cannot rest (below the minimum, or refused for good): cross instead.
+    rest_refused: this exit cannot rest (below the minimum, or refused for good): cross instead. was_filled:
+    an order of this phase has filled something.
     """
 
     target_x18: int = 0
@@ -108,6 +109,7 @@ class LegState:
     not_before_ns: int = 0
     rest_refused: bool = False
     reprices: int = 0
+    was_filled: bool = False
     last_refusal: str = ""
 
     @property
@@ -146,7 +148,7 @@ def absorb(leg: LegState, inputs: LegInputs, now_ns: int) -> LegState:
     # An exit that the exchange itself takes off the book has failed: it must not be put back without a pause.
     was_cancelled_by_us = working.cancel_ns is not None and view.code is None and view.denied is None
     if filled_x18 or was_cancelled_by_us:
-        return replace(leg, failures=0, last_refusal="")
+        return replace(leg, failures=0, last_refusal="", was_filled=leg.was_filled or filled_x18 > 0)
     leg = replace(leg, failures=leg.failures + 1, last_refusal=refusal(view))
     if intent.purpose is Purpose.REST and _cannot_rest(view):
         leg = replace(leg, rest_refused=True)
@@ -177,10 +179,10 @@ def cross(
     leg: LegState, index: int, product: Product, inputs: LegInputs, *, tag: int, purpose: Purpose,
     amount_x18: int, cap_bps: int, now_ns: int,
 ) -> tuple[LegState, OrderIntent]:  # fmt: skip
-    """An IOC for `amount_x18` inside the cap. What adds exposure dies at the engine if it comes late."""
+    """An IOC for `amount_x18` inside the cap. It dies at the engine if it comes late, so that soon after a
+    silence nothing is in doubt but what the positions say."""
     price_x18 = entry_price_x18(product, amount_x18, inputs.mid_x18, cap_bps)
-    discard = not purpose.is_exit
-    intent = OrderIntent(tag, index, product.product_id, purpose, amount_x18, price_x18, 0, discard)
+    intent = OrderIntent(tag, index, product.product_id, purpose, amount_x18, price_x18, 0, True)
     return replace(leg, working=Working(intent, now_ns), attempts=leg.attempts + 1), intent
 
 
@@ -191,7 +193,7 @@ def rest(
     amount_x18 = -leg.held_x18
     price_x18 = rest_price_x18(product, amount_x18, inputs.bid_x18, inputs.ask_x18)
     ttl_ms = timeout_ms + REST_GRACE_MS
-    intent = OrderIntent(tag, index, product.product_id, Purpose.REST, amount_x18, price_x18, ttl_ms)
+    intent = OrderIntent(tag, index, product.product_id, Purpose.REST, amount_x18, price_x18, ttl_ms, True)
     return replace(leg, working=Working(intent, now_ns)), intent
 
 

@@ -52,6 +52,7 @@ class World:
         self._stop_ns: int | None = None
         self._drain = False
         self._blind_ns = 0
+        self._stale_ns = 0
         self._verified: Verified | None = None
         self._equity_x18: int | None = None
         self._foreign: Foreign | None = None
@@ -74,6 +75,7 @@ class World:
             stop_age_ns=None if self._stop_ns is None else max(0, at_ns - self._stop_ns),
             drain=self._drain,
             blind_ns=self._blind_ns,
+            stale_ns=self._stale_ns,
             gone=self._gone,
             verified=self._verified,
             equity_x18=self._equity_x18,
@@ -107,9 +109,12 @@ class World:
     def _on_blind(self, value: Mapping[str, Any]) -> None:
         self._blind_ns = value["ns"]
 
+    def _on_stale(self, value: Mapping[str, Any]) -> None:
+        self._stale_ns = value["ns"]
+
     def _on_verified(self, value: Mapping[str, Any]) -> None:
         first, second = (int(position) for position in value["positions"])
-        self._verified = Verified(value["seq"], (first, second), value["resting"])
+        self._verified = Verified(value["seq"], (first, second), value["resting"], value["pending"])
 
     def _on_account(self, value: Mapping[str, Any]) -> None:
         self._equity_x18 = int(value["equity"])
@@ -130,6 +135,7 @@ _APPLY: Final[Mapping[str, Callable[[World, Mapping[str, Any]], None]]] = {
     "stop": World._on_stop,
     "drain": World._on_drain,
     "blind": World._on_blind,
+    "stale": World._on_stale,
     "verified": World._on_verified,
     "account": World._on_account,
     "foreign": World._on_foreign,
@@ -196,13 +202,19 @@ class InputLog:
 
     def blind(self, blind_ns: int) -> None:
         """How long nothing was heard from the exchange."""
-        steps = blind_ns // BLIND_STEP_NS if blind_ns >= QUIET_NS else 0
-        self._enter("blind", {"ns": steps * BLIND_STEP_NS})
+        self._enter("blind", {"ns": _in_steps(blind_ns)})
+
+    def stale(self, stale_ns: int) -> None:
+        """How old the older of the two prices is."""
+        self._enter("stale", {"ns": _in_steps(stale_ns)})
 
     def verified(self, answer: Verified) -> None:
         """The exchange's own positions."""
         positions = [str(position) for position in answer.positions_x18]
-        self._enter("verified", {"seq": answer.seq, "positions": positions, "resting": answer.resting})
+        value = {
+            "seq": answer.seq, "positions": positions, "resting": answer.resting, "pending": answer.pending
+        }  # fmt: skip
+        self._enter("verified", value)
 
     def account(self, equity_x18: int) -> None:
         """Equity, as the exchange last said."""
@@ -233,3 +245,7 @@ class InputLog:
                 self.failure = error.strerror or type(error).__name__
         self.seq = entry.seq
         self._world.apply(entry)
+
+
+def _in_steps(age_ns: int) -> int:
+    return age_ns // BLIND_STEP_NS * BLIND_STEP_NS if age_ns >= QUIET_NS else 0

@@ -13,7 +13,7 @@ from dataclasses import replace
 from . import execution
 from .building import building, flat, hedged
 from .model import Action, End, ExitCode, Note, PairInputs, PairState, Phase, Plan
-from .steps import Step, ended
+from .steps import Step, ended, recover
 from .unwinding import recovering, unwinding
 
 MAX_TRANSITIONS = 6
@@ -27,6 +27,10 @@ def decide(state: PairState, inputs: PairInputs, plan: Plan, now_ns: int) -> Ste
             break
         if lost := _lost(state, inputs, plan):
             state = ended(state, lost)
+            break
+        if (foreign := inputs.foreign) is not None and foreign.number > state.foreign:
+            state, more = recover(replace(state, foreign=foreign.number), foreign.why, now_ns)
+            actions += more
             break
         phase = state.phase
         state, more = _HANDLERS[phase](state, inputs, plan, now_ns)
@@ -47,9 +51,24 @@ def _absorb(state: PairState, inputs: PairInputs, now_ns: int) -> Step:
             )
         legs.append(after)
     state = replace(state, legs=(legs[0], legs[1]))
-    if state.phase is Phase.BUILDING and state.first_fill_ns is None and any(leg.held_x18 for leg in legs):
+    if state.first_fill_ns is None and _has_filled(state, inputs):
         state = replace(state, first_fill_ns=now_ns)
     return state, actions
+
+
+def _has_filled(state: PairState, inputs: PairInputs) -> bool:
+    """Whether anything of this phase has filled: the clock of the leg that is behind starts."""
+    if any(
+        seen.order is not None
+        and leg.working is not None
+        and seen.order.tag == leg.working.intent.tag
+        and seen.order.filled_x18
+        for leg, seen in zip(state.legs, inputs.legs, strict=True)
+    ):
+        return True
+    if state.phase is Phase.BUILDING:
+        return any(leg.held_x18 for leg in state.legs)
+    return state.phase is Phase.UNWINDING and any(leg.was_filled for leg in state.legs)
 
 
 def _lost(state: PairState, inputs: PairInputs, plan: Plan) -> End | None:

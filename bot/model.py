@@ -49,7 +49,13 @@ class ExitCode(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Everything that stays the same during a run."""
+    """Everything that stays the same during a run.
+
+    take_deadline_ns: a crossing order without an end for so long is looked for. leg_deadline_ns: from the
+    first fill of an entry until the other leg is full, or both are left. exit_leg_ns: from the first fill of
+    an exit on the other leg may rest no longer than this. max_stale_ns: a position whose market is not seen
+    for so long is closed. leg_risk_bps: completing a leg may cost so much more than leaving the other one.
+    """
 
     products: tuple[Product, Product]
     sizing: SizingRules
@@ -68,6 +74,10 @@ class Plan:
     max_net_delta_bps: int
     max_blind_ns: int
     order_deadline_ns: int = 5_000_000_000
+    take_deadline_ns: int = 1_500_000_000
+    exit_leg_ns: int = 1_000_000_000
+    max_stale_ns: int = 3_000_000_000
+    leg_risk_bps: int = 25
     verify_deadline_ns: int = 3_000_000_000
     recover_deadline_ns: int = 10_000_000_000
     stop_deadline_ns: int = 13_000_000_000
@@ -85,11 +95,13 @@ class Verified:
     """The exchange's own answer about both positions, to the request numbered `seq`.
 
     resting: how many of our orders are on the two books; only counted when the request asked for it.
+    pending: how many of ours may still get there.
     """
 
     seq: int
     positions_x18: tuple[int, int]
     resting: int = 0
+    pending: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +119,9 @@ class PairInputs:
 
     not_ready: why no entry may be made ("" = ready). pacing: the order budget has to recover before the
     next cycle; that is no fault and has no deadline. halt: the latched limit. stop_age_ns: how long ago
-    a person asked to stop. drain: no new cycle. blind_ns: how long nothing was heard from the exchange. gone:
-    the exchange has ended for good. equity_x18: of the account, None while nobody has said.
+    a person asked to stop. drain: no new cycle. blind_ns: how long nothing was heard from the exchange.
+    stale_ns: age of the older price. gone: the exchange has ended for good. equity_x18: of the account, None
+    while nobody has said.
     """
 
     legs: tuple[LegInputs, LegInputs]
@@ -118,6 +131,7 @@ class PairInputs:
     stop_age_ns: int | None = None
     drain: bool = False
     blind_ns: int = 0
+    stale_ns: int = 0
     gone: str | None = None
     verified: Verified | None = None
     equity_x18: int | None = None
@@ -134,7 +148,8 @@ class End:
 class PairState:
     """cycle counts every begun cycle, done the complete ones; skips and failures are in a row.
 
-    urgent: why an exit must cross at once ("" = may rest). first_fill_ns starts the leg-risk clock.
+    urgent: why an exit must cross at once ("" = may rest). first_fill_ns starts the leg-risk clock of the
+    phase: an entry's, or an exit's. foreign: how many changes of others were dealt with.
     """
 
     phase: Phase = Phase.FLAT
@@ -154,6 +169,9 @@ class PairState:
     flat_answers: int = 0
     is_pacing: bool = False
     first_fill_ns: int | None = None
+    foreign: int = 0
+    cancelled_ns: int = 0
+    mids_x18: tuple[int, int] = (0, 0)
     urgent: str = ""
     end: End | None = None
 

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Final, ParamSpec, TypeVar
 
+from nadofast.events import FillEvent, OrderUpdateEvent
 from nadofast.orders import OrderState, TrackedOrder
 from nadofast.products import from_x18
+from nadofast.wire import REASON_FILLED
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -81,6 +83,47 @@ def info_of(order: TrackedOrder) -> OrderInfo:
     )
 
 
+def result_of(order: TrackedOrder, *, is_success: bool, error: str = "") -> OrderResult:
+    """How the request about this order ended. price: average of its fills, else its limit."""
+    info = info_of(order)
+    price = info.price if info.avg_fill_price is None else info.avg_fill_price
+    return OrderResult(
+        is_success, info.order_id, info.side, info.size, price, status_of(order),
+        None if is_success else (error or info.cancel_reason or None), info.filled_size,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class OrderUpdate:
+    """What happened to an order. reason: "placed", "filled" or "cancelled".
+
+    filled_size: by this fill, 0 for the other two; price: of this fill. remaining_size: unfilled after it.
+    side and price are None where the exchange does not say them.
+    """
+
+    order_id: str
+    reason: str
+    filled_size: Decimal
+    remaining_size: Decimal
+    price: Decimal | None
+    timestamp_ns: int
+    side: str | None = None
+
+
+def update_of(event: FillEvent | OrderUpdateEvent) -> OrderUpdate | None:
+    """The event as an update. None for an order update that says "filled": its fill tells price and size."""
+    if isinstance(event, FillEvent):
+        return OrderUpdate(
+            event.order_digest, REASON_FILLED, from_x18(event.filled_qty_x18),
+            from_x18(event.remaining_qty_x18), from_x18(event.price_x18), event.timestamp_ns,
+            "buy" if event.is_bid else "sell",
+        )  # fmt: skip
+    if event.reason == REASON_FILLED:
+        return None
+    left = from_x18(event.amount_x18)
+    return OrderUpdate(event.digest, event.reason, Decimal(0), left, None, event.timestamp_ns)
+
+
 def extract_filled_quantity(result: Any) -> Decimal:
     """What a result says was filled. Anything that does not say so is 0: the size of an order is no fill, and
     no number is taken for x18 because it is large."""
@@ -92,7 +135,8 @@ def extract_filled_quantity(result: Any) -> Decimal:
 
 def calculate_timeout(quantity: Decimal, spread_state: str | None = None) -> int:
     """Seconds an order may rest: by size, halved (at least 3) while the spread widens, doubled (at most 30)
-    while it narrows."""
+    while it narrows, as `NadoBBOHandler.get_spread_state` says."""
+    spread_state = (spread_state or "").upper()
     base_s = next((seconds for limit, seconds in _TIMEOUTS if abs(quantity) <= limit), _LONGEST_S)
     if spread_state == "WIDENING":
         return max(3, base_s // 2)

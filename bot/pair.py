@@ -11,7 +11,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from nadofast.errors import NadoError
 from nadofast.feed import Feed
 from nadofast.gateway import OrderGateway
 from nadofast.orders import OrderState, TrackedOrder
@@ -20,14 +19,12 @@ from . import report
 from .client import NadoClient
 from .desk import DeskOrder, OrderDesk
 from .emergency import flatten
-from .exchange_process import ExchangeProcess
 from .guard import Guard
 from .inputs import InputLog
 from .ledger import Ledger
 from .logs import EventLog
 from .machine import decide
 from .market import Market
-from .metrics import TradesCsv
 from .model import (
     Action,
     Begin,
@@ -44,12 +41,18 @@ from .model import (
     Verified,
     Verify,
 )
-from .reconcile import Reconciler
+from .named import NamedRecords
+from .reconcile import Reconciled, Reconciler
 from .recorder import CycleRecorder
+from .restart import adopted_size
 from .risk import OrderIntent, Purpose, RiskGate
-from .shutdown import StopRequest
+from .shutdown import Stage, StopRequest
+from .sizing import LegQuote
 from .standing import Standing
-from .units import show, show_usd
+from .tradecsv import TradesCsv
+from .units import NS_PER_MS, show, show_usd
+from .venue import Exchange
+from .waits import first_answer
 
 __all__ = ["DNPairBot", "PairParts", "PairState", "decide"]
 
@@ -57,8 +60,7 @@ MakeDesk = Callable[[Callable[[DeskOrder], None]], OrderDesk]
 STEP_S: Final = 0.02
 FLATTEN_DEADLINE_S: Final = 10.0
 SILENT_NS: Final = 1_000_000_000
-VERIFY_PAUSE_S: Final = 0.1
-VERIFY_PAUSE_MAX_S: Final = 1.0
+VERIFY_PAUSE_S: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,14 +78,14 @@ class PairParts:
     reconciler: Reconciler
     guard: Guard
     recorder: CycleRecorder
-    exchange: ExchangeProcess
+    exchange: Exchange
     stop: StopRequest
     log: EventLog
     csv: TradesCsv
     inputs: InputLog = field(default_factory=InputLog)
 
 
-class DNPairBot:
+class DNPairBot(NamedRecords):
     """One run of the pair, from flat to flat. `run()` returns how it ended."""
 
     def __init__(self, parts: PairParts, make_desk: MakeDesk) -> None:
@@ -96,12 +98,15 @@ class DNPairBot:
         self.last_exposure = "none"
         self._desk = make_desk(self._order_changed)
         parts.stop.on_request(self._wake.set)
+        parts.ledger.on_move = self.log_position_update
 
-    async def run_alternating_strategy(self, cash_x18: int) -> End:
-        """Trade until the machine ends. `cash_x18`: the exchange's balance now, flat."""
+    async def run_alternating_strategy(self, cash_x18: int, start: PairState | None = None) -> End:
+        """Trade until the machine ends. `cash_x18`: the exchange's balance now. start: a pair taken up."""
         self._cash_x18 = cash_x18
         self._p.inputs.account(cash_x18)
-        self._state = PairState(since_ns=self._p.inputs.now_ns)
+        self._state = start or PairState(since_ns=self._p.inputs.now_ns)
+        if start is not None:
+            self._take_up(start)
         try:
             while self._state.end is None:
                 self._step()
@@ -110,6 +115,21 @@ class DNPairBot:
         except Exception as error:
             end = await self._flatten_after(error)
         end = self._say_end(end)
+        await self._leave(end)
+        return end
+
+    def _take_up(self, start: PairState) -> None:
+        """The records of a cycle that a former process began: its entry fills are not in them."""
+        legs = [LegQuote(client.product, client.quote().mid_x18) for client in self._p.clients]
+        begin = Begin(start.cycle, start.direction, adopted_size(start, legs))
+        self._p.recorder.begin(begin, self._p.inputs.now_ns, None)
+        self._cash_x18 = None
+        self._p.log.context = f"c{start.cycle:02d} {start.direction}"
+        self._p.log.event(f"taken up in phase {start.phase}: {self.exposure}")
+
+    async def flatten_now(self, reason: str) -> End:
+        """Cross out of whatever is open, without a strategy, and say how that ended."""
+        end = self._say_end(await self._flatten(End(ExitCode.DONE, reason)))
         await self._leave(end)
         return end
 
@@ -134,6 +154,11 @@ class DNPairBot:
         parts, reason = self._p, f"internal error: {type(error).__name__}: {error}"
         parts.gate.halt(reason)
         parts.log.event(f"{reason}; flattening")
+        return await self._flatten(End(ExitCode.ERROR, reason))
+
+    async def _flatten(self, end: End) -> End:
+        """`end` when the exchange says flat in time, else the same reason with the account exposed."""
+        parts = self._p
         self._cash_x18 = None
         try:
             flat = await flatten(
@@ -145,10 +170,10 @@ class DNPairBot:
             parts.log.event(f"flattening failed: {type(second).__name__}: {second}")
             flat = None
         if flat is None:
-            return End(ExitCode.EXPOSED, reason)
+            return End(ExitCode.EXPOSED, end.reason)
         self._desk.cover(self._desk.ended_tags())
         self._cash_x18 = flat.cash_x18
-        return End(ExitCode.ERROR, reason)
+        return end
 
     def _must_leave(self) -> bool:
         return self._p.exchange.gone.is_set() or self._p.stop.leave.is_set()
@@ -208,10 +233,12 @@ class DNPairBot:
         if parts.exchange.gone_reason is not None:
             enter.gone(parts.exchange.gone_reason)
         if parts.stop.leave.is_set():
-            enter.gone(f"second signal after {parts.stop.by}: left at once")
-        if parts.stop.asked_ns is not None:
-            enter.stop(parts.stop.asked_ns)
+            enter.gone(f"third request to stop after {parts.stop.by}: left at once")
+        if (flatten_ns := parts.stop.flatten_ns) is not None:
+            enter.stop(flatten_ns)
+        enter.drain(is_on=parts.stop.stage is not Stage.NONE)
         enter.blind(parts.guard.blind_ns(enter.now_ns))
+        enter.stale(max(client.quote().age_ms for client in parts.clients) * NS_PER_MS)
         parts.standing.remember()
         is_paused = parts.guard.is_pacing() or bool(parts.gate.pause_reason())
         enter.status(not_ready=parts.guard.not_ready(), pacing=is_paused, halt=parts.gate.watch())
@@ -289,20 +316,10 @@ class DNPairBot:
 
     async def _read_positions(self, asked: Verify) -> None:
         """Answer a Verify, however often it takes; the machine decides how long it waits for that."""
-        pause_s = VERIFY_PAUSE_S
-        while True:
-            ended = self._desk.ended_tags()
-            try:
-                seen = await self._p.reconciler.verify(
-                    self._p.market.marks_x18, with_orders=asked.with_orders
-                )
-                break
-            except NadoError:
-                await asyncio.sleep(pause_s)
-                pause_s = min(2 * pause_s, VERIFY_PAUSE_MAX_S)
+        seen, covered = await first_answer(lambda: self._ask_positions(asked), VERIFY_PAUSE_S)
         self._p.guard.answered()
         self._p.recorder.reconciled(seen.took_ms)
-        self._desk.cover(ended)
+        self._desk.cover(covered)
         self._cash_x18 = None if any(seen.positions_x18) else seen.cash_x18
         if any(seen.drifts_x18):
             drifts = ", ".join(show(drift, signed=True) for drift in seen.drifts_x18)
@@ -311,8 +328,15 @@ class DNPairBot:
             self._p.log.event(f"cash of the exchange differs by {show(seen.cash_gap_x18, signed=True)} USD")
         self._p.inputs.account(seen.equity_x18)
         positions = (seen.positions_x18[0], seen.positions_x18[1])
-        self._p.inputs.verified(Verified(asked.seq, positions, seen.resting))
+        pending = self._desk.pending() if asked.with_orders else 0
+        self._p.inputs.verified(Verified(asked.seq, positions, seen.resting, pending))
         self._wake.set()
+
+    async def _ask_positions(self, asked: Verify) -> tuple[Reconciled, frozenset[int]]:
+        """One reading, and the orders that are over if it says so. Raises what REST raises."""
+        ended, decided = self._desk.ended_tags(), self._desk.decided_tags()
+        seen = await self._p.reconciler.verify(self._p.market.marks_x18, with_orders=asked.with_orders)
+        return seen, decided if asked.with_orders and not seen.resting else ended
 
     # ------------------------------------------------------------------ facts
 

@@ -38,6 +38,22 @@ def settle(state: PairState, inputs: PairInputs, now_ns: int, then: Then) -> Ste
     return state, actions
 
 
+def is_unanswered(state: PairState, plan: Plan, now_ns: int) -> bool:
+    """Asked for the positions, and no answer in time."""
+    return state.is_verifying and now_ns - state.asked_ns > plan.verify_deadline_ns
+
+
+def must_leave(inputs: PairInputs, plan: Plan) -> str:
+    """Why a position has to be closed now, whatever the plan; "" if it may stay."""
+    if inputs.halt:
+        return inputs.halt
+    if inputs.stop_age_ns is not None:
+        return STOP_REQUESTED
+    if inputs.stale_ns > plan.max_stale_ns:
+        return f"no price for {inputs.stale_ns / 1e9:.1f} s"
+    return ""
+
+
 def ask(state: PairState, now_ns: int) -> Step:
     """Ask the exchange for both positions; `verified` of a later input is the answer."""
     state = replace(state, verify_seq=state.verify_seq + 1, is_verifying=True, asked_ns=now_ns)
@@ -55,7 +71,9 @@ def unwind(state: PairState, urgent: str, now_ns: int) -> Step:
     legs = tuple(
         LegState(target_x18=leg.target_x18, held_x18=leg.held_x18, working=leg.working) for leg in state.legs
     )
-    state = replace(move_to(state, Phase.UNWINDING, now_ns), legs=(legs[0], legs[1]), urgent=urgent)
+    state = replace(
+        move_to(state, Phase.UNWINDING, now_ns), legs=(legs[0], legs[1]), urgent=urgent, first_fill_ns=None
+    )
     return state, [Note(f"unwinding: {urgent}")] if urgent else []
 
 
@@ -63,8 +81,9 @@ def recover(state: PairState, reason: str, now_ns: int) -> Step:
     """Drop what is believed about orders, cancel everything, and start from the exchange's positions."""
     legs = tuple(LegState(held_x18=leg.held_x18) for leg in state.legs)
     state = replace(
-        move_to(state, Phase.RECOVERING, now_ns), legs=(legs[0], legs[1]), urgent=reason, flat_answers=0
-    )
+        move_to(state, Phase.RECOVERING, now_ns), legs=(legs[0], legs[1]), urgent=reason, flat_answers=0,
+        cancelled_ns=now_ns, not_before_ns=0,
+    )  # fmt: skip
     state, verify = ask(state, now_ns)
     return state, [Note(f"recovering: {reason}"), CancelAll(), *verify]
 
@@ -88,7 +107,7 @@ def is_overdue(leg: LegState, plan: Plan, now_ns: int) -> bool:
         return False
     if working.intent.purpose is Purpose.REST:
         return working.cancel_ns is not None and now_ns - working.cancel_ns > plan.order_deadline_ns
-    return now_ns - working.sent_ns > plan.order_deadline_ns
+    return now_ns - working.sent_ns > plan.take_deadline_ns
 
 
 def net_delta_bps(state: PairState, inputs: PairInputs) -> int:

@@ -15,6 +15,7 @@ from .model import (
     CycleEnd,
     End,
     ExitCode,
+    Note,
     PairInputs,
     PairState,
     Phase,
@@ -23,7 +24,19 @@ from .model import (
     Verified,
 )  # fmt: skip
 from .risk import OrderIntent, Purpose
-from .steps import STOP_REQUESTED, Step, adopt, ask, ended, is_overdue, move_to, recover, settle, with_leg
+from .steps import (
+    Step,
+    adopt,
+    ask,
+    ended,
+    is_overdue,
+    is_unanswered,
+    move_to,
+    must_leave,
+    recover,
+    settle,
+    with_leg,
+)
 from .units import NS_PER_MS
 
 MAX_REST_FAILURES = 4
@@ -31,11 +44,12 @@ MAX_EXIT_FAILURES = 8
 MOST_EXIT_CAPS = 3  # each try that does not fill may pay one cap more, up to this many
 FLAT_ANSWERS_NEEDED = 2
 FLAT_ANSWER_PAUSE_NS = 150 * NS_PER_MS
+CANCEL_PAUSE_NS = 1_000 * NS_PER_MS  # cancelling everything is dear: no oftener than this
 
 
 def unwinding(state: PairState, inputs: PairInputs, plan: Plan, now_ns: int) -> Step:
     """Each leg on its own: rest, move, cancel, cross; flat only when the exchange says so."""
-    urgent = state.urgent or inputs.halt or (STOP_REQUESTED if inputs.stop_age_ns is not None else "")
+    urgent = state.urgent or must_leave(inputs, plan)
     state = replace(state, urgent=urgent)
     if now_ns - state.since_ns > plan.maker_timeout_ms * NS_PER_MS + plan.exit_deadline_ns:
         return recover(state, "exit took too long", now_ns)
@@ -44,8 +58,10 @@ def unwinding(state: PairState, inputs: PairInputs, plan: Plan, now_ns: int) -> 
     if any(leg.failures >= MAX_EXIT_FAILURES for leg in state.legs):
         return recover(state, "an exit does not fill", now_ns)
     if all(leg.is_idle and leg.held_x18 == 0 for leg in state.legs):
+        if is_unanswered(state, plan, now_ns):
+            return recover(state, "the exchange does not confirm that we are flat", now_ns)
         return settle(state, inputs, now_ns, _cycle_complete)
-    maker_until_ns = state.since_ns + (0 if urgent else plan.maker_timeout_ms * NS_PER_MS)
+    maker_until_ns = _maker_until_ns(state, plan)
     actions: list[Action] = []
     intents: list[OrderIntent] = []
     for index in (0, 1):
@@ -59,6 +75,16 @@ def unwinding(state: PairState, inputs: PairInputs, plan: Plan, now_ns: int) -> 
     if intents:
         actions.append(Send(tuple(intents)))
     return state, actions
+
+
+def _maker_until_ns(state: PairState, plan: Plan) -> int:
+    """How long exits may rest: the time-out, less once one leg is on its way out and the other is not."""
+    if state.urgent:
+        return state.since_ns
+    until_ns = state.since_ns + plan.maker_timeout_ms * NS_PER_MS
+    if state.first_fill_ns is None:
+        return until_ns
+    return min(until_ns, state.first_fill_ns + plan.exit_leg_ns)
 
 
 def _exit_order(
@@ -111,6 +137,8 @@ def recovering(state: PairState, inputs: PairInputs, plan: Plan, now_ns: int) ->
     """By the exchange's word only: cross what is there, cancel what rests, believe flat when told twice."""
     if now_ns - state.since_ns > plan.recover_deadline_ns:
         return ended(state, End(ExitCode.EXPOSED, f"recovery took too long ({state.urgent})")), []
+    if any(is_overdue(leg, plan, now_ns) for leg in state.legs):
+        return _ask_anew(state, now_ns)
     if not all(leg.is_idle for leg in state.legs) or now_ns < state.not_before_ns:
         return state, []
     if state.is_verifying:
@@ -120,12 +148,23 @@ def recovering(state: PairState, inputs: PairInputs, plan: Plan, now_ns: int) ->
     return ask(state, now_ns)
 
 
+def _ask_anew(state: PairState, now_ns: int) -> Step:
+    """Nothing is heard of an exit: it counts no longer, and the exchange says what is left to do."""
+    legs = tuple(replace(leg, working=None) for leg in state.legs)
+    state, verify = ask(replace(state, legs=(legs[0], legs[1]), flat_answers=0), now_ns)
+    return state, [Note("recovering: an exit order has no end"), *verify]
+
+
 def _recover_from(truth: Verified, state: PairState, inputs: PairInputs, plan: Plan, now_ns: int) -> Step:
     """One answer of the exchange: first nothing of ours rests, then nothing is held, then twice the same."""
     state = adopt(state, truth.positions_x18)
     later = replace(state, not_before_ns=now_ns + FLAT_ANSWER_PAUSE_NS)
     if truth.resting:  # a cancel did not reach them all, or was on its way while they were counted
-        return replace(later, flat_answers=0), [CancelAll()]
+        if now_ns - state.cancelled_ns < CANCEL_PAUSE_NS:
+            return replace(later, flat_answers=0), []
+        return replace(later, flat_answers=0, cancelled_ns=now_ns), [CancelAll()]
+    if truth.pending:  # asked again until the engine would refuse them
+        return replace(later, flat_answers=0), []
     if any(leg.held_x18 for leg in state.legs):
         return _cross_all(replace(state, flat_answers=0), inputs, plan, now_ns)
     if state.flat_answers + 1 < FLAT_ANSWERS_NEEDED:

@@ -1,18 +1,45 @@
-"""Waiting for an order: an event wakes it; REST asks while the stream is down, or says nothing."""
+"""Waiting: for an order, by events and by REST while they do not come; for an answer, by asking again."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 import time
 from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import Final, TypeVar
 
 from nadofast.errors import NadoError
 from nadofast.orders import OrderTracker, TrackedOrder
 
 POLL_S: Final = 0.1
 SILENCE_S: Final = 0.5
+MAX_ASKING: Final = 3
+T = TypeVar("T")
+
+
+async def first_answer(ask: Callable[[], Awaitable[T]], pause_s: float) -> T:
+    """The first answer to come. While there is none the question is put again, at most MAX_ASKING times at
+    once: one that got lost must not hold up the others until its deadline. After a refusal it pauses.
+
+    Whatever is not a NadoError is raised.
+    """
+    asking: set[asyncio.Future[T]] = set()
+    try:
+        while True:
+            if len(asking) < MAX_ASKING:
+                asking.add(asyncio.ensure_future(ask()))
+            jittered_s = pause_s * random.uniform(0.8, 1.2)
+            done, asking = await asyncio.wait(asking, timeout=jittered_s, return_when=asyncio.FIRST_COMPLETED)
+            answers = [task for task in done if not isinstance(task.exception(), NadoError)]
+            if answers:
+                return answers[0].result()
+            if done:
+                await asyncio.sleep(jittered_s)
+    finally:
+        for task in asking:
+            task.cancel()
+        await asyncio.gather(*asking, return_exceptions=True)
 
 
 class FillWaiter:
@@ -30,11 +57,20 @@ class FillWaiter:
 
     async def wait(self, order: TrackedOrder, timeout_s: float) -> bool:
         """Until the order has ended; True if it has. Each REST question is bounded by the time left."""
+        return await self._wait(order, timeout_s, lambda: order.is_terminal, asks=True)
+
+    async def wait_settled(self, order: TrackedOrder, timeout_s: float) -> bool:
+        """Until every fill of an ended order was seen, price and fee included; True if so."""
+        return await self._wait(order, timeout_s, lambda: order.is_settled, asks=False)
+
+    async def _wait(
+        self, order: TrackedOrder, timeout_s: float, is_over: Callable[[], bool], *, asks: bool
+    ) -> bool:
         changed = asyncio.Event()
         leave = self._tracker.on_change(lambda one: changed.set() if one is order else None)
         deadline_s = time.monotonic() + timeout_s
         try:
-            while not order.is_terminal:
+            while not is_over():
                 left_s = deadline_s - time.monotonic()
                 if left_s <= 0:
                     return False
@@ -42,6 +78,8 @@ class FillWaiter:
                 pause_s = SILENCE_S if self._is_stream_live() else POLL_S
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(changed.wait(), min(pause_s, left_s))
+                    continue
+                if not asks:
                     continue
                 with contextlib.suppress(TimeoutError, NadoError):  # no answer is no fact: asked again
                     await asyncio.wait_for(self._ask(order), max(0.01, deadline_s - time.monotonic()))

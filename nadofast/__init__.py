@@ -12,10 +12,11 @@ from ._version import __version__
 from .appendix import OrderType, pack_appendix, unpack_appendix
 from .batcher import NadoMessageBatcher
 from .connection import LinkConfig, LinkState, NadoConnectionManager
+from .connection_mode import NadoConnectionMode
 from .depthsignals import BookSummary, ExitCapacity, NadoBookDepthHandler
 from .dispatch import NadoEventRouter
 from .errors import NadoError
-from .fallback import FallbackConfig, NadoConnectionMode
+from .fallback import ConnectionMode, FallbackConfig
 from .feed import Feed, FeedConfig
 from .fills import FillInfo, NadoOrderFillHandler, OrderFillDetails
 from .gateway import GatewayConfig, OrderGateway
@@ -23,9 +24,11 @@ from .health import NadoPerformanceMonitor
 from .kinds import Priority
 from .messagequeue import NadoMessageQueue, QueueLimits
 from .messages import NadoMessageParser
+from .metrics import MetricFamily, exposition, feed_metrics
 from .network import MAINNET, TESTNET, Network, custom, resolve
 from .orders import OrderState, OrderTracker, TrackedOrder
 from .outcome import CancelledOrder, OrderRequest, Outcome, OutcomeKind
+from .pool import NadoConnectionPool, PoolStats
 from .positions import NadoPositionHandler, PositionDetails
 from .products import Product, from_x18, parse_symbols, to_x18
 from .ratelimit import LimitConfig, NadoRateLimiter
@@ -42,6 +45,7 @@ __all__ = [
     "Bbo",
     "BookSummary",
     "CancelledOrder",
+    "ConnectionMode",
     "ExitCapacity",
     "FallbackConfig",
     "Feed",
@@ -51,11 +55,13 @@ __all__ = [
     "LimitConfig",
     "LinkConfig",
     "LinkState",
+    "MetricFamily",
     "Momentum",
     "NadoBBOHandler",
     "NadoBookDepthHandler",
     "NadoConnectionManager",
     "NadoConnectionMode",
+    "NadoConnectionPool",
     "NadoError",
     "NadoEventRouter",
     "NadoMessageBatcher",
@@ -77,6 +83,7 @@ __all__ = [
     "OrderType",
     "Outcome",
     "OutcomeKind",
+    "PoolStats",
     "PositionDetails",
     "Priority",
     "Product",
@@ -95,6 +102,8 @@ __all__ = [
     "custom",
     "errors",
     "events",
+    "exposition",
+    "feed_metrics",
     "from_x18",
     "make_nonce",
     "pack_appendix",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -77,15 +76,17 @@ def test_every_input_comes_out_as_it_went_in() -> None:
     log.gone("killed")
     log.stop(6_000)
     log.drain(is_on=True)
-    log.verified(Verified(3, (-1, 2**70), 5))
+    log.stale(777_000_000)
+    log.verified(Verified(3, (-1, 2**70), 5, 6))
     log.account(2**75)
     log.foreign(Foreign(2, "liquidation"))
     seen = log.turn()
     assert (seen.legs[1].bid_x18, seen.legs[1].ask_x18) == (2**90, 2**90 + 1)
     assert (seen.legs[1].depth, seen.legs[1].order) == (depth, order)
-    assert replace(seen, legs=seen.legs) == PairInputs(
-        seen.legs, "why", True, "loss", 1_000, True, 0, "killed", Verified(3, (-1, 2**70), 5), 2**75,
-        Foreign(2, "liquidation"),
+    assert seen == PairInputs(
+        legs=seen.legs, not_ready="why", pacing=True, halt="loss", stop_age_ns=1_000, drain=True, blind_ns=0,
+        stale_ns=700_000_000, gone="killed", verified=Verified(3, (-1, 2**70), 5, 6), equity_x18=2**75,
+        foreign=Foreign(2, "liquidation"),
     )  # fmt: skip
 
 

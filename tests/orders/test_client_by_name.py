@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
-import urllib.request
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
 import pytest
-from simproc import start_sim
+from deskkit import ETH, SIZE, SOL, Desk, until
 
-from bot.client import NadoClient
-from bot.ledger import Ledger
-from bot.market import Market
 from bot.order_results import (
     OrderResult,
     calculate_slippage_bps,
@@ -24,83 +17,17 @@ from bot.order_results import (
     extract_filled_quantity,
     query_retry,
 )
-from bot.reconcile import Reconciler
-from bot.risk import RiskGate, RiskLimits
-from bot.standing import Standing
-from nadofast import Feed, OrderGateway, Rest, Signer, TimeSync, custom, to_x18
 from nadofast.errors import RequestTimeout
-
-ETH, SIZE = 4, Decimal("0.1")
-LIMITS = RiskLimits(to_x18(2_000), to_x18(4_000), to_x18(1_000), 5_000)
-
-
-@dataclass
-class Desk:
-    eth: NadoClient
-    sol: NadoClient
-    gateway: OrderGateway
-    feed: Feed
-    control: str
-
-    async def faults(self, **request: Any) -> None:
-        def post() -> None:
-            body = json.dumps(request).encode()
-            call = urllib.request.Request(
-                f"{self.control}/faults", body, {"Content-Type": "application/json"}
-            )
-            urllib.request.urlopen(call, timeout=5).close()
-
-        await asyncio.to_thread(post)
-
-
-@pytest.fixture
-async def desk() -> AsyncIterator[Desk]:
-    async with start_sim(seed=5) as sim:
-        network = custom("sim", sim.ready)
-        key = sim.ready["accounts"][0]["private_key"]
-        signer = Signer(key, chain_id=network.chain_id, endpoint_address=network.endpoint_address)
-        timesync = TimeSync()
-        async with Rest(network, timeout_s=2.0) as rest:
-            products = await rest.products([4, 8])
-            pair = (products[4], products[8])
-            feed = Feed(network, products=[4, 8], signer=signer, rest=rest, timesync=timesync)
-            market, ledger = Market(feed, pair), Ledger((4, 8))
-            gate = RiskGate(LIMITS, Standing(ledger, market).risk_view)
-            gateway = OrderGateway(
-                network, signer, products=products, timesync=timesync, rest=rest, before_send=gate.admit
-            )
-            reconciler = Reconciler(
-                rest, gateway, ledger, gateway.tracker, subaccount=signer.subaccount(), product_ids=(4, 8)
-            )
-            feed.on("fill", lambda fill: ledger.apply(fill) and gateway.tracker.on_fill(fill))
-            feed.on("order_update", gateway.tracker.on_order_update)
-            eth, sol = (
-                NadoClient(
-                    product,
-                    market=market,
-                    gateway=gateway,
-                    gate=gate,
-                    timesync=timesync,
-                    feed=feed,
-                    reconciler=reconciler,
-                    discard_ms=2_000,
-                )
-                for product in pair
-            )
-            async with feed, gateway:
-                await asyncio.gather(eth.connect(), sol.connect())
-                yield Desk(eth, sol, gateway, feed, sim.ready["control"])
 
 
 async def test_attributes_prices_and_a_flat_account(desk: Desk) -> None:
     assert await desk.eth.get_contract_attributes() == (4, Decimal("0.1"))
     assert await desk.sol.get_contract_attributes() == (8, Decimal("0.01"))
-    bid, ask = await desk.eth.fetch_bbo_prices()
+    bid, ask = await desk.eth.fetch_bbo_prices(ETH)
     assert 0 < bid <= ask
     assert bid <= await desk.eth.get_order_price("buy") < ask
     assert await desk.eth.get_account_positions() == 0
     assert desk.eth.get_exchange_name() == "nado"
-    assert desk.eth.get_connection_status() == {"websocket": True, "mode": "websocket", "orders": "ws"}
 
 
 async def test_both_legs_fill_by_events_and_leave_again(desk: Desk) -> None:
@@ -108,18 +35,18 @@ async def test_both_legs_fill_by_events_and_leave_again(desk: Desk) -> None:
     desk.eth.setup_order_update_handler(lambda digest, size, price, at: heard.append((digest, size)))
     started_s = time.monotonic()
     eth, sol = await asyncio.gather(
-        desk.eth.place_ioc_order(SIZE, "buy"), desk.sol.place_ioc_order(Decimal("2"), "sell")
+        desk.eth.place_ioc_order(ETH, SIZE, "buy"), desk.sol.place_ioc_order(SOL, Decimal("2"), "sell")
     )
     took_s = time.monotonic() - started_s
     assert (eth.success, eth.status, eth.filled_size, eth.side) == (True, "FILLED", SIZE, "buy")
     assert (sol.success, sol.filled_size, sol.side) == (True, Decimal("2"), "sell")  # positive for sells
     assert took_s < 0.5
+    await until(lambda: sum(size for _, size in heard) == SIZE, "the handler hears of every fill")
     assert {digest for digest, _ in heard} == {eth.order_id}
-    assert sum(size for _, size in heard) == SIZE
     assert await desk.sol.get_account_positions() == -2
-    closed = await desk.eth.place_close_order(SIZE, None, "sell", rests=False)
+    closed = await desk.eth.place_close_order(ETH, SIZE, None, "sell", rests=False)
     assert (closed.success, closed.filled_size) == (True, SIZE)
-    refused = await desk.eth.place_close_order(SIZE, None, "sell", rests=False)
+    refused = await desk.eth.place_close_order(ETH, SIZE, None, "sell", rests=False)
     assert (refused.success, refused.status) == (False, "DENIED")
     assert await desk.eth.get_account_positions() == 0
     await desk.eth.disconnect()
@@ -127,14 +54,14 @@ async def test_both_legs_fill_by_events_and_leave_again(desk: Desk) -> None:
 
 async def test_a_resting_exit_is_seen_waited_for_and_cancelled(desk: Desk) -> None:
     await desk.faults(pause_market=True)
-    opened = await desk.eth.place_open_order(SIZE, "buy")
+    opened = await desk.eth.place_ioc_order(ETH, SIZE, "buy")
     assert opened.filled_size == SIZE
-    far = (await desk.eth.fetch_bbo_prices())[1] * Decimal("1.05")
-    rests = await desk.eth.place_close_order(SIZE, far, "sell")
+    far = (await desk.eth.fetch_bbo_prices(ETH))[1] * Decimal("1.05")
+    rests = await desk.eth.place_close_order(ETH, SIZE, far, "sell")
     assert (rests.success, rests.status) == (True, "OPEN")
     assert rests.order_id is not None
-    assert [info.order_id for info in await desk.eth.get_active_orders()] == [rests.order_id]
-    assert await desk.sol.get_active_orders() == []
+    assert [info.order_id for info in await desk.eth.get_active_orders(ETH)] == [rests.order_id]
+    assert await desk.sol.get_active_orders(SOL) == []
     waited = await desk.eth.wait_for_fill_websocket(rests.order_id, timeout=0.2)
     assert (waited.success, waited.status, waited.filled_size) == (False, "OPEN", 0)
     info = await desk.eth.wait_for_fill(rests.order_id, timeout=0.2)
@@ -142,7 +69,7 @@ async def test_a_resting_exit_is_seen_waited_for_and_cancelled(desk: Desk) -> No
     assert (info.status, info.filled_size, info.remaining_size) == ("CANCELLED", 0, SIZE)
     again = await desk.eth.cancel_order(rests.order_id)
     assert not again.success
-    assert await desk.eth.get_active_orders() == []
+    assert await desk.eth.get_active_orders(ETH) == []
 
 
 async def test_an_order_nobody_knows_is_not_called_cancelled(desk: Desk) -> None:
@@ -159,7 +86,7 @@ async def test_a_fill_with_the_stream_down_is_known_within_half_a_second(desk: D
     await asyncio.wait_for(lost.wait(), 5)
     assert not desk.feed.account_live
     started_s = time.monotonic()
-    result = await desk.eth.place_ioc_order(SIZE, "buy")
+    result = await desk.eth.place_ioc_order(ETH, SIZE, "buy")
     took_s = time.monotonic() - started_s
     print(f"fill with the stream down known after {took_s * 1e3:.0f} ms")
     assert (result.success, result.filled_size) == (True, SIZE)
@@ -171,7 +98,7 @@ async def test_waiting_by_position_compares_signed(desk: Desk) -> None:
     assert (there, moved) == (False, 0)
     waiting = asyncio.create_task(desk.eth.wait_for_fill_by_position(SIZE, timeout=3))
     await asyncio.sleep(0)
-    assert (await desk.eth.place_ioc_order(SIZE, "buy")).success
+    assert (await desk.eth.place_ioc_order(ETH, SIZE, "buy")).success
     assert (await waiting)[:2] == (True, SIZE)
     with pytest.raises(ValueError, match="zero"):
         await desk.eth.wait_for_fill_by_position(Decimal(0))
@@ -179,7 +106,7 @@ async def test_waiting_by_position_compares_signed(desk: Desk) -> None:
 
 async def test_a_side_that_is_not_understood_is_never_guessed(desk: Desk) -> None:
     with pytest.raises(ValueError, match="neither buy nor sell"):
-        await desk.eth.place_ioc_order(SIZE, "long")
+        await desk.eth.place_ioc_order(ETH, SIZE, "long")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,224 @@
+"""`NadoClient`: its connection, and what it is told of its orders, over the real wire."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from decimal import Decimal
+
+import pytest
+from deskkit import ETH, SIZE, SOL, Desk, open_desk, until
+
+from bot.client import NadoClient
+from bot.order_results import OrderUpdate
+from nadofast import OrderType
+from nadofast.errors import RequestTimeout
+
+FAST_NS = 100_000_000
+
+
+async def collect(client: NadoClient) -> list[OrderUpdate]:
+    heard: list[OrderUpdate] = []
+    await client.subscribe_to_orders(heard.append)
+    return heard
+
+
+async def test_the_socket_opens_is_signed_in_and_has_market_data(desk: Desk) -> None:
+    fresh = NadoClient(
+        desk.eth.product, market=desk.eth._market, gateway=desk.gateway, gate=desk.gate,
+        timesync=desk.eth._timesync, feed=desk.feed, reconciler=desk.eth._reconciler,
+    )  # fmt: skip
+    assert fresh.get_bbo_handler() is None  # nobody has connected this one yet
+    await fresh.connect_websocket()
+    assert fresh._ws_connected
+    await fresh._authenticate_websocket()
+    assert fresh.get_connection_status()["account"] == "live"
+    await fresh.connect()
+    await until(fresh.has_ws_market_data, "best bid and offer over the stream")
+    bbo, depth = fresh.get_bbo_handler(), fresh.get_bookdepth_handler()
+    assert bbo is not None
+    assert depth is not None
+    await until(lambda: depth.updates > 0, "the book handler runs")
+    assert depth.get_best_bid()[0] <= depth.get_best_ask()[0]
+    await fresh.disconnect()
+    assert fresh.get_bbo_handler() is None
+    assert desk.eth.has_ws_market_data()  # the other client keeps its sockets
+
+
+async def test_a_fill_is_extracted_as_the_handler_of_old_expects_it(desk: Desk) -> None:
+    heard: list[tuple[str, Decimal, Decimal, int]] = []
+    desk.eth.setup_order_update_handler(lambda *facts: heard.append(facts))
+    price = await desk.inside(desk.eth, "sell")
+    await desk.stranger.offer(ETH, price, -SIZE)
+    before_ns = time.time_ns()
+    result = await desk.eth.place_ioc_order(ETH, SIZE, "buy", price)
+    await until(lambda: heard, "the handler hears of the fill")
+    (order_id, size, at, stamp_ns), *more = heard
+    assert (order_id, size, at) == (result.order_id, SIZE, price)
+    assert abs(stamp_ns - before_ns) < 5 * 10**9
+    assert more == []
+
+
+async def test_an_ioc_fill_is_known_over_the_stream_within_100_ms(desk: Desk) -> None:
+    heard = await collect(desk.eth)
+    price = await desk.inside(desk.eth, "sell")
+    await desk.stranger.offer(ETH, price, -SIZE)
+    result = await desk.eth.place_ioc_order(ETH, SIZE, "buy", price)
+    order = desk.order(result.order_id)
+    assert order.sent_ns is not None
+    assert order.first_fill_ns is not None
+    print(
+        f"order sent → fill seen {(order.first_fill_ns - order.sent_ns) / 1e6:.1f} ms, 30 ms the exchange's"
+    )
+    assert order.first_fill_ns - order.sent_ns < FAST_NS
+    assert result.price == price
+    await until(lambda: any(update.reason == "filled" for update in heard), "the update")
+
+
+async def test_a_partial_fill_tells_what_is_filled_and_what_remains(desk: Desk) -> None:
+    heard = await collect(desk.eth)
+    price = await desk.inside(desk.eth, "buy")
+    placed = await desk.eth.place_open_order(ETH, SIZE, "buy", price)
+    assert placed.order_id is not None
+    await desk.stranger.take(ETH, price, Decimal("-0.04"))
+    await until(lambda: [u for u in heard if u.reason == "filled"], "the fill")
+    update = next(u for u in heard if u.reason == "filled")
+    assert (update.order_id, update.side) == (placed.order_id, "buy")
+    assert (update.filled_size, update.remaining_size) == (Decimal("0.04"), Decimal("0.06"))
+    info = await desk.eth.get_order_info(placed.order_id)
+    assert info is not None
+    assert (info.status, info.filled_size, info.remaining_size) == (
+        "PARTIALLY_FILLED", Decimal("0.04"), Decimal("0.06"),
+    )  # fmt: skip
+    cancelled = await desk.eth.cancel_order(placed.order_id)
+    assert (cancelled.success, cancelled.filled_size) == (True, Decimal("0.04"))
+
+
+async def test_a_cancel_is_told(desk: Desk) -> None:
+    heard = await collect(desk.eth)
+    price = await desk.inside(desk.eth, "buy")
+    placed = await desk.eth.place_open_order(ETH, SIZE, "buy", price)
+    assert (placed.success, placed.status) == (True, "OPEN")
+    assert (await desk.eth.cancel_order(placed.order_id or "")).success
+    await until(lambda: len(heard) == 2, "placed and cancelled")
+    assert [(u.order_id, u.reason, u.filled_size) for u in heard] == [
+        (placed.order_id, "placed", 0), (placed.order_id, "cancelled", 0),
+    ]  # fmt: skip
+
+
+async def test_both_products_are_told_each_its_own(desk: Desk) -> None:
+    eth, sol = await collect(desk.eth), await collect(desk.sol)
+    first, second = await asyncio.gather(
+        desk.eth.place_ioc_order(ETH, SIZE, "buy"), desk.sol.place_ioc_order(SOL, Decimal(2), "sell")
+    )
+    assert first.success
+    assert second.success
+
+    def filled(heard: list[OrderUpdate]) -> Decimal:
+        return sum((u.filled_size for u in heard), Decimal(0))
+
+    await until(lambda: filled(eth) == SIZE and filled(sol) == 2, "every fill is told")
+    assert {u.order_id for u in eth} == {first.order_id}
+    assert {u.order_id for u in sol} == {second.order_id}
+
+
+async def test_many_updates_come_in_the_exchanges_order_each_once(desk: Desk) -> None:
+    """Also to a slow handler, and with every message of the stream sent twice."""
+    heard: list[OrderUpdate] = []
+
+    async def slow(update: OrderUpdate) -> None:
+        await asyncio.sleep(0.003)
+        heard.append(update)
+
+    await desk.eth.subscribe_to_orders(slow)
+    price = await desk.inside(desk.eth, "buy")
+    await desk.faults(duplicate={"probability": 1.0, "kind": "fill"})
+    placed = await desk.eth.place_open_order(ETH, SIZE, "buy", price)
+    for _ in range(5):
+        await desk.stranger.take(ETH, price, Decimal("-0.02"))
+    await until(lambda: sum(u.filled_size for u in heard) >= SIZE, "all fills")
+    fills = [u for u in heard if u.reason == "filled"]
+    assert [u.remaining_size for u in fills] == [Decimal(n) / 50 for n in (4, 3, 2, 1, 0)]
+    assert {u.order_id for u in fills} == {placed.order_id}
+    assert [u.timestamp_ns for u in fills] == sorted(u.timestamp_ns for u in fills)
+    assert heard[0].reason == "placed"
+
+
+async def test_a_handler_that_fails_stops_nobody(desk: Desk) -> None:
+    def broken(update: OrderUpdate) -> None:
+        raise RuntimeError("a strategy's defect")
+
+    await desk.eth.subscribe_to_orders(broken)
+    heard = await collect(desk.eth)
+    result = await desk.eth.place_ioc_order(ETH, SIZE, "buy")
+    await until(lambda: sum(u.filled_size for u in heard) == SIZE, "the good handler hears")
+    assert result.filled_size == SIZE
+    assert desk.eth.handler_errors > 0
+
+
+async def test_a_closed_connection_is_seen_and_comes_back(desk: Desk) -> None:
+    heard = await collect(desk.eth)
+    await desk.faults(socket_refused=True, cut="subscribe")
+    await until(lambda: not desk.eth._ws_connected, "the loss is seen")
+    assert desk.eth.get_connection_status()["websocket"] == "disconnected"
+    assert not desk.eth.has_ws_market_data()
+    assert desk.eth.get_bbo_handler() is None
+    with pytest.raises(RequestTimeout, match="market stream"):
+        await desk.eth._ws_reconnect(0.1)
+    tries = desk.feed.link._backoff.attempts
+    await until(lambda: desk.feed.link._backoff.attempts >= tries + 5, "more than five attempts")
+    await desk.faults(clear="socket_refused")
+    await desk.eth.connect(10)
+    assert desk.eth._ws_connected
+    result = await desk.eth.place_ioc_order(ETH, SIZE, "buy")
+    assert result.success
+    await until(lambda: sum(u.filled_size for u in heard) == SIZE, "updates go on after the reconnect")
+
+
+async def test_a_silent_socket_is_pinged() -> None:
+    """The exchange cuts what does not ping; ours does by itself, and measures the way there and back."""
+    async with open_desk() as desk:
+        link = desk.feed.link
+        before = link.ping_round_trip.count
+        await link.send_ping()
+        await until(lambda: link._listener is not None and link._listener.last_pong_ns > 0, "a pong")
+        await link.handle_pong()
+        assert link.ping_round_trip.count > before - 1
+        assert link.config.ping_interval_s < 30
+        assert link.config.pong_timeout_s <= 10
+
+
+async def test_fills_come_over_rest_while_the_socket_is_down(desk: Desk) -> None:
+    await desk.faults(socket_refused=True, cut="subscribe")
+    await until(lambda: not desk.eth._ws_connected, "the loss is seen")
+    started_s = time.monotonic()
+    result = await desk.eth.place_ioc_order(ETH, SIZE, "buy")
+    assert (result.success, result.filled_size) == (True, SIZE)
+    assert time.monotonic() - started_s < 0.5
+
+
+async def test_with_both_channels_up_the_stream_is_first_and_nothing_is_asked(desk: Desk) -> None:
+    price = await desk.inside(desk.eth, "sell")
+    await desk.stranger.offer(ETH, price, -SIZE)
+    before = (await desk.state())["executes"]
+    result = await desk.eth.place_ioc_order(ETH, SIZE, "buy", price)
+    order = desk.order(result.order_id)
+    assert order.sent_ns is not None
+    assert order.first_fill_ns is not None
+    assert order.first_fill_ns - order.sent_ns < FAST_NS
+    started_s = time.monotonic()
+    assert await desk.eth.get_account_positions() == SIZE  # the second witness, over REST
+    assert time.monotonic() - started_s < 0.5
+    assert len((await desk.state())["executes"]) == len(before) + 1
+
+
+async def test_status_metrics_and_health(desk: Desk) -> None:
+    assert desk.eth.get_connection_status() == {
+        "websocket": "connected", "rest": "available", "mode": "websocket", "account": "live", "orders": "ws",
+    }  # fmt: skip
+    await desk.eth.place_open_order(ETH, SIZE, "buy", order_type=OrderType.POST_ONLY)
+    metrics = desk.eth.get_connection_metrics()
+    assert metrics["orders"]["ws_requests"] == 1
+    assert {"websocket_latency", "rest_latency", "failure_count", "failover_count"} <= metrics.keys()
+    health = desk.eth.get_connection_health()
+    assert (health["status"], health["failover_count"]) == ("healthy", 0)
