@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import Any
 
 import pytest
 from clientkit import until
 from rudekit import ORDER, Script, gateway
+from test_doubt import placed
 
 from nadofast import OrderState, errors
-
-
-def placed(message: Any) -> dict[str, Any]:
-    return {"status": "success", "signature": message["place_order"]["signature"], "data": {}}
 
 
 async def test_a_socket_that_refuses_to_write_costs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -37,8 +33,8 @@ async def test_orders_abandoned_in_the_turn_they_left_are_in_doubt() -> None:
     async with gateway(Script()) as client:
         await until(lambda: client.path == "ws", "the socket is up")
         placing = asyncio.ensure_future(client.place_many([ORDER, ORDER]))
-        while client.stats()["in_flight"] < 2:
-            await asyncio.sleep(0)
+        await asyncio.sleep(0)  # one turn: written, and nobody waits yet
+        assert client.stats()["in_flight"] == 2
         placing.cancel()
         with pytest.raises(asyncio.CancelledError):
             await placing
