@@ -239,7 +239,8 @@ cdef class MessageListener(WSListener):
                 raise MemoryError
             self.parts = grown
             self.parts_capacity = capacity
-        memcpy(self.parts + self.parts_size, frame.payload_ptr, <size_t>frame.payload_size)
+        if frame.payload_size > 0:     # the first fragment may be empty, and then there is no buffer yet
+            memcpy(self.parts + self.parts_size, frame.payload_ptr, <size_t>frame.payload_size)
         self.parts_size = size
         if not frame.fin:
             return 0

@@ -124,7 +124,7 @@ def fuzz_book(rng: random.Random) -> Iterator[None]:
     events = [compact(event) for _, event in stream_events() if event["type"] == "book_depth"]
     while True:
         book = OrderBook(rng.choice((2, 4)))
-        middle = rng.randrange(10**18, 10**23)
+        middle = rng.randrange(10**19, 10**23)  # all prices are above zero
         step = rng.choice((1, 10**15, 10**17))
         bids = [(middle - i * step, 10**18) for i in range(1, 30)]
         asks = [(middle + i * step, 10**18) for i in range(1, 30)]
