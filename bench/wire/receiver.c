@@ -50,12 +50,6 @@ enum { BUFFER = 262144, OUT = 1 << 20, Z_SYNC_FLUSH = 2 };
 static uint8_t in[BUFFER + 64], out[OUT + 64];
 static z_stream stream;
 
-static int64_t now_ns(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
-}
-
 static int64_t cpu_ns(void) {
     struct rusage u;
     getrusage(RUSAGE_SELF, &u);
@@ -78,30 +72,12 @@ static inline void take(uint8_t *payload, size_t size, int is_ladder) {
     message((const char *)out, is_ladder);
 }
 
-static void load(const char *path, int is_ladder) {
+static void load_file(const char *path, int is_ladder) {
     static char text[1 << 22];
     FILE *file = fopen(path, "rb");
     if (!file || !fread(text, 1, sizeof text - 64, file)) { perror(path); exit(2); }
     fclose(file);
-    i128 counts[2], price, qty;
-    const char *p = digits(digits(text, &counts[0]) + 1, &counts[1]) + 1;
-    for (int s = 0; s < 2; s++)
-        for (int i = 0; i < (int)counts[s]; i++) {
-            p = digits(digits(p, &price) + 1, &qty) + 1;
-            put(is_ladder, s, price, qty);
-        }
-}
-
-static void print_book(int is_ladder) {
-    for (int s = 0; s < 2; s++)
-        if (is_ladder) {
-            for (long i = 0; i < SLOTS; i++)
-                if (ladder[s].qty[i]) show(s, i * TICK, ladder[s].qty[i]);
-        } else {
-            for (int i = 0; i < sorted[s].count; i++)
-                show(s, sorted[s].sign * sorted[s].items[i].price, sorted[s].items[i].qty);
-        }
-    for (int s = 0; s < 2; s++) show(2 + s, bbo[2 * s], bbo[2 * s + 1]);
+    take_snapshot(text, is_ladder);
 }
 
 /* Whole frames of in[0, have); returns where the rest begins. */
@@ -177,9 +153,7 @@ int main(int argc, char **argv) {
         seen = mmap(NULL, (size_t)count * 8, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, file, 0);
         if (file < 0 || seen == MAP_FAILED) return perror(argv[4]), 2;
     }
-    ladder[0].qty = calloc(SLOTS, sizeof(i128));
-    ladder[1].qty = calloc(SLOTS, sizeof(i128));
-    load(argv[3], is_ladder);
+    load_file(argv[3], is_ladder);
     if (inflateInit2_(&stream, -15, zlibVersion(), (int)sizeof stream) != 0) return 2;
     if (!open_socket(atoi(argv[1]), !strcmp(argv[8], "tls"))) return fprintf(stderr, "no connection\n"), 2;
     fcntl(fd, F_SETFL, O_NONBLOCK);
