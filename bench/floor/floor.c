@@ -221,6 +221,31 @@ static void show(int s, i128 price, i128 qty) {     /* both below 10^36 */
            (long)(qty % base));
 }
 
+/* The two counts and the levels; returns what stands after them. */
+static const char *take_snapshot(const char *p, int is_ladder) {
+    i128 counts[2], price, qty;
+    p = plain(plain(p, &counts[0]) + 1, &counts[1]) + 1;
+    for (int s = 0; s < 2; s++)
+        for (int i = 0; i < (int)counts[s]; i++) {
+            p = plain(plain(p, &price) + 1, &qty) + 1;
+            if (i == 0) ladder[s].worst = price + (s ? SLOTS / 2 : -SLOTS / 2) * TICK;
+            put(is_ladder, s, price, qty);
+        }
+    return p;
+}
+
+static void print_book(int is_ladder) {
+    for (int s = 0; s < 2; s++)
+        if (is_ladder) {
+            for (int i = 0; i < SLOTS; i++)
+                if (ladder[s].qty[i]) show(s, price_at(s, i), ladder[s].qty[i]);
+        } else {
+            for (int i = 0; i < sorted[s].count; i++)
+                show(s, sorted[s].sign * sorted[s].items[i].price, sorted[s].items[i].qty);
+        }
+    for (int s = 0; s < 2; s++) show(2 + s, bbo[2 * s], bbo[2 * s + 1]);
+}
+
 static int64_t now_ns(void) {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
@@ -242,15 +267,7 @@ int main(int argc, char **argv) {
     rewind(file);
     char *text = calloc(1, (size_t)size + 64);
     if (!text || fread(text, 1, (size_t)size, file) != (size_t)size) return 2;
-    const char *p = text;
-    i128 counts[2], price, qty;
-    p = plain(plain(p, &counts[0]) + 1, &counts[1]) + 1;
-    for (int s = 0; s < 2; s++)
-        for (int i = 0; i < (int)counts[s]; i++) {
-            p = plain(plain(p, &price) + 1, &qty) + 1;
-            if (i == 0) ladder[s].worst = price + (s ? SLOTS / 2 : -SLOTS / 2) * TICK;
-            put(is_ladder, s, price, qty);
-        }
+    const char *p = take_snapshot(text, is_ladder);
     char **lines = malloc(((size_t)size + 1) * sizeof(char *)), *at = (char *)p;
     long count = 0;
     while (at < text + size) { lines[count++] = at; at = strchr(at, '\n') + 1; }
@@ -271,14 +288,6 @@ int main(int argc, char **argv) {
     getppid();
     qsort(took, (size_t)blocks, sizeof(double), compare);
     printf("%.2f\n", took[blocks / 2]);
-    for (int s = 0; s < 2; s++)
-        if (is_ladder) {
-            for (int i = 0; i < SLOTS; i++)
-                if (ladder[s].qty[i]) show(s, price_at(s, i), ladder[s].qty[i]);
-        } else {
-            for (int i = 0; i < sorted[s].count; i++)
-                show(s, sorted[s].sign * sorted[s].items[i].price, sorted[s].items[i].qty);
-        }
-    for (int s = 0; s < 2; s++) show(2 + s, bbo[2 * s], bbo[2 * s + 1]);
+    print_book(is_ladder);
     return 0;
 }

@@ -72,31 +72,12 @@ static inline void take(uint8_t *payload, size_t size, int is_ladder) {
     message((const char *)out, is_ladder);
 }
 
-static void load_book(const char *path, int is_ladder) {
+static void load_file(const char *path, int is_ladder) {
     static char text[1 << 22];
     FILE *file = fopen(path, "rb");
     if (!file || !fread(text, 1, sizeof text - 64, file)) { perror(path); exit(2); }
     fclose(file);
-    i128 counts[2], price, qty;
-    const char *p = plain(plain(text, &counts[0]) + 1, &counts[1]) + 1;
-    for (int s = 0; s < 2; s++)
-        for (int i = 0; i < (int)counts[s]; i++) {
-            p = plain(plain(p, &price) + 1, &qty) + 1;
-            if (i == 0) ladder[s].worst = price + (s ? SLOTS / 2 : -SLOTS / 2) * TICK;
-            put(is_ladder, s, price, qty);
-        }
-}
-
-static void print_book(int is_ladder) {
-    for (int s = 0; s < 2; s++)
-        if (is_ladder) {
-            for (int i = 0; i < SLOTS; i++)
-                if (ladder[s].qty[i]) show(s, price_at(s, i), ladder[s].qty[i]);
-        } else {
-            for (int i = 0; i < sorted[s].count; i++)
-                show(s, sorted[s].sign * sorted[s].items[i].price, sorted[s].items[i].qty);
-        }
-    for (int s = 0; s < 2; s++) show(2 + s, bbo[2 * s], bbo[2 * s + 1]);
+    take_snapshot(text, is_ladder);
 }
 
 /* Whole frames of in[0, have); returns where the rest begins. */
@@ -172,7 +153,7 @@ int main(int argc, char **argv) {
         seen = mmap(NULL, (size_t)count * 8, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, file, 0);
         if (file < 0 || seen == MAP_FAILED) return perror(argv[4]), 2;
     }
-    load_book(argv[3], is_ladder);
+    load_file(argv[3], is_ladder);
     if (inflateInit2_(&stream, -15, zlibVersion(), (int)sizeof stream) != 0) return 2;
     if (!open_socket(atoi(argv[1]), !strcmp(argv[8], "tls"))) return fprintf(stderr, "no connection\n"), 2;
     fcntl(fd, F_SETFL, O_NONBLOCK);
