@@ -25,7 +25,6 @@ from .ledger import Ledger
 from .logs import EventLog
 from .machine import decide
 from .market import Market
-from .metrics import TradesCsv
 from .model import (
     Action,
     Begin,
@@ -42,6 +41,7 @@ from .model import (
     Verified,
     Verify,
 )
+from .named import NamedRecords
 from .reconcile import Reconciled, Reconciler
 from .recorder import CycleRecorder
 from .restart import adopted_size
@@ -49,6 +49,7 @@ from .risk import OrderIntent, Purpose, RiskGate
 from .shutdown import Stage, StopRequest
 from .sizing import LegQuote
 from .standing import Standing
+from .tradecsv import TradesCsv
 from .units import NS_PER_MS, show, show_usd
 from .venue import Exchange
 from .waits import first_answer
@@ -84,7 +85,7 @@ class PairParts:
     inputs: InputLog = field(default_factory=InputLog)
 
 
-class DNPairBot:
+class DNPairBot(NamedRecords):
     """One run of the pair, from flat to flat. `run()` returns how it ended."""
 
     def __init__(self, parts: PairParts, make_desk: MakeDesk) -> None:
@@ -97,6 +98,7 @@ class DNPairBot:
         self.last_exposure = "none"
         self._desk = make_desk(self._order_changed)
         parts.stop.on_request(self._wake.set)
+        parts.ledger.on_move = self.log_position_update
 
     async def run_alternating_strategy(self, cash_x18: int, start: PairState | None = None) -> End:
         """Trade until the machine ends. `cash_x18`: the exchange's balance now. start: a pair taken up."""

@@ -29,6 +29,7 @@ from .network import MAINNET, TESTNET, Network, custom, resolve
 from .order_metrics import order_metrics
 from .orders import OrderState, OrderTracker, TrackedOrder
 from .outcome import CancelledOrder, OrderRequest, Outcome, OutcomeKind
+from .pool import NadoConnectionPool, PoolStats
 from .positions import NadoPositionHandler, PositionDetails
 from .products import Product, from_x18, parse_symbols, to_x18
 from .ratelimit import LimitConfig, NadoRateLimiter
@@ -61,6 +62,7 @@ __all__ = [
     "NadoBookDepthHandler",
     "NadoConnectionManager",
     "NadoConnectionMode",
+    "NadoConnectionPool",
     "NadoError",
     "NadoEventRouter",
     "NadoMessageBatcher",
@@ -82,6 +84,7 @@ __all__ = [
     "OrderType",
     "Outcome",
     "OutcomeKind",
+    "PoolStats",
     "PositionDetails",
     "Priority",
     "Product",

@@ -111,6 +111,9 @@ async def test_an_order_cancelled_while_the_stream_is_down_is_told_over_http(ven
         feed.link.cut("test: the way is blocked")
         await until(lambda: feed.account_mode is NadoConnectionMode.REST, "HTTP takes over")
         await gateway.cancel(4, outcome.digest)
+        failures = feed.stats()["fallback_failures"]
+        await venue.faults(http_error={"count": 30})
+        await until(lambda: feed.stats()["fallback_failures"] >= failures + 10, "HTTP fails for a while")
         await until(lambda: updates[-1].reason == "cancelled", "its end, over HTTP", 3.0)
         feed.link.url = stream_url
         await feed.wait_synced(DEADLINE_S)
