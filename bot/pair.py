@@ -179,6 +179,15 @@ class DNPairBot(NamedRecords):
         return self._p.exchange.gone.is_set() or self._p.stop.leave.is_set()
 
     @property
+    def state(self) -> PairState:
+        """Where the machine stands. Immutable."""
+        return self._state
+
+    def open_orders(self) -> list[DeskOrder]:
+        """Orders that have not ended."""
+        return self._desk.open_orders()
+
+    @property
     def cash_x18(self) -> int | None:
         """Quote balance and the pair's v_quote as the exchange said when it last said flat; None since a
         cycle was begun after that."""
