@@ -37,7 +37,7 @@ from .config import Settings, SettingsError
 from .desk import DeskOrder, OrderDesk
 from .exchange_process import ExchangeStartError, Ready
 from .guard import Guard
-from .journal import Journal, JournalError
+from .journal import Fsync, Journal, JournalConfig, JournalError
 from .latch import DayFile, KillSwitch
 from .ledger import Ledger
 from .lifetime import report_loop_errors, start_and_stop, start_helper, unless_stopped
@@ -298,6 +298,7 @@ async def _connect(job: Job, venue: Venue, ready: Ready, stack: AsyncExitStack) 
     await recover(
         journal.found, journal=journal, tracker=tracker, timesync=timesync, gateway=gateway, rest=rest,
         subaccount=subaccount, product_ids=tuple(by_id),
+        adopt_foreign=OnOpen(job.settings.run.on_open) is not OnOpen.REFUSE,
     )  # fmt: skip
     start_helper(stack, guard.run(), on_failure=lambda error: gate.halt(f"internal error: {error}"))
     if reason := await guard.wait_ready(job.settings.run.ready_timeout_s):
@@ -350,7 +351,8 @@ def _open_journal(
     """The journal of this account on this exchange. Raises SettingsError."""
     path = settings.output.journal or state.journal_path
     try:
-        journal = Journal(path, account=f"{ready.network.chain_id}:{subaccount}")
+        config = JournalConfig(fsync=Fsync(settings.output.journal_fsync))
+        journal = Journal(path, account=f"{ready.network.chain_id}:{subaccount}", config=config)
     except JournalError as error:
         raise SettingsError(f"output.journal: {error}") from None
     stack.callback(journal.close)

@@ -215,6 +215,10 @@ class OutputSection(Section):
     journal: Path | None = Field(
         default=None, description="journal of orders, asked about at the next start; empty = in state_dir"
     )
+    journal_fsync: Literal["none", "interval", "every"] = Field(
+        default="none",
+        description="records forced to the disk: never, at most a second late, or each at once",
+    )
     log_file: Path | None = Field(default=None, description="copy of the event lines; empty = none")
     log_format: Literal["text", "json"] = Field(
         default="text", description="json = one object a line, for programs"

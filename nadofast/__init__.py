@@ -26,6 +26,7 @@ from .messagequeue import NadoMessageQueue, QueueLimits
 from .messages import NadoMessageParser
 from .metrics import MetricFamily, exposition, feed_metrics
 from .network import MAINNET, TESTNET, Network, custom, resolve
+from .order_metrics import order_metrics
 from .orders import OrderState, OrderTracker, TrackedOrder
 from .outcome import CancelledOrder, OrderRequest, Outcome, OutcomeKind
 from .pool import NadoConnectionPool, PoolStats
@@ -106,6 +107,7 @@ __all__ = [
     "feed_metrics",
     "from_x18",
     "make_nonce",
+    "order_metrics",
     "pack_appendix",
     "parse",
     "parse_private_key",

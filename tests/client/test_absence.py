@@ -20,6 +20,7 @@ from nadofast import (
     models,
     to_x18,
 )
+from nadofast import resolver as resolver_module
 from nadofast.completeness import Completeness
 from nadofast.errors import ExchangeError, NadoError, NotConnected
 from nadofast.events import FillEvent
@@ -93,7 +94,9 @@ class Truth:
     async def archive_matches(
         self, subaccount: str, product_ids: list[int], *, limit: int, max_submission_idx: int | None = None
     ) -> list[models.ArchivedMatch]:
-        return sorted(self.matches, key=lambda row: -row.submission_idx)[:limit]
+        below = 1 << 60 if max_submission_idx is None else max_submission_idx
+        rows = [row for row in self.matches if row.submission_idx <= below]
+        return sorted(rows, key=lambda row: -row.submission_idx)[:limit]
 
     async def archive_newest_s(self) -> int:
         return self.newest_s
@@ -302,3 +305,59 @@ async def test_what_the_archive_cannot_say_proves_nothing() -> None:
     completeness = Completeness(desk.truth, desk.tracker, ACCOUNT)  # type: ignore[arg-type]
     assert not await completeness.shows_all([4], START_MS)
     assert not await completeness.shows_all([8], START_MS)  # a product without a balance
+
+
+async def test_the_last_word_waits_until_nothing_can_be_added() -> None:
+    """It rested and is gone; the balance says that a fill is missing, and the archive comes to show it."""
+    desk = Desk(Truth())
+    digest = desk.order()
+    desk.tracker.on_resting(digest, SIZE)
+    desk.tracker.on_gap()
+    desk.truth.balance = balance_after(1)
+    desk.pass_ms(800)
+    assert not await desk.resolver.settle(digest, 4, 0.05)
+    asking = asyncio.ensure_future(desk.resolver.settle(digest, 4, 5))
+    await until(lambda: "archive" in desk.truth.asked, "a look")
+    desk.truth.matches = [match(digest, 9, balance_after(1))]
+    assert await asking
+    record = desk.tracker.get(digest)
+    assert record is not None
+    assert (record.state, record.filled_x18, record.fee_x18) == (OrderState.FILLED, SIZE, FEE)
+
+
+async def test_fills_are_read_page_by_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resolver_module, "_PAGE", 2)
+    desk = Desk(Truth(balance=balance_after(1)))
+    digest = desk.order()
+    others = [match("0x" + "33" * 32, index, balance_after(1)) for index in range(10, 15)]
+    desk.truth.matches = [match(digest, 9, balance_after(1)), *others]
+    desk.pass_ms(800)
+    assert await desk.resolved(digest) is OutcomeKind.CONFIRMED
+    assert await desk.resolver.settle(digest, 4, 5)
+    monkeypatch.setattr(resolver_module, "_MAX_PAGES", 1)
+    lost = desk.order(2)
+    desk.truth.matches = [match(lost, 8, balance_after(1)), *others]
+    assert await desk.resolved(lost) is OutcomeKind.CONFIRMED
+    assert not await desk.resolver.settle(lost, 4, 0.05)  # more than one look reads; it is not passed over
+    assert desk.tracker.get(lost).known_filled_x18 == SIZE  # type: ignore[union-attr]
+
+
+async def test_waiting_for_a_moment_and_for_the_archive_to_reach_it() -> None:
+    desk = Desk(Truth(balance=balance_after(1)))
+    assert await desk.resolver.wait_past(START_MS - 10, 1)
+    assert not await desk.resolver.wait_past(START_MS + 500, 0.02)
+    assert not await desk.resolver.wait_archived([4], START_MS - 10, 0.03)
+    waiting = asyncio.ensure_future(desk.resolver.wait_archived([4], START_MS - 10, 5))
+    await asyncio.sleep(0)
+    desk.truth.newest_s = START_MS // 1000 + 1
+    assert await waiting
+    desk.timesync = desk.resolver._timesync = TimeSync(clock_ns=desk.clock, wall_ns=desk.clock)
+    assert not await desk.resolver.wait_past(START_MS - 10, 0.02)  # no clock, no moment
+
+
+async def test_what_an_answer_without_http_cannot_refresh() -> None:
+    desk = Desk(Truth())
+    blind = OrderResolver(desk.tracker, desk.timesync, None, ResolverConfig(), subaccount=ACCOUNT)
+    desk.tracker.on_resting(desk.order(), SIZE)
+    await blind.refresh()
+    assert desk.truth.asked == []

@@ -26,6 +26,8 @@ from nadofast import (
     Rest,
     Signer,
     custom,
+    exposition,
+    order_metrics,
     to_x18,
 )
 
@@ -210,3 +212,21 @@ async def test_a_machine_that_slept_sends_nothing_before_it_knows_the_time(venue
         assert (await client.place(resting)).is_confirmed
         assert client.stats()["clock"]["suspends"] == 1
         assert json.dumps(client.stats(), default=str)
+
+
+async def test_everything_of_a_gateway_is_exported(venue: Venue) -> None:
+    async with venue.gateway(limiter=NadoRateLimiter()) as client:
+        resting = await priced(venue, OrderType.POST_ONLY)
+        for _ in range(2):
+            assert (await client.place(resting)).is_confirmed
+        families = {family.name: family for family in order_metrics(client)}
+        text = exposition(families.values())
+    assert len(families) == len(list(order_metrics(client)))
+    sent = {dict(s.labels)["path"]: s.value for s in families["nadofast_orders_requests_total"].samples}
+    assert sent == {"ws": 2, "ws_v1": 0, "rest": 0}
+    left = {dict(s.labels)["scope"]: s.value for s in families["nadofast_orders_budget_left"].samples}
+    assert left["execute"] == 48
+    assert 'nadofast_orders_path{path="ws"} 1' in text
+    assert "nadofast_orders_clock_suspends_total 0" in text
+    async with venue.gateway() as bare:
+        assert not any("budget" in family.name for family in order_metrics(bare))

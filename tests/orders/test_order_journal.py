@@ -155,3 +155,61 @@ def test_when_records_are_forced_to_the_disk(
             clock_ns[0] += 400_000_000
             journal.record(order(tracker, nonce)[0])
         assert len(done) == syncs
+
+
+def test_an_end_in_doubt_stays_in_doubt_until_it_is_written_again(tmp_path: Path) -> None:
+    """However many starts that takes, and however long they last."""
+    path, tracker, now_ns = tmp_path / "j", OrderTracker(), [time.time_ns()]
+    with Journal(path, account=ACCOUNT, wall_ns=lambda: now_ns[0]) as journal:
+        tracker.on_change(journal.note)
+        record, _ = order(tracker, 1)
+        journal.record(record)
+        tracker.on_cancelled(record.digest, to_x18("1.5"))
+    for start in range(2, 5):
+        now_ns[0] += 3_600 * 10**9
+        with Journal(path, account=ACCOUNT, wall_ns=lambda: now_ns[0]) as journal:
+            assert record.digest in [fields["digest"] for fields in journal.found.unfinished]
+            journal.record(order(tracker, start)[0])  # a much younger record
+    with Journal(path, account=ACCOUNT, wall_ns=lambda: now_ns[0]) as journal:
+        journal.note(record)
+        assert journal.found.torn_bytes == 0
+        now_ns[0] += 3_600 * 10**9
+        journal.record(order(tracker, 9)[0])
+    assert record.digest not in [fields["digest"] for fields in read(path).unfinished]
+
+
+def test_a_rotation_without_room_goes_on_in_the_old_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, tracker = tmp_path / "j", OrderTracker()
+    with Journal(path, account=ACCOUNT, config=JournalConfig(max_bytes=1_000)) as journal:
+        link = os.link
+        monkeypatch.setattr(os, "link", lambda *_: (_ for _ in ()).throw(OSError(28, "no space")))
+        records = [order(tracker, nonce)[0] for nonce in range(1, 6)]
+        for record in records:
+            journal.record(record)
+        assert not (tmp_path / "j.1").exists()
+        monkeypatch.setattr(os, "link", link)
+        records.append(order(tracker, 6)[0])
+        journal.record(records[-1])
+        assert (tmp_path / "j.1").exists()
+    assert [fields["digest"] for fields in read(path).unfinished] == [record.digest for record in records]
+
+
+def test_what_cannot_be_a_journal(tmp_path: Path) -> None:
+    (tmp_path / "directory").mkdir()
+    with pytest.raises(JournalError, match="directory"):
+        Journal(tmp_path / "directory", account=ACCOUNT)
+
+
+def test_the_memory_of_ends_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_ENDS", 3)
+    tracker = OrderTracker()
+    with Journal(tmp_path / "j", account=ACCOUNT) as journal:
+        tracker.on_change(journal.note)
+        for nonce in range(1, 8):
+            record, _ = order(tracker, nonce)
+            journal.record(record)
+            tracker.on_cancelled(record.digest, to_x18("1.5"))
+        assert len(journal._ends) == 3
+    assert len(read(tmp_path / "j").ends) == 7
