@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from clientkit import DEADLINE_S, Venue, until
+from prometheus_client.parser import text_string_to_metric_families
 from test_order_paths import crossing
 
 from nadofast import MetricFamily, NadoPerformanceMonitor, exposition, feed_metrics
@@ -100,7 +101,10 @@ async def test_a_feed_that_is_hurt_says_so(venue: Venue) -> None:
         queue = feed.events(["best_bid_offer", "fill"], name="reader")
         await feed.wait_synced(DEADLINE_S)
         await until(lambda: feed.get_connection_metrics()["websocket_latency"], "a ping answered")
-        healthy = read(exposition(feed_metrics(feed)))
+        text = exposition(feed_metrics(feed))
+        healthy = read(text)
+        theirs = {s.name for f in text_string_to_metric_families(text) for s in f.samples}
+        assert theirs == {name.split("{")[0] for name in healthy}, "the library reads the same"
         assert healthy['nadofast_feed_status{status="healthy"}'] == 1
         assert healthy['nadofast_feed_book_valid{product="4"}'] == 1
         assert healthy['nadofast_feed_link_live{link="0"}'] == 1

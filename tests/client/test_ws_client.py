@@ -65,6 +65,7 @@ async def test_streams_come_and_go(venue: Venue) -> None:
 async def test_after_a_break_it_is_back_with_its_streams(venue: Venue) -> None:
     async with connected(venue, signer=venue.signer) as client:
         await client.subscribe(["order_update", "fill", "trade"], [4])
+        await client.subscribe(["position_change"], [4])  # authenticated already
         await venue.faults(cut="subscribe")
         seen = await read(client, lambda message: message.get("what") == "link_up")
         breaks = [(m["what"], bool(m["reason"])) for m in seen if m["type"] == "boundary"]
