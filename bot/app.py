@@ -84,6 +84,7 @@ class Link:
     reconciler: Reconciler
     plan: Plan
     equity_x18: int
+    spare: Callable[[], OrderGateway]
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +151,7 @@ async def _start(
         clients=(first, second), gateway=link.gateway, gate=link.gate, ledger=link.ledger,
         standing=link.standing, reconciler=link.reconciler, guard=link.guard,
         recorder=CycleRecorder(link.products, link.ledger, link.market, link.standing),
-        exchange=exchange, stop=stop, log=log, csv=csv,
+        exchange=exchange, stop=stop, log=log, csv=csv, spare=link.spare,
     )  # fmt: skip
     seen = await link.reconciler.start(link.market.marks_x18)
     if not link.ledger.is_flat:
@@ -190,10 +191,13 @@ async def _connect(job: Job, ready: Ready, stack: AsyncExitStack, *, instance: s
         gate.admit(order)
         journal.record(order)
 
-    gateway = OrderGateway(
-        ready.network, signer, products=by_id, timesync=timesync, rest=rest, limiter=limiter, tracker=tracker,
-        before_send=before_send,
-    )  # fmt: skip
+    def make_gateway() -> OrderGateway:
+        return OrderGateway(
+            ready.network, signer, products=by_id, timesync=timesync, rest=rest, limiter=limiter,
+            tracker=tracker, before_send=before_send,
+        )  # fmt: skip
+
+    gateway = make_gateway()
     plan = _plan(job.settings, products)
     guard = Guard(feed, market, rest, timesync, limiter, cycle_weight=plan.cycle_weight)
     reconciler = Reconciler(
@@ -212,7 +216,7 @@ async def _connect(job: Job, ready: Ready, stack: AsyncExitStack, *, instance: s
         raise StartError(f"not ready after {job.settings.run.ready_timeout_s:g} s: {reason}")
     return Link(
         products, rest, feed, gate, gateway, timesync, market, ledger, standing, guard, reconciler, plan,
-        info.equity_x18,
+        info.equity_x18, make_gateway,
     )  # fmt: skip
 
 

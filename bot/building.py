@@ -59,7 +59,7 @@ def flat(state: PairState, inputs: PairInputs, plan: Plan, now_ns: int) -> Step:
             f"{state.skips} cycles skipped" if state.skips >= plan.max_skips else f"{state.failures} failed"
         )
         return ended(state, End(ExitCode.ERROR, f"{count} in a row")), []
-    if now_ns < state.not_before_ns:
+    if now_ns < state.not_before_ns or (plan.is_by_hand and state.wanted is None):
         return state, []
     if inputs.pacing:
         notes: list[Action] = [] if state.is_pacing else [Note("waiting for the order budget to recover")]
@@ -70,8 +70,8 @@ def flat(state: PairState, inputs: PairInputs, plan: Plan, now_ns: int) -> Step:
             waited_s = plan.ready_timeout_ns / 1e9
             return ended(state, End(ExitCode.ERROR, f"not ready for {waited_s:.0f} s: {missing}")), []
         return state, []
-    direction = Direction.BUY_FIRST if state.done % 2 == 0 else Direction.SELL_FIRST
-    state = replace(state, cycle=state.cycle + 1, direction=direction, attempts=0)
+    turn = Direction.BUY_FIRST if state.done % 2 == 0 else Direction.SELL_FIRST
+    state = replace(state, cycle=state.cycle + 1, direction=state.wanted or turn, wanted=None, attempts=0)
     return _enter(state, inputs, plan, now_ns)
 
 
@@ -153,6 +153,10 @@ def hedged(state: PairState, inputs: PairInputs, plan: Plan, now_ns: int) -> Ste
         return unwind(state, why, now_ns)
     if all(leg.has_quote for leg in inputs.legs) and net_delta_bps(state, inputs) > plan.max_net_delta_bps:
         return unwind(state, f"net delta above {plan.max_net_delta_bps} bps", now_ns)
+    if is_unanswered(state, plan, now_ns):
+        return unwind(state, "the exchange does not confirm the positions", now_ns)
+    if state.is_verifying:
+        return settle(state, inputs, now_ns, lambda s, _: (s, []))
     if now_ns - state.since_ns >= plan.hold_ns:
         return unwind(state, "", now_ns)
     return state, []

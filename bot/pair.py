@@ -16,9 +16,10 @@ from nadofast.gateway import OrderGateway
 from nadofast.orders import OrderState, TrackedOrder
 
 from . import report
+from .byname import PairByName
 from .client import NadoClient
 from .desk import DeskOrder, OrderDesk
-from .emergency import flatten
+from .emergency import Emergency, Unwound
 from .exchange_process import ExchangeProcess
 from .guard import Guard
 from .inputs import InputLog
@@ -43,6 +44,7 @@ from .model import (
     Verified,
     Verify,
 )
+from .positions import PositionWatch
 from .reconcile import Reconciled, Reconciler
 from .recorder import CycleRecorder
 from .risk import OrderIntent, Purpose, RiskGate
@@ -62,7 +64,7 @@ VERIFY_PAUSE_S: Final = 0.5
 
 @dataclass(frozen=True, slots=True)
 class PairParts:
-    """What the composition root hands over."""
+    """What the composition root hands over. spare: makes the order gateway of an emergency."""
 
     plan: Plan
     feed: Feed
@@ -79,10 +81,11 @@ class PairParts:
     stop: StopRequest
     log: EventLog
     csv: TradesCsv
+    spare: Callable[[], OrderGateway]
     inputs: InputLog = field(default_factory=InputLog)
 
 
-class DNPairBot:
+class DNPairBot(PairByName):
     """One run of the pair, from flat to flat. `run()` returns how it ended."""
 
     def __init__(self, parts: PairParts, make_desk: MakeDesk) -> None:
@@ -94,6 +97,12 @@ class DNPairBot:
         self._cash_x18: int | None = None
         self.last_exposure = "none"
         self._desk = make_desk(self._order_changed)
+        self._emergency = Emergency(
+            parts.clients, parts.spare, parts.gate, parts.reconciler, parts.market,
+            cap_bps=parts.plan.exit_cap_bps, on_intent=self._desk.expect, must_leave=self._must_leave,
+        )  # fmt: skip
+        self._positions = PositionWatch(parts.ledger, tuple(p.product_id for p in parts.plan.products))
+        self._leave_feed = parts.feed.on("position_change", self._positions.on_change)
         parts.stop.on_request(self._wake.set)
 
     async def run_alternating_strategy(self, cash_x18: int) -> End:
@@ -105,7 +114,7 @@ class DNPairBot:
             while self._state.end is None:
                 self._step()
                 await self._wait()
-            end = self._state.end
+            end = await self._last_resort(self._state.end)
         except Exception as error:
             end = await self._flatten_after(error)
         end = self._say_end(end)
@@ -133,21 +142,36 @@ class DNPairBot:
         parts, reason = self._p, f"internal error: {type(error).__name__}: {error}"
         parts.gate.halt(reason)
         parts.log.event(f"{reason}; flattening")
+        return await self._flatten(End(ExitCode.ERROR, reason))
+
+    async def _flatten(self, end: End) -> End:
+        """`end` when the exchange says flat in time, else the same reason with the account exposed."""
+        unwound = await self._unwind_by_force(end.reason)
+        is_flat = unwound is not None and unwound.flat is not None
+        return end if is_flat else End(ExitCode.EXPOSED, end.reason)
+
+    async def _last_resort(self, end: End) -> End:
+        """The machine gave up with something open, and the exchange is there: out without the machine."""
+        if end.code is not ExitCode.EXPOSED or self._must_leave() or self._is_blind():
+            return end
+        return await self._flatten(End(ExitCode.ERROR, end.reason))
+
+    async def _unwind_by_force(self, reason: str, legs: tuple[int, ...] = (0, 1)) -> Unwound | None:
+        """The emergency unwind, said and accounted. None: it failed by a defect of its own."""
         self._cash_x18 = None
         try:
-            flat = await flatten(
-                parts.clients, parts.gateway, parts.gate, parts.reconciler, parts.market,
-                cap_bps=self._plan.exit_cap_bps, deadline_s=FLATTEN_DEADLINE_S,
-                on_intent=self._desk.expect, must_leave=self._must_leave,
-            )  # fmt: skip
-        except Exception as second:
-            parts.log.event(f"flattening failed: {type(second).__name__}: {second}")
-            flat = None
-        if flat is None:
-            return End(ExitCode.EXPOSED, reason)
-        self._desk.cover(self._desk.ended_tags())
-        self._cash_x18 = flat.cash_x18
-        return End(ExitCode.ERROR, reason)
+            unwound = await self._emergency.unwind(reason, FLATTEN_DEADLINE_S, legs)
+        except Exception as error:
+            self._p.log.event(f"emergency unwind failed: {type(error).__name__}: {error}")
+            return None
+        self._p.log.event(str(unwound))
+        if unwound.flat is not None and not any(unwound.flat.positions_x18):
+            self._desk.cover(self._desk.all_tags())
+            self._cash_x18 = unwound.flat.cash_x18
+        return unwound
+
+    def _is_blind(self) -> bool:
+        return self._p.guard.blind_ns(self._p.inputs.now_ns) > SILENT_NS
 
     def _must_leave(self) -> bool:
         return self._p.exchange.gone.is_set() or self._p.stop.leave.is_set()
@@ -211,6 +235,9 @@ class DNPairBot:
         if parts.stop.asked_ns is not None:
             enter.stop(parts.stop.asked_ns)
         enter.blind(parts.guard.blind_ns(enter.now_ns))
+        busy = {order.intent.product_id for order in self._desk.open_orders()}
+        if (found := self._positions.look(busy, enter.now_ns)) is not None:
+            enter.foreign(found)
         enter.stale(max(client.quote().age_ms for client in parts.clients) * NS_PER_MS)
         parts.standing.remember()
         is_paused = parts.guard.is_pacing() or bool(parts.gate.pause_reason())
@@ -221,8 +248,8 @@ class DNPairBot:
         if self._verifying is not None:
             self._verifying.cancel()
             await asyncio.gather(self._verifying, return_exceptions=True)
-        is_silent = parts.guard.blind_ns(parts.inputs.now_ns) > SILENT_NS
-        is_pointless = is_silent or parts.exchange.gone.is_set() or parts.stop.leave.is_set()
+        self._leave_feed()
+        is_pointless = self._is_blind() or parts.exchange.gone.is_set() or parts.stop.leave.is_set()
         await self._desk.leave(cancel=not is_pointless)
         if parts.recorder.cycle is not None:  # the cycle this run ended in: its fills belong on record
             orders, is_flat = self._desk.take_all(), self._cash_x18 is not None
