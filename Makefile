@@ -17,7 +17,7 @@ SIZE_USD ?= 150
 SUITE ?= long
 SEEDS ?= 0:2
 
-.PHONY: help run test bench lint types build long clean format
+.PHONY: help run test bench lint types build long coverage clean format
 
 help:
 	@echo "make run     trade cycles on the embedded exchange  (CYCLES=$(CYCLES) SEED=$(SEED) SIZE_USD=$(SIZE_USD))"
@@ -27,6 +27,7 @@ help:
 	@echo "make types   mypy --strict"
 	@echo "make build   wheel and sdist in dist/"
 	@echo "make long    longer campaigns  (SUITE=$(SUITE) SEEDS=$(SEEDS))"
+	@echo "make coverage  of the connection code by the client tests, at least 95 % of lines and branches"
 	@echo "make clean   removes everything that was made"
 
 # The interpreter is looked for once, and only when a virtual environment has to be made.
@@ -74,6 +75,10 @@ types: $(VENV)/.dev
 
 build: $(VENV)/.dev
 	$(BIN)/python -m build --no-isolation --outdir dist .
+
+coverage: $(VENV)/.dev
+	$(BIN)/python -m coverage run -m pytest -q -n 0 tests/client
+	$(BIN)/python -m coverage report
 
 long: $(VENV)/.dev
 	NADOFAST_SEEDS=$(SEEDS) $(BIN)/python -m pytest -m long -k "$(SUITE)" -s -o faulthandler_timeout=1200

@@ -1,17 +1,22 @@
 """The composition root: builds everything, in this order, and takes it down in the reverse order.
 
-    exchange child → REST: identity, products, account → clock → feed → gate → gateway → clients → pair
+    venue → REST: identity, products, account → state directory → clock → feed → gate → gateway → pair
 
 Nothing trades before the exchange has proved to be the one it says it is, both books are valid, the account
-stream is live, the clock offset is known and the account is flat.
+stream is live, the clock offset is known, and the account is flat or the operator has said what to do about
+what it holds.
 """
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from decimal import Decimal
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Final
 
 from nadofast.errors import NadoError
@@ -26,11 +31,11 @@ from nadofast.secret import Secret
 from nadofast.timesync import TimeSync
 from nadofast.wire import FUNDING_PAYMENT
 
-from . import preflight, report
+from . import preflight, report, statedir
 from .client import NadoClient
 from .config import Settings, SettingsError
 from .desk import DeskOrder, OrderDesk
-from .exchange_process import ExchangeProcess, ExchangeStartError, Ready, command_line
+from .exchange_process import ExchangeStartError, Ready
 from .guard import Guard
 from .journal import Journal, JournalError
 from .latch import DayFile, KillSwitch
@@ -40,31 +45,38 @@ from .logs import EventLog, Output
 from .maintenance import MaintenanceWindows
 from .market import Market
 from .metrics import TradesCsv
-from .model import End, ExitCode, Plan
+from .model import End, ExitCode, PairState, Plan
 from .pair import DNPairBot, MakeDesk, PairParts
 from .preflight import StartError
-from .reconcile import Reconciler
+from .reconcile import Holdings, Reconciler
 from .recorder import CycleRecorder
 from .recovery import recover
+from .restart import Found, OnOpen, first_state, refusal
 from .risk import RiskGate, RiskLimits
 from .shutdown import StopRequest
 from .sizing import LegQuote, NoSize, SizingRules, size_pair
 from .standing import Standing
-from .statedir import StateDir, StateDirError, child_instance, prune
+from .statedir import StateDir, StateDirError
 from .units import NS_PER_MS, NS_PER_S, show_usd
+from .venue import Venue, choose
 
 REST_TIMEOUT_S: Final = 2.0
+CLEAR_TIMEOUT_S: Final = 5.0
+CLEAR_PAUSE_S: Final = 0.1
+NEVER_NS: Final = 1 << 62
 STREAMS: Final = (*DEFAULT_STREAMS, FUNDING_PAYMENT)
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What one run was asked to do. ends_process: nothing but the last words comes after it."""
+    """What one run was asked to do. ends_process: nothing but the last words comes after it. venue: where, as
+    `venue.choose` decides it; None = decided at the start."""
 
     settings: Settings
     seed: int
     key: Secret | None
     ends_process: bool = False
+    venue: Venue | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,30 +101,31 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """A connected, ready and flat bot."""
+    """A connected and ready bot. found: what the account held; start: the state the machine goes on from,
+    None from flat."""
 
     bot: DNPairBot
     parts: PairParts
     cash_x18: int
     equity_x18: int
+    found: Found
+    start: PairState | None = None
 
 
 async def run(job: Job, output: Output, csv: TradesCsv) -> tuple[ExitCode, str]:
     """One run from start to end. Returns the exit code and, unless it is 0, the reason in one line."""
     log = EventLog(output)
     report_loop_errors(log)
-    wanted = job.settings.exchange
-    fund = None if job.key is None else preflight.address_of(job.key)
-    with StopRequest(is_last_word=job.ends_process) as stop:
+    settings = job.settings
+    venue = job.venue or choose(settings, seed=job.seed, key=job.key)
+    with StopRequest(
+        is_last_word=job.ends_process, drain_deadline_s=settings.run.drain_deadline_s
+    ) as stop:  # fmt: skip
         async with AsyncExitStack() as stack:
-            exchange = ExchangeProcess(
-                command_line(wanted, job.seed, fund),
-                start_timeout_s=wanted.start_timeout_s,
-                linger_s=wanted.linger_s,
-            )
+            exchange = venue.exchange
             stack.push_async_callback(exchange.stop)
             try:
-                session = await unless_stopped(stop, exchange, _start(job, exchange, stop, stack, log, csv))
+                session = await unless_stopped(stop, exchange, _start(job, venue, stop, stack, log, csv))
             except ExchangeStartError as error:
                 text = f"the embedded exchange did not start: {error}"
                 raise (SettingsError(text) if error.is_usage else StartError(text)) from None
@@ -121,8 +134,19 @@ async def run(job: Job, output: Output, csv: TradesCsv) -> tuple[ExitCode, str]:
             if session is None:
                 log.event(f"{stop.by} before trading: nothing was ordered")
                 return ExitCode.DONE, ""
-            end = await session.bot.run_alternating_strategy(session.cash_x18)
+            end = await _trade(session, OnOpen(settings.run.on_open), stop)
             return _finish(session, end, log, csv)
+
+
+async def _trade(session: Session, choice: OnOpen, stop: StopRequest) -> End:
+    """From what was found at the start to the end of the run."""
+    if not session.found.is_clean:
+        session.parts.log.event(f"found     {session.found.words()}: {choice}")
+    if choice is OnOpen.FLATTEN and not session.found.is_clean:
+        return await session.bot.flatten_now("flattened what was open at the start")
+    if choice is OnOpen.FINISH and not session.found.is_clean:
+        stop.drain("run.on_open = finish")
+    return await session.bot.run_alternating_strategy(session.cash_x18, session.start)
 
 
 # ---------------------------------------------------------------------- start
@@ -130,15 +154,17 @@ async def run(job: Job, output: Output, csv: TradesCsv) -> tuple[ExitCode, str]:
 
 async def _start(
     job: Job,
-    exchange: ExchangeProcess,
+    venue: Venue,
     stop: StopRequest,
     stack: AsyncExitStack,
     log: EventLog,
     csv: TradesCsv,
 ) -> Session:
+    exchange = venue.exchange
     ready = await exchange.start()
-    log.event(f"exchange  pid {exchange.pid}, seed {job.seed}, control {ready.control}")
-    link = await _connect(job, ready, stack, instance=child_instance(exchange.pid))
+    how = f"pid {exchange.pid}, seed {job.seed}" if venue.is_embedded else f"at {ready.network.gateway_rest}"
+    log.event(f"exchange  {how}, control {ready.control or 'none'}")
+    link = await _connect(job, venue, ready, stack)
     first, second = (
         NadoClient(
             product, market=link.market, gateway=link.gateway, gate=link.gate, timesync=link.timesync,
@@ -153,28 +179,66 @@ async def _start(
         recorder=CycleRecorder(link.products, link.ledger, link.market, link.standing),
         exchange=exchange, stop=stop, log=log, csv=csv, spare=link.spare,
     )  # fmt: skip
+    choice = OnOpen(job.settings.run.on_open)
+    found = await _look(link, choice)
     seen = await link.reconciler.start(link.market.marks_x18)
-    if not link.ledger.is_flat:
+    if found.is_clean and not link.ledger.is_flat:
         raise StartError("the account was flat and is not any more: something else trades on it")
-    cash_x18 = seen.cash_x18(product.product_id for product in link.products)
-    session = Session(DNPairBot(parts, _desk_maker(parts)), parts, cash_x18, link.equity_x18)
+    session = Session(
+        DNPairBot(parts, _desk_maker(parts)), parts, seen.cash_x18(p.product_id for p in link.products),
+        link.equity_x18, found, _first_state(link, seen, choice),
+    )  # fmt: skip
     _announce(session, job, link)
     return session
 
 
-async def _connect(job: Job, ready: Ready, stack: AsyncExitStack, *, instance: str) -> Link:
-    """Everything that speaks to the exchange, proved, started and synchronised.
+async def _look(link: Link, choice: OnOpen) -> Found:
+    """What the account holds. Orders on the books are taken off, unless the choice forbids to go on."""
+    ids = tuple(product.product_id for product in link.products)
+    seen = await link.reconciler.read(with_isolated=True)
+    books = [await link.reconciler.resting(product_id) for product_id in ids]
+    found = Found(
+        link.products,
+        (seen.position_x18(ids[0]), seen.position_x18(ids[1])),
+        (seen.isolated_x18(ids[0]), seen.isolated_x18(ids[1])),
+        tuple(order for book in books for order in book),
+    )
+    if reason := refusal(found, choice):
+        raise StartError(reason)
+    if found.resting:
+        await _clear_books(link, ids)
+    return found
 
-    instance: what tells this exchange from another one of the same name.
-    """
-    signer, limiter, timesync = preflight.choose_signer(ready, job.key), NadoRateLimiter(), TimeSync()
+
+async def _clear_books(link: Link, ids: tuple[int, ...]) -> None:
+    try:
+        async with asyncio.timeout(CLEAR_TIMEOUT_S):
+            while await link.reconciler.count_resting():
+                await link.gateway.cancel_product(list(ids))
+                await asyncio.sleep(CLEAR_PAUSE_S)
+    except TimeoutError:
+        raise StartError(f"orders still rest {CLEAR_TIMEOUT_S:g} s after their cancel") from None
+
+
+def _first_state(link: Link, seen: Holdings, choice: OnOpen) -> PairState | None:
+    ids = [product.product_id for product in link.products]
+    marks = link.market.marks_x18
+    return first_state(
+        choice, link.products, (seen.position_x18(ids[0]), seen.position_x18(ids[1])),
+        (marks[ids[0]], marks[ids[1]]), link.gate.limits,
+        max_net_delta_bps=link.plan.max_net_delta_bps, now_ns=time.monotonic_ns(),
+    )  # fmt: skip
+
+
+async def _connect(job: Job, venue: Venue, ready: Ready, stack: AsyncExitStack) -> Link:
+    """Everything that speaks to the exchange, proved, started and synchronised."""
+    signer, limiter, timesync = preflight.choose_signer(ready, venue.key), NadoRateLimiter(), TimeSync()
     rest = await stack.enter_async_context(Rest(ready.network, timeout_s=REST_TIMEOUT_S, limiter=limiter))
     await preflight.prove_identity(rest)
     products = await preflight.pair_products(rest, job.settings)
     info = await rest.subaccount_info(signer.subaccount())
-    await preflight.prove_flat(rest, info, products)
     by_id = {product.product_id: product for product in products}
-    state = _open_state(job.settings, signer.subaccount(), ready, stack, instance)
+    state = _open_state(job.settings, signer.subaccount(), ready, stack, venue)
     feed = Feed(
         ready.network, products=list(by_id), streams=STREAMS, signer=signer, rest=rest, timesync=timesync,
         limiter=limiter,
@@ -198,7 +262,7 @@ async def _connect(job: Job, ready: Ready, stack: AsyncExitStack, *, instance: s
         )  # fmt: skip
 
     gateway = make_gateway()
-    plan = _plan(job.settings, products)
+    plan = _plan(job.settings, products, is_embedded=venue.is_embedded)
     guard = Guard(feed, market, rest, timesync, limiter, cycle_weight=plan.cycle_weight)
     reconciler = Reconciler(
         rest, gateway, ledger, gateway.tracker, subaccount=signer.subaccount(), product_ids=tuple(by_id)
@@ -221,15 +285,21 @@ async def _connect(job: Job, ready: Ready, stack: AsyncExitStack, *, instance: s
 
 
 def _open_state(
-    settings: Settings, subaccount: str, ready: Ready, stack: AsyncExitStack, instance: str
+    settings: Settings, subaccount: str, ready: Ready, stack: AsyncExitStack, venue: Venue
 ) -> StateDir:
-    """The account's own directory, locked until the end. Raises SettingsError."""
-    network = ready.network
-    prune(settings.output.state_dir)
+    """The account's own directory, locked until the end. Raises SettingsError.
+
+    What is kept about an embedded exchange is worth nothing after it: where nothing can be kept, a temporary
+    directory does.
+    """
+    network, root = ready.network, settings.output.state_dir
+    if venue.is_embedded and not statedir.can_be_used(root):
+        root = Path(stack.enter_context(TemporaryDirectory(prefix="nadofast-bot-")))
+    statedir.prune(root)
     try:
         state = StateDir(
-            settings.output.state_dir, network=network.name, chain_id=network.chain_id,
-            subaccount=subaccount, instance=instance,
+            root, network=network.name, chain_id=network.chain_id, subaccount=subaccount,
+            instance=venue.exchange.instance,
         )  # fmt: skip
     except StateDirError as error:
         raise SettingsError(f"output.state_dir: {error}") from None
@@ -314,7 +384,8 @@ def _limits(settings: Settings, products: tuple[Product, Product], equity_x18: i
     )
 
 
-def _plan(settings: Settings, products: tuple[Product, Product]) -> Plan:
+def _plan(settings: Settings, products: tuple[Product, Product], *, is_embedded: bool) -> Plan:
+    """A live exchange is never abandoned for its silence; an embedded one that is silent has died."""
     entry, exit_, run_ = settings.entry, settings.exit, settings.run
     return Plan(
         products=products,
@@ -332,7 +403,7 @@ def _plan(settings: Settings, products: tuple[Product, Product]) -> Plan:
         exit_cap_bps=exit_.cap_bps,
         exit_deadline_ns=int(exit_.deadline_s * NS_PER_S),
         max_net_delta_bps=int(settings.risk.max_net_delta_pct * 100),
-        max_blind_ns=int(settings.risk.max_blind_s * NS_PER_S),
+        max_blind_ns=int(settings.risk.max_blind_s * NS_PER_S) if is_embedded else NEVER_NS,
     )
 
 

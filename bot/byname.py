@@ -72,7 +72,7 @@ class PairByName:
 
     def shutdown(self, signum: int, frame: FrameType | None) -> None:
         """Ask to stop, as the signal does."""
-        self._p.stop.request(signal.Signals(signum).name)
+        self._p.stop.stop(signal.Signals(signum).name)
 
     # ------------------------------------------------------------------ sizes
 

@@ -16,12 +16,14 @@ import typer
 import uvloop
 
 from . import app as application
+from . import latch, statedir
 from .config import Effective, SettingsError, load
 from .credentials import key_from_environment
 from .logs import EventLog, LogBridge, Output
 from .metrics import TradesCsv
 from .model import ExitCode
 from .preflight import StartError
+from .venue import choose
 
 PROGRAM: Final = "bot"
 SEED_BITS: Final = 31
@@ -48,13 +50,25 @@ def run_command(
     seed: Annotated[int | None, typer.Option(help="Seed of the embedded market; empty: a new one.")] = None,
     size_usd: Annotated[str | None, typer.Option(help="Budget per leg in USD (150).")] = None,
     config: Annotated[Path | None, typer.Option(help="TOML file with settings.")] = None,
-    venue: Annotated[str | None, typer.Option(help="Where to trade: sim, the embedded exchange.")] = None,
+    venue: Annotated[str | None, typer.Option(help="sim, testnet, mainnet or custom (sim).")] = None,
+    exchange: Annotated[
+        Path | None, typer.Option(help="Ready line of an exchange that already runs.")
+    ] = None,
+    on_open: Annotated[
+        str | None, typer.Option(help="A pair found open: refuse, adopt, finish or flatten (refuse).")
+    ] = None,
+    confirm: Annotated[
+        str | None, typer.Option(help="Real money: name/chain id of the network, as in mainnet/57073.")
+    ] = None,
     csv_path: Annotated[Path | None, typer.Option(help="Trades CSV (runs/trades-<UTC time>.csv).")] = None,
     log_file: Annotated[Path | None, typer.Option(help="Copy of the event lines.")] = None,
 ) -> int:
     """Trade the pair: open both legs, hold, close, report; alternating direction."""
     overrides = {
         "venue": venue,
+        "exchange.file": exchange,
+        "run.on_open": on_open,
+        "live.confirm": confirm,
         "run.cycles": cycles,
         "pair.size_usd": size_usd,
         "exchange.seed": seed,
@@ -66,7 +80,34 @@ def run_command(
     seed_used = effective.settings.exchange.seed
     if seed_used is None:
         seed_used = secrets.randbits(SEED_BITS)
-    return _trade(effective, application.Job(effective.settings, seed_used, key, ends_process=True))
+    ask = input if sys.stdin is not None and sys.stdin.isatty() else None
+    where = choose(effective.settings, seed=seed_used, key=key, ask=ask)
+    return _trade(effective, application.Job(effective.settings, seed_used, key, True, where))
+
+
+@cli.command("resume")
+def resume_command(
+    account: Annotated[
+        str | None, typer.Argument(help="Directory of the halted account; needed when there are several.")
+    ] = None,
+    config: Annotated[Path | None, typer.Option(help="TOML file with settings.")] = None,
+) -> int:
+    """Take back a halt, by hand: nothing else does. The next run may trade again."""
+    root = load(config).settings.output.state_dir
+    halted = {path.parent.name: path for path in sorted(root.glob("*/halt.json"))}
+    if account is None and len(halted) > 1:
+        raise SettingsError(f"several accounts are halted, name one: {', '.join(halted)}")
+    chosen = account or next(iter(halted), None)
+    if chosen is None or chosen not in halted:
+        raise SettingsError(f"{root}: {'nothing' if chosen is None else chosen} is halted")
+    if statedir.is_in_use(halted[chosen].parent):
+        raise SettingsError(f"{chosen}: a bot is running there; stop it first")
+    try:
+        halt = latch.resume(halted[chosen])
+    except OSError as error:
+        raise SettingsError(f"{halted[chosen]}: {_reason(error)}") from None
+    print(f"{chosen}: resumed; it was halted for: {halt}")
+    return int(ExitCode.DONE)
 
 
 def _trade(effective: Effective, job: application.Job) -> int:
@@ -74,7 +115,7 @@ def _trade(effective: Effective, job: application.Job) -> int:
     output = _open_output(settings.output.log_file)
     bridge = LogBridge(EventLog(output))
     try:
-        csv = _open_csv(settings.output.csv_path, output)
+        csv = _open_csv(settings.output.csv_path, output, settings.venue)
         logging.getLogger().addHandler(bridge)
         for line in effective.lines():
             output.line(f"setting   {line}")
@@ -99,10 +140,10 @@ def _open_output(log_file: Path | None) -> Output:
         raise SettingsError(f"output.log_file: {log_file}: {_reason(error)}") from None
 
 
-def _open_csv(path: Path | None, output: Output) -> TradesCsv:
+def _open_csv(path: Path | None, output: Output, mode: str) -> TradesCsv:
     chosen = path or Path("runs") / f"trades-{datetime.now(UTC):%Y%m%d-%H%M%S-%f}.csv"
     try:
-        return TradesCsv(chosen, output.submit, mode="sim")
+        return TradesCsv(chosen, output.submit, mode=mode)
     except (OSError, ValueError) as error:
         raise SettingsError(f"output.csv_path: {chosen}: {_reason(error)}") from None
 

@@ -22,7 +22,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 ENV_PREFIX: Final = "NADO_BOT_"
 ENV_DELIMITER: Final = "__"
 MAX_FILE_CHARACTERS: Final = 1 << 20
-VENUES: Final = ("sim", "testnet", "mainnet")
+VENUES: Final = ("sim", "testnet", "mainnet", "custom")
 
 Usd = Annotated[Decimal, Field(gt=0, le=Decimal(10_000_000), max_digits=16, decimal_places=6)]
 Bps = Annotated[int, Field(ge=0, le=1_000)]
@@ -54,6 +54,12 @@ class PairSection(Section):
 
 class RunSection(Section):
     cycles: int = Field(default=4, ge=1, le=1_000_000, description="cycles to complete")
+    on_open: Literal["refuse", "adopt", "finish", "flatten"] = Field(
+        default="refuse", description="positions or orders found at the start: what to do about them"
+    )
+    drain_deadline_s: Seconds = Field(
+        default=60.0, description="first signal: the open cycle may take this long, then it is flattened"
+    )
     hold_s: Seconds = Field(default=0.5, description="time between a verified BUILD and its CLOSE")
     max_skips: int = Field(default=10, ge=1, le=1_000, description="skipped cycles in a row before giving up")
     ready_timeout_s: PositiveSeconds = Field(default=30.0, description="wait for books, stream and clock")
@@ -119,9 +125,20 @@ class RiskSection(Section):
     maintenance_margin_s: Seconds = Field(default=300.0, description="entries end this long before a window")
 
 
-class ExchangeSection(Section):
-    """The embedded exchange, started as a child of the bot."""
+class LiveSection(Section):
+    """Real money: every venue but sim."""
 
+    confirm: str | None = Field(
+        default=None, max_length=100, description="name/chain id of the network, as in mainnet/57073"
+    )
+
+
+class ExchangeSection(Section):
+    """The embedded exchange, started as a child of the bot, or one that already runs."""
+
+    file: Path | None = Field(
+        default=None, description="ready line of an exchange that already runs; empty = start one (sim)"
+    )
     command: tuple[str, ...] = Field(default=(), description="empty = this interpreter with -m nadosim")
     port: int = Field(default=0, ge=0, le=65_535, description="0 = any free port")
     seed: int | None = Field(default=None, ge=0, lt=2**63, description="empty = a new one, printed")
@@ -150,13 +167,14 @@ class Settings(BaseSettings):
         extra="forbid", frozen=True, env_prefix=ENV_PREFIX, env_nested_delimiter=ENV_DELIMITER
     )
 
-    venue: Literal["sim"] = "sim"
+    venue: Literal["sim", "testnet", "mainnet", "custom"] = "sim"
     pair: PairSection = PairSection()
     run: RunSection = RunSection()
     entry: EntrySection = EntrySection()
     exit: ExitSection = ExitSection()
     risk: RiskSection = RiskSection()
     exchange: ExchangeSection = ExchangeSection()
+    live: LiveSection = LiveSection()
     output: OutputSection = OutputSection()
 
     @classmethod
@@ -338,10 +356,7 @@ def _one_line(error: ValidationError, sources: Mapping[str, str]) -> str:
     key = ".".join(location[:2]) if location and location[0] in _sections() else ".".join(location[:1])
     text = first["msg"].removeprefix("Value error, ")
     if key == "venue":
-        if first.get("input") in VENUES:
-            text = f"{first.get('input')!r} is not allowed yet: only 'sim', the embedded exchange"
-        else:
-            text = f"unknown venue {first.get('input')!r}; known: {', '.join(VENUES)}"
+        text = f"unknown venue {first.get('input')!r}; known: {', '.join(VENUES)}"
     # A rule about several keys names its own; the layer is that of the first one somebody set.
     concerned = [k for k in sources if k == key or k in text or k.startswith(f"{key}.")]
     where = f"{sources[concerned[0]]}: " if concerned else ""

@@ -8,18 +8,16 @@ from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack
 from typing import Any, Final, TypeVar
 
-from .exchange_process import ExchangeProcess
 from .logs import EventLog
 from .preflight import StartError
 from .shutdown import StopRequest
+from .venue import Exchange
 
 T = TypeVar("T")
 CLOSE_TIMEOUT_S: Final = 3.0
 
 
-async def unless_stopped(
-    stop: StopRequest, exchange: ExchangeProcess, work: Coroutine[Any, Any, T]
-) -> T | None:
+async def unless_stopped(stop: StopRequest, exchange: Exchange, work: Coroutine[Any, Any, T]) -> T | None:
     """The result of `work`; None if a person asked to stop first. StartError if the exchange ended first."""
     task = asyncio.ensure_future(work)
     others = [asyncio.ensure_future(stop.asked.wait()), asyncio.ensure_future(exchange.gone.wait())]

@@ -20,7 +20,6 @@ from .byname import PairByName
 from .client import NadoClient
 from .desk import DeskOrder, OrderDesk
 from .emergency import Emergency, Unwound
-from .exchange_process import ExchangeProcess
 from .guard import Guard
 from .inputs import InputLog
 from .ledger import Ledger
@@ -47,10 +46,13 @@ from .model import (
 from .positions import PositionWatch
 from .reconcile import Reconciled, Reconciler
 from .recorder import CycleRecorder
+from .restart import adopted_size
 from .risk import OrderIntent, Purpose, RiskGate
-from .shutdown import StopRequest
+from .shutdown import Stage, StopRequest
+from .sizing import LegQuote
 from .standing import Standing
 from .units import NS_PER_MS, show, show_usd
+from .venue import Exchange
 from .waits import first_answer
 
 __all__ = ["DNPairBot", "PairParts", "PairState", "decide"]
@@ -77,7 +79,7 @@ class PairParts:
     reconciler: Reconciler
     guard: Guard
     recorder: CycleRecorder
-    exchange: ExchangeProcess
+    exchange: Exchange
     stop: StopRequest
     log: EventLog
     csv: TradesCsv
@@ -105,11 +107,13 @@ class DNPairBot(PairByName):
         self._leave_feed = parts.feed.on("position_change", self._positions.on_change)
         parts.stop.on_request(self._wake.set)
 
-    async def run_alternating_strategy(self, cash_x18: int) -> End:
-        """Trade until the machine ends. `cash_x18`: the exchange's balance now, flat."""
+    async def run_alternating_strategy(self, cash_x18: int, start: PairState | None = None) -> End:
+        """Trade until the machine ends. `cash_x18`: the exchange's balance now. start: a pair taken up."""
         self._cash_x18 = cash_x18
         self._p.inputs.account(cash_x18)
-        self._state = PairState(since_ns=self._p.inputs.now_ns)
+        self._state = start or PairState(since_ns=self._p.inputs.now_ns)
+        if start is not None:
+            self._take_up(start)
         try:
             while self._state.end is None:
                 self._step()
@@ -118,6 +122,21 @@ class DNPairBot(PairByName):
         except Exception as error:
             end = await self._flatten_after(error)
         end = self._say_end(end)
+        await self._leave(end)
+        return end
+
+    def _take_up(self, start: PairState) -> None:
+        """The records of a cycle that a former process began: its entry fills are not in them."""
+        legs = [LegQuote(client.product, client.quote().mid_x18) for client in self._p.clients]
+        begin = Begin(start.cycle, start.direction, adopted_size(start, legs))
+        self._p.recorder.begin(begin, self._p.inputs.now_ns, None)
+        self._cash_x18 = None
+        self._p.log.context = f"c{start.cycle:02d} {start.direction}"
+        self._p.log.event(f"taken up in phase {start.phase}: {self.exposure}")
+
+    async def flatten_now(self, reason: str) -> End:
+        """Cross out of whatever is open, without a strategy, and say how that ended."""
+        end = self._say_end(await self._flatten(End(ExitCode.DONE, reason)))
         await self._leave(end)
         return end
 
@@ -231,9 +250,10 @@ class DNPairBot(PairByName):
         if parts.exchange.gone_reason is not None:
             enter.gone(parts.exchange.gone_reason)
         if parts.stop.leave.is_set():
-            enter.gone(f"second signal after {parts.stop.by}: left at once")
-        if parts.stop.asked_ns is not None:
-            enter.stop(parts.stop.asked_ns)
+            enter.gone(f"third request to stop after {parts.stop.by}: left at once")
+        if (flatten_ns := parts.stop.flatten_ns) is not None:
+            enter.stop(flatten_ns)
+        enter.drain(is_on=parts.stop.stage is not Stage.NONE)
         enter.blind(parts.guard.blind_ns(enter.now_ns))
         busy = {order.intent.product_id for order in self._desk.open_orders()}
         if (found := self._positions.look(busy, enter.now_ns)) is not None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
-from nadofast.models import SubaccountInfo
 from nadofast.products import Product
 from nadofast.rest import Rest
 from nadofast.secret import Secret
@@ -70,12 +69,3 @@ async def pair_products(rest: Rest, settings: Settings) -> tuple[Product, Produc
             raise StartError(f"{symbol} is not open for trading: {product.trading_status}")
         found.append(product)
     return found[0], found[1]
-
-
-async def prove_flat(rest: Rest, info: SubaccountInfo, products: tuple[Product, Product]) -> None:
-    """No position and no order of anybody else's making on the two products."""
-    for product in products:
-        if held_x18 := info.position_x18(product.product_id):
-            raise StartError(f"the account already holds {held_x18} x18 of {product.symbol}")
-        if await rest.subaccount_orders(info.subaccount, product.product_id):
-            raise StartError(f"the account already has orders on {product.symbol}")

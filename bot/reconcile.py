@@ -31,6 +31,7 @@ from .units import BPS, NS_PER_MS, bps_of
 
 # Fill events usually arrive before the answer over REST; 0.3 s covers a depth batch and a busy loop.
 FILLS_POLLS: Final = 30
+LATE_POLLS: Final = 10  # for those that came between two answers
 POLL_S: Final = 0.01
 ARCHIVE_LIMIT: Final = 100
 RESOLVE_TIMEOUT_S: Final = 1.0
@@ -199,13 +200,13 @@ class Reconciler:
         seen = await self.read()
         from_archive = 0
         if not self._agrees(seen):
-            await self._wait_for_fills(seen)
+            await self._wait_for_fills(seen, FILLS_POLLS)
         if not self._agrees(seen):
             from_archive = await self._fills_from_archive()
         if not self._agrees(seen):
             await self._read_funding()
             seen = await self.read(with_isolated=True)  # something may have filled since the first answer
-            await self._wait_for_fills(seen)
+            await self._wait_for_fills(seen, LATE_POLLS)
         drifts = tuple(self._take_over(product_id, seen, marks_x18) for product_id in self._product_ids)
         explained_by = self._explain(seen) if any(drifts) else ""
         gap_x18 = self._gap_x18(seen)
@@ -322,8 +323,8 @@ class Reconciler:
         total_x18 = min(abs(order.amount_x18), max(order.known_filled_x18, filled_x18 + moved_x18))
         self._tracker.on_cancelled(order.digest, abs(order.amount_x18) - total_x18)
 
-    async def _wait_for_fills(self, seen: Holdings) -> None:
-        for _ in range(FILLS_POLLS):
+    async def _wait_for_fills(self, seen: Holdings, polls: int) -> None:
+        for _ in range(polls):
             if self._agrees(seen):
                 return
             await asyncio.sleep(POLL_S)

@@ -1,7 +1,13 @@
-"""Signals: the first one asks to flatten and leave, the second one leaves at once.
+"""Three stages of stopping: drain, flatten, leave. A signal asks for the next one; each has a deadline.
 
-No signal handler does work: it notes what was asked and wakes whoever waits. The trading loop turns the
-first into an unwind with a deadline, the second into an end that names the exposure.
+No signal handler does work: it notes what was asked and wakes whoever waits. The trading loop turns
+
+    drain    into no new cycle: the open one ends as planned, holding time and resting exits included
+    flatten  into an exit that crosses at once, proved flat over REST
+    leave    into an end that names the exposure
+
+A drain that takes longer than its deadline becomes a flatten by itself; how long that may take is the pair's
+own deadline, after which it leaves and names what is open.
 """
 
 from __future__ import annotations
@@ -10,43 +16,83 @@ import asyncio
 import signal
 import time
 from collections.abc import Callable
+from enum import IntEnum
 from types import TracebackType
 from typing import Final, Self
 
+from .units import NS_PER_S
+
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+DRAIN_DEADLINE_S: Final = 60.0
+
+
+class Stage(IntEnum):
+    NONE = 0
+    DRAIN = 1
+    FLATTEN = 2
+    LEAVE = 3
 
 
 class StopRequest:
-    """What a person asked for. `level`: 0 nothing, 1 flatten and leave, 2 leave now."""
+    """What a person asked for, and since when. Stages only go up.
+
+    drain_deadline_s: how long the open cycle may take until it is flattened.
+    is_last_word: the process ends after this block, so signals are ignored from its end on.
+    """
 
     def __init__(
-        self, *, clock_ns: Callable[[], int] = time.monotonic_ns, is_last_word: bool = False
+        self,
+        *,
+        clock_ns: Callable[[], int] = time.monotonic_ns,
+        drain_deadline_s: float = DRAIN_DEADLINE_S,
+        is_last_word: bool = False,
     ) -> None:
-        """is_last_word: the process ends after this block, so signals are ignored from its end on."""
         self._is_last_word = is_last_word
+        self._drain_deadline_ns = int(drain_deadline_s * NS_PER_S)
         self._clock_ns = clock_ns
         self._listeners: list[Callable[[], None]] = []
         self._loop: asyncio.AbstractEventLoop | None = None
-        self.level = 0
+        self._flatten_ns: int | None = None
+        self.stage = Stage.NONE
         self.asked_ns: int | None = None
         self.by = ""
         self.asked = asyncio.Event()
         self.leave = asyncio.Event()
 
-    def age_ns(self, now_ns: int) -> int | None:
-        """How long ago the first request came; None if there was none."""
-        return None if self.asked_ns is None else max(0, now_ns - self.asked_ns)
+    @property
+    def flatten_ns(self) -> int | None:
+        """When the exit had to cross: asked for, or the end of the drain's time; None while it need not."""
+        if self._flatten_ns is None and self.asked_ns is not None:
+            overdue_ns = self.asked_ns + self._drain_deadline_ns
+            if self._clock_ns() >= overdue_ns:
+                self.stage = max(self.stage, Stage.FLATTEN)
+                self._flatten_ns = overdue_ns
+        return self._flatten_ns
 
     def on_request(self, listener: Callable[[], None]) -> None:
         self._listeners.append(listener)
 
-    def request(self, by: str) -> None:
-        """One more request to stop. The first wins the name, the second means now."""
-        self.level = min(2, self.level + 1)
-        if self.level == 1:
+    def stop(self, by: str) -> None:
+        """The next stage: what a signal asks for."""
+        self._reach(Stage(min(self.stage + 1, Stage.LEAVE)), by)
+
+    def drain(self, by: str) -> None:
+        """No new cycle; the open one ends as planned."""
+        self._reach(Stage.DRAIN, by)
+
+    def flatten(self, by: str) -> None:
+        """No new cycle; what is open crosses at once."""
+        self._reach(Stage.FLATTEN, by)
+
+    def _reach(self, stage: Stage, by: str) -> None:
+        """The first request wins the name; a stage that was reached stays."""
+        if self.stage is Stage.NONE:
             self.asked_ns, self.by = self._clock_ns(), by
             self.asked.set()
-        else:
+        self.stage = max(self.stage, stage)
+        if self.stage >= Stage.FLATTEN and self._flatten_ns is None:
+            self._flatten_ns = self._clock_ns()
+        if self.stage is Stage.LEAVE:
             self.leave.set()
         for listener in self._listeners:
             listener()
@@ -56,7 +102,7 @@ class StopRequest:
         for number in SIGNALS:
             # Whoever started us with hang-ups ignored wants the run to survive the terminal.
             if number is not signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
-                self._loop.add_signal_handler(number, self.request, number.name)
+                self._loop.add_signal_handler(number, self.stop, number.name)
         return self
 
     def __exit__(

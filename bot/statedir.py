@@ -98,6 +98,30 @@ class StateDir:
         return fd
 
 
+def can_be_used(root: Path) -> bool:
+    """Whether directories can be made in it."""
+    try:
+        root.mkdir(mode=_DIRECTORY_MODE, parents=True, exist_ok=True)
+    except OSError:
+        return False
+    return os.access(root, os.W_OK | os.X_OK)
+
+
+def is_in_use(path: Path) -> bool:
+    """Whether a bot holds the lock of this directory."""
+    try:
+        fd = os.open(path / "lock", os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
+    return False
+
+
 def child_instance(pid: int | None) -> str:
     """Of an embedded exchange that lives as long as its bot."""
     return f"{CHILD} {pid}"
@@ -116,12 +140,8 @@ def prune(root: Path, *, keep: int = KEPT_CHILDREN) -> None:
                 found.append((path.stat().st_mtime, path))
     for _, path in sorted(found, reverse=True)[keep:]:
         with contextlib.suppress(OSError):
-            fd = os.open(path / "lock", os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not is_in_use(path):
                 shutil.rmtree(path)
-            finally:
-                os.close(fd)
 
 
 def write_json(path: Path, document: Mapping[str, Any]) -> None:

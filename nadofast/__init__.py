@@ -12,10 +12,11 @@ from ._version import __version__
 from .appendix import OrderType, pack_appendix, unpack_appendix
 from .batcher import NadoMessageBatcher
 from .connection import LinkConfig, LinkState, NadoConnectionManager
+from .connection_mode import NadoConnectionMode
 from .depthsignals import BookSummary, ExitCapacity, NadoBookDepthHandler
 from .dispatch import NadoEventRouter
 from .errors import NadoError
-from .fallback import FallbackConfig, NadoConnectionMode
+from .fallback import ConnectionMode, FallbackConfig
 from .feed import Feed, FeedConfig
 from .fills import FillInfo, NadoOrderFillHandler, OrderFillDetails
 from .gateway import GatewayConfig, OrderGateway
@@ -23,6 +24,7 @@ from .health import NadoPerformanceMonitor
 from .kinds import Priority
 from .messagequeue import NadoMessageQueue, QueueLimits
 from .messages import NadoMessageParser
+from .metrics import MetricFamily, exposition, feed_metrics
 from .network import MAINNET, TESTNET, Network, custom, resolve
 from .orders import OrderState, OrderTracker, TrackedOrder
 from .outcome import CancelledOrder, OrderRequest, Outcome, OutcomeKind
@@ -42,6 +44,7 @@ __all__ = [
     "Bbo",
     "BookSummary",
     "CancelledOrder",
+    "ConnectionMode",
     "ExitCapacity",
     "FallbackConfig",
     "Feed",
@@ -51,6 +54,7 @@ __all__ = [
     "LimitConfig",
     "LinkConfig",
     "LinkState",
+    "MetricFamily",
     "Momentum",
     "NadoBBOHandler",
     "NadoBookDepthHandler",
@@ -95,6 +99,8 @@ __all__ = [
     "custom",
     "errors",
     "events",
+    "exposition",
+    "feed_metrics",
     "from_x18",
     "make_nonce",
     "pack_appendix",

@@ -264,6 +264,15 @@ class AccountSync:
             _log.warning("the exchange holds positions that nothing explains; its word is taken")
         self._settle(look)
 
+    async def look_while_down(self) -> None:
+        """The streams are down: tell what became of orders, once the fills that are known explain the
+        positions (an order that is gone may have been filled). Raises NadoError."""
+        generation, look = self._generation, await self._look()
+        if generation != self._generation or self._is_stream_up() or not self.has_base:
+            return
+        if self._ledger.explains_all(look.info, self._products):
+            self._tell(look)
+
     async def _look(self) -> _Look:
         asked_ns, timestamp_ns = time.monotonic_ns(), self._exchange_now_ns()
         # Orders first: the fills of one that is gone by then are in the positions that are read after it.
@@ -282,11 +291,15 @@ class AccountSync:
         return self._orders.compare(look.orders, self._left.get, look.asked_ns, look.timestamp_ns)
 
     def _settle(self, look: _Look) -> None:
-        """Nothing is missing any more: tell what the exchange's word adds, and trust the stream."""
+        """Nothing is missing any more: trust the stream."""
+        self._tell(look)
+        self.is_trusted = True
+        self._on_trusted()
+
+    def _tell(self, look: _Look) -> None:
+        """Publish what the exchange's word adds, and take it."""
         for update in self._news(look):
             self._orders.told(update, look.asked_ns)
             self._publish(update)
         self._ledger.rebase(look.info, self._products)
         self._poller.take_info(look.info, look.asked_ns, look.timestamp_ns)
-        self.is_trusted = True
-        self._on_trusted()

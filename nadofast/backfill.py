@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 from .errors import NadoError
 from .events import FillEvent
 from .models import ArchivedMatch
+from .waiting import wait_event
 
 if TYPE_CHECKING:
     from .rest import Rest
@@ -25,10 +26,12 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class BackfillConfig:
-    """looks_s: pauses before each look at the archive. page: matches per request. max_pages: per look; the
-    next one goes on where it ended. max_seen: fills remembered."""
+    """looks_s: pauses before each look at the archive. spacing_s: before a look that a new request makes
+    while looks are going on: one costs weight 7 of the 400 the archive allows in 10 s. page: matches per
+    request. max_pages: per look; the next one goes on where it ended. max_seen: fills remembered."""
 
     looks_s: tuple[float, ...] = (0.02, 0.3, 1.0, 2.0, 3.0)
+    spacing_s: float = 0.2
     page: int = 50
     max_pages: int = 10
     max_seen: int = 100_000
@@ -116,9 +119,14 @@ class FillBackfill:
                 self._is_serving = False
 
     async def _serve(self) -> None:
+        """Look as often as configured, and from the beginning again whenever more is asked for."""
         mark: int | None = None
-        for pause_s in self._config.looks_s:
-            await asyncio.sleep(pause_s)
+        pauses = iter(self._config.looks_s)
+        while (pause_s := next(pauses, None)) is not None:
+            if await wait_event(self._wanted, pause_s):
+                self._wanted.clear()
+                pauses = iter(self._config.looks_s[1:])
+                await asyncio.sleep(self._config.spacing_s)
             try:
                 newest = await self._look()
             except NadoError as error:

@@ -197,7 +197,8 @@ class BookSync:
     # ------------------------------------------------------------------ checks
 
     def check(self, now_ns: int) -> list[int]:
-        """Compare book and BBO (S8). Returns products that were silent for too long: `verify` them."""
+        """Compare book and BBO (S8). Returns products that were silent for too long, as many as the budget
+        allows: `verify` them."""
         silent = []
         for product_id in self.products:
             book, bbo = self._core.book(product_id), self._core.bbo(product_id)
@@ -206,7 +207,12 @@ class BookSync:
             last_ns = max(bbo.received_ns, self._looked_ns.get(product_id, now_ns))
             if now_ns - last_ns > self._config.product_quiet_s * _NS and product_id not in self._verifying:
                 silent.append(product_id)
-        return silent
+        return silent[: self.planner.room_for_checks(now_ns)] if silent else silent
+
+    def liveliest(self, product_ids: Iterable[int], count: int) -> list[int]:
+        """Those that were heard of last: a dead stream shows in them first."""
+        mine = self._mine(product_ids)
+        return sorted(mine, key=lambda product: -self._core.bbo(product).received_ns)[:count]
 
     async def verify(self, product_id: int) -> bool:
         """Whether what we hold of a silent product is still what the exchange has. Raises NadoError.
@@ -214,6 +220,7 @@ class BookSync:
         Whatever comes of it, `check` is content for another `product_quiet_s`.
         """
         self._verifying.add(product_id)
+        self.planner.on_checked(time.monotonic_ns())
         try:
             snapshot = await self._fetch(product_id)
             if not self._matches(snapshot):

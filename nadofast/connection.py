@@ -59,8 +59,8 @@ class LinkConfig:
 
     ping_interval_s: the exchange cuts a socket after 30 s without a ping frame. pong_timeout_s: without a
     pong for that long the link is cut. data_timeout_s: without a data frame for that long the peer is probed;
-    None for sockets that are silent by nature. stable_after_s: a link that lived this long resets the
-    back-off. max_frame_size: bytes.
+    None for sockets that are silent by nature. stable_after_s: a link that still carried data after so long
+    (or lived so long, if it is silent by nature) resets the back-off. max_frame_size: bytes.
     """
 
     handshake_timeout_s: float = 5.0
@@ -378,20 +378,24 @@ class NadoConnectionManager:
         pings = self._pings = _Pings(config.ping_interval_s, config.pong_timeout_s)
         while not self._gone.is_set():
             now = time.monotonic_ns()
-            if self._backoff.attempts and now - born_ns > config.stable_after_s * _NS:
+            proven_ns = now if config.data_timeout_s is None else listener.last_frame_ns
+            if self._backoff.attempts and proven_ns - born_ns > config.stable_after_s * _NS:
                 self._backoff.reset()
             await self.handle_pong()
             if pings.is_overdue(now, listener.last_pong_ns):
                 self.cut(f"no pong for {config.pong_timeout_s} s")
             elif pings.is_due(now, listener.last_pong_ns) and self.is_connected:
                 await self.send_ping()
-            last_data_ns = max(listener.last_frame_ns, quiet_since_ns)
-            if config.data_timeout_s is not None and now - last_data_ns > config.data_timeout_s * _NS:
-                if await self._is_only_quiet():
+            wait_s = config.watch_interval_s
+            if config.data_timeout_s is not None:
+                age_s = (now - max(listener.last_frame_ns, quiet_since_ns)) / _NS
+                if age_s < config.data_timeout_s:
+                    wait_s = min(wait_s, config.data_timeout_s - age_s)  # not a tick later
+                elif await self._is_only_quiet():
                     quiet_since_ns = time.monotonic_ns()
                 else:
-                    self.cut(f"no data for {(now - last_data_ns) / _NS:.1f} s")
-            await wait_event(self._gone, config.watch_interval_s)
+                    self.cut(f"no data for {age_s:.1f} s")
+            await wait_event(self._gone, wait_s)
         return self._reason("the peer closed the socket")
 
     async def _is_only_quiet(self) -> bool:

@@ -17,7 +17,7 @@ import orjson
 from . import outcome, wire
 from ._latency import Histogram
 from .connection import LinkConfig
-from .errors import ConnectionLost, ExchangeError, NadoError, NotConnected, TransportError
+from .errors import ConnectionLost, ExchangeError, NadoError, NotConnected, RequestTimeout, TransportError
 from .inflight import Flight, InFlight, Prepared
 from .lanes import Lane, Lanes, LanesConfig
 from .orders import OrderTracker, OutcomeFacts
@@ -36,6 +36,7 @@ _COUNTS: Final = (
     "lost_replies",
     "late_replies",
 )
+_MIN_POST_S: Final = 0.2
 _log = logging.getLogger(__name__)
 
 
@@ -59,6 +60,9 @@ class Delivery:
         lanes_config: LanesConfig,
     ) -> None:
         self.round_trip = Histogram()
+        """By whatever way an answer came."""
+        self.ws_round_trip = Histogram()
+        self.rest_round_trip = Histogram()
         self.in_flight = InFlight()
         self.counts: dict[str, int] = dict.fromkeys(_COUNTS, 0)
         self.is_stopped = False
@@ -145,6 +149,7 @@ class Delivery:
             return await self._after_silence(flight)
         now = time.monotonic_ns()
         self.round_trip.record_ns(now - flight.sent_ns)
+        self._answered(lane.path, self.ws_round_trip, request, now - flight.sent_ns)
         verdict = self._judge(request, flight.answer.result(), is_resend=False)
         return await self._settle(request, verdict, lane.path, flight.sent_ns, now)
 
@@ -216,12 +221,15 @@ class Delivery:
 
     async def _execute(self, request: Prepared, *, is_resend: bool) -> Verdict:
         assert self._rest is not None
+        asked_ns = time.monotonic_ns()
         try:
-            envelope = await self._rest.execute(request.message)
+            envelope = await self._post(self._rest, request, is_resend=is_resend)
+            self._answered("rest", self.rest_round_trip, request, time.monotonic_ns() - asked_ns)
             if self._limiter is not None:
                 self._limiter.on_executes_taken()
             return self._judge(request, envelope, is_resend=is_resend)
         except ExchangeError as error:
+            self._answered("rest", self.rest_round_trip, request, time.monotonic_ns() - asked_ns)
             self._note_refusal(error.error_code)
             if self._limiter is not None and error.is_query_only:
                 self._limiter.on_query_only()
@@ -233,6 +241,17 @@ class Delivery:
             return Verdict(kind, reason=f"unreachable: {error}")
         except TransportError as error:
             return Verdict(OutcomeKind.UNKNOWN, reason=str(error))
+
+    @staticmethod
+    async def _post(rest: Rest, request: Prepared, *, is_resend: bool) -> Mapping[str, Any]:
+        """Not waited for beyond the discard time of an order: from then on asking says more than waiting, and
+        what hangs must not keep the questions from their connections."""
+        patience_s = max(_MIN_POST_S, request.patience_s * (1 if is_resend else 2))
+        try:
+            async with asyncio.timeout(patience_s):
+                return await rest.execute(request.message)
+        except TimeoutError:
+            raise RequestTimeout(f"execute: no answer within {patience_s:.2f} s") from None
 
     # ------------------------------------------------------------------ answers
 
@@ -291,6 +310,10 @@ class Delivery:
         else:
             self._tell(request, Verdict(OutcomeKind.UNKNOWN, reason="the wait was abandoned"))
 
+    def _answered(self, path: str, round_trips: Histogram, request: Prepared, took_ns: int) -> None:
+        round_trips.record_ns(took_ns)
+        _log.debug("%s answered over %s in %.1f ms", request.digest, path, took_ns / 1e6)
+
     def _note_refusal(self, code: int | None) -> None:
         if self._limiter is not None and code in wire.Code.TOO_FAST:
             self._limiter.on_rate_error("execute")
@@ -325,6 +348,8 @@ class Delivery:
         verdict = self._judge(request, envelope, is_resend=True)
         if verdict.kind is OutcomeKind.CONFIRMED:
             self._tell(request, verdict)
+        elif request.is_order:
+            self._tracker.on_outcome(request.digest, OutcomeFacts(hint_code=verdict.error_code))
 
     def _on_lost(self, lane: Lane, reason: str) -> None:
         for flight in self.in_flight.drain(lane):
@@ -339,4 +364,5 @@ def _facts(verdict: Verdict) -> OutcomeFacts:
         is_denied=verdict.kind is OutcomeKind.DENIED,
         is_unknown=verdict.kind is OutcomeKind.UNKNOWN,
         rejected_code=verdict.error_code if verdict.kind is OutcomeKind.REJECTED else None,
+        hint_code=verdict.error_code if verdict.kind is OutcomeKind.UNKNOWN else None,
     )

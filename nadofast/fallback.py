@@ -29,13 +29,14 @@ MAX_CHANGES: Final = 256
 # Weights and budget of an address, as in the limits section of the API: 2,400 a minute.
 LIQUIDITY_WEIGHT: Final = wire.query_weight({"type": "market_liquidity"})
 INFO_WEIGHT: Final = wire.query_weight({"type": "subaccount_info"})
+ORDERS_WEIGHT: Final = wire.query_weight({"type": "subaccount_orders"})
 ISOLATED_WEIGHT: Final = wire.query_weight({"type": "isolated_positions"})
 QUERY_WEIGHT_PER_S: Final = 40.0
 _Place = tuple[int, bool]  # product, isolated
 _log = logging.getLogger(__name__)
 
 
-class NadoConnectionMode(Enum):
+class ConnectionMode(Enum):
     """Where a function of the feed (market data, account events) gets its news from."""
 
     WEBSOCKET = "websocket"
@@ -46,13 +47,15 @@ class NadoConnectionMode(Enum):
 class FallbackConfig:
     """down_s: the stream may be gone for so long before HTTP takes over. up_s: it must be back for so long
     before it is trusted alone. poll_s: pause between two polls, longer where their weight would exceed
-    query_share of the address's budget. positions_every: polls per position poll. audit_s: between two
-    comparisons of the account with the exchange while its stream is live."""
+    query_share of the address's budget. positions_every, orders_every: polls per poll of positions, and of
+    resting orders. audit_s: between two comparisons of the account with the exchange while its stream is
+    live."""
 
     down_s: float = 0.5
     up_s: float = 1.0
     poll_s: float = 0.2
     positions_every: int = 1
+    orders_every: int = 5
     query_share: float = 0.5
     audit_s: float = 30.0
 
@@ -63,7 +66,7 @@ class ModeChange:
     lasted_s: how long the mode before it was in force."""
 
     function: str
-    mode: NadoConnectionMode
+    mode: ConnectionMode
     reason: str
     began_ns: int
     at_ns: int
@@ -76,7 +79,7 @@ class ModeSwitch:
     def __init__(self, config: FallbackConfig, function: str = "market") -> None:
         self._config = config
         self.function = function
-        self.mode = NadoConnectionMode.WEBSOCKET
+        self.mode = ConnectionMode.WEBSOCKET
         self.switches = 0
         self.rest_s = 0.0
         """Seconds spent on REST, up to the last switch."""
@@ -88,7 +91,7 @@ class ModeSwitch:
         """The change, if the mode changed now. reason: why the stream is not up."""
         if self._mode_since_ns is None:
             self._mode_since_ns = now_ns
-        wanted = NadoConnectionMode.WEBSOCKET if is_stream_up else NadoConnectionMode.REST
+        wanted = ConnectionMode.WEBSOCKET if is_stream_up else ConnectionMode.REST
         if wanted is self.mode:
             self._other_since_ns = None
             return None
@@ -116,7 +119,7 @@ class ModeSwitch:
 
     def rest_total_s(self, now_ns: int) -> float:
         """Seconds spent on REST so far."""
-        if self.mode is NadoConnectionMode.WEBSOCKET or self._mode_since_ns is None:
+        if self.mode is ConnectionMode.WEBSOCKET or self._mode_since_ns is None:
             return self.rest_s
         return self.rest_s + (now_ns - self._mode_since_ns) / _NS
 
@@ -171,9 +174,10 @@ class RestPoller:
 
     def pause_s(self, *, market: bool, account: bool) -> float:
         """Until the next round: poll_s, or longer so that polling leaves most of the budget to others."""
-        weight = len(self._products) * LIQUIDITY_WEIGHT if market else 0
+        weight = float(len(self._products) * LIQUIDITY_WEIGHT) if market else 0.0
         if account and self._subaccount is not None:
             weight += INFO_WEIGHT + (ISOLATED_WEIGHT if self.uses_isolated else 0)
+            weight += (INFO_WEIGHT + len(self._products) * ORDERS_WEIGHT) / self._config.orders_every
         return max(self._config.poll_s, weight / (QUERY_WEIGHT_PER_S * self._config.query_share))
 
     async def _poll_bbo(self, product_id: int) -> None:

@@ -22,7 +22,7 @@ from ._core import Bbo, FeedCore
 from .dispatch import NadoEventRouter
 from .errors import ConfigError, RequestTimeout
 from .events import ControlReply
-from .fallback import NadoConnectionMode
+from .fallback import ConnectionMode
 from .fanout import MarketFanOut
 from .gap import MissedFills
 from .messagequeue import NadoMessageQueue, QueueLimits
@@ -195,17 +195,17 @@ class Feed:
         return self._upstream.missing() is None
 
     @property
-    def mode(self) -> NadoConnectionMode:
+    def mode(self) -> ConnectionMode:
         """Where market data comes from; always WEBSOCKET without a `rest`."""
         standby = self._upstream.standby
-        return NadoConnectionMode.WEBSOCKET if standby is None else standby.market.mode
+        return ConnectionMode.WEBSOCKET if standby is None else standby.market.mode
 
     @property
-    def account_mode(self) -> NadoConnectionMode:
+    def account_mode(self) -> ConnectionMode:
         """Where account events come from; always WEBSOCKET without a `rest` or a key."""
         standby = self._upstream.standby
         switch = None if standby is None else standby.account_switch
-        return NadoConnectionMode.WEBSOCKET if switch is None else switch.mode
+        return ConnectionMode.WEBSOCKET if switch is None else switch.mode
 
     def last_data_age_ms(self, product_id: int | None = None) -> float:
         """Age of the newest market data: of one product's BBO, or of anything. Infinite before the first."""
@@ -294,7 +294,7 @@ class Feed:
         """status ("healthy", "degraded", "down"), latency (ms, median round trip, None if not measured),
         uptime (0 to 1) and failover_count."""
         metrics = self._upstream.connection_metrics()
-        by_rest = NadoConnectionMode.REST in (self.mode, self.account_mode)
+        by_rest = ConnectionMode.REST in (self.mode, self.account_mode)
         status = "healthy" if self.is_synced else "degraded" if by_rest or self.is_live else "down"
         return {
             "status": status,

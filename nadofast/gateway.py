@@ -21,7 +21,7 @@ from .appendix import pack_appendix
 from .connection import Backoff, LinkConfig, NadoConnectionManager
 from .delivery import Delivery
 from .errors import NadoError, OrderDenied
-from .fallback import NadoConnectionMode
+from .fallback import ConnectionMode
 from .inflight import Prepared
 from .lanes import LanesConfig
 from .network import Network, resolve
@@ -137,7 +137,8 @@ class OrderGateway:
             link_config=self._config.link,
             lanes_config=self._config.lanes,
         )
-        self.link: NadoConnectionManager = self._delivery.lanes.concurrent.link
+        self.lanes = self._delivery.lanes
+        self.link: NadoConnectionManager = self.lanes.concurrent.link
         self.round_trip = self._delivery.round_trip
         self._tasks: list[asyncio.Task[None]] = []
         self._ids = itertools.count(1)
@@ -158,7 +159,7 @@ class OrderGateway:
                     asyncio.create_task(self._keep_time(self._rest), name="gateway clock"),
                     asyncio.create_task(self._confirm_ends(), name="gateway ends"),
                 ]
-        if not await self._delivery.lanes.wait_first_try(self._config.start_timeout_s):
+        if not await self.lanes.wait_first_try(self._config.start_timeout_s):
             _log.warning("no order socket is up: %s", self.link.last_error or "no answer yet")
 
     async def stop(self) -> None:
@@ -224,13 +225,13 @@ class OrderGateway:
     @property
     def path(self) -> str:
         """How the next order would leave: "ws", "ws_v1" or "rest"."""
-        lane = self._delivery.lanes.pick()
+        lane = self.lanes.pick()
         return "rest" if lane is None else lane.path
 
     @property
-    def mode(self) -> NadoConnectionMode:
+    def mode(self) -> ConnectionMode:
         """REST while no socket would take an order."""
-        return NadoConnectionMode.REST if self.path == "rest" else NadoConnectionMode.WEBSOCKET
+        return ConnectionMode.REST if self.path == "rest" else ConnectionMode.WEBSOCKET
 
     # ------------------------------------------------------------------ orders
 
@@ -371,6 +372,10 @@ class OrderGateway:
         every fill of it is in the tracker. False: it still rests, or the time ran out."""
         return await self._resolver.settle(digest.lower(), product_id, timeout_s)
 
+    async def refresh(self) -> None:
+        """Ask about every order that lives, over HTTP; what is found goes into the records."""
+        await self._resolver.refresh()
+
     async def wait_past(self, when_ms: int, timeout_s: float) -> bool:
         """Wait until a moment of the exchange's clock is certainly over."""
         return await self._resolver.wait_past(when_ms, timeout_s)
@@ -381,15 +386,17 @@ class OrderGateway:
         return await self._resolver.wait_archived(product_ids, when_ms, timeout_s)
 
     def stats(self) -> dict[str, Any]:
-        """Counters of the requests, and the round trip of those answered over the socket."""
+        """Counters of the requests, and the round trips over sockets and over HTTP, apart."""
         return {
             **self._delivery.counts,
             "in_flight": len(self._delivery.in_flight),
             "orphan_replies": self._delivery.in_flight.orphans,
             "connects": self.link.connects,
-            "serial_fallbacks": self._delivery.lanes.fallbacks,
+            "serial_fallbacks": self.lanes.fallbacks,
             "path": self.path,
             "round_trip": self.round_trip.summary(),
+            "ws_round_trip": self._delivery.ws_round_trip.summary(),
+            "rest_round_trip": self._delivery.rest_round_trip.summary(),
             "entry_discard_ms": self.entry_discard_ms,
             "clock": {
                 "uncertainty_ms": self._timesync.uncertainty_ms,

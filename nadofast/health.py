@@ -13,24 +13,27 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from ._latency import Histogram
-from .fallback import ModeChange, NadoConnectionMode
+from .fallback import ConnectionMode, ModeChange
+from .metrics import MetricFamily, Sample, exposition, quantiles_of
 
 _NS: Final = 1_000_000_000
 _MS: Final = 1_000_000
 FAILOVERS_KEPT: Final = 64
 RATE_WINDOW_S: Final = 10
+MAX_KINDS: Final = 256
+OTHER: Final = "other"
 _log = logging.getLogger(__name__)
 
 
 class NadoPerformanceMonitor:
-    """Events a second over the last ten seconds, and latency percentiles, by kind. Bounded memory."""
+    """Events a second over the last ten seconds, and latency percentiles, by kind: any names, the first 256
+    of them apart. What a feed counts by itself is in `feed_metrics`."""
 
     def __init__(self, clock_ns: Callable[[], int] = time.monotonic_ns) -> None:
         self._clock_ns = clock_ns
         self._started_ns = clock_ns()
         self._seconds: dict[int, int] = {}
         self._histograms: dict[str, Histogram] = {}
-        self._counts: dict[str, int] = {}
 
     def record_event(self, event_type: str, latency_ms: float) -> None:
         """One event of a kind that took so long. ValueError on a negative latency."""
@@ -41,8 +44,10 @@ class NadoPerformanceMonitor:
             for old in [known for known in self._seconds if known <= second - RATE_WINDOW_S]:
                 del self._seconds[old]
         self._seconds[second] = self._seconds.get(second, 0) + 1
-        self._counts[event_type] = self._counts.get(event_type, 0) + 1
-        self._histograms.setdefault(event_type, Histogram()).record_ns(int(latency_ms * _MS))
+        kind = event_type
+        if kind not in self._histograms and len(self._histograms) >= MAX_KINDS:
+            kind = OTHER
+        self._histograms.setdefault(kind, Histogram()).record_ns(int(latency_ms * _MS))
 
     def get_rps(self) -> float:
         """Events a second over the last ten whole seconds, or since the start if that is less."""
@@ -59,15 +64,29 @@ class NadoPerformanceMonitor:
                 merged.merge(histogram)
         return percentiles_ms(merged)
 
-    def export_metrics(self) -> dict[str, float]:
-        """Prometheus name, with labels, → value."""
-        metrics = {"nadofast_events_per_second": self.get_rps()}
-        for kind in sorted(self._counts):
-            metrics[f'nadofast_events_total{{kind="{kind}"}}'] = float(self._counts[kind])
-            for name, value_ms in self.get_latency_percentiles(kind).items():
-                labels = f'{{kind="{kind}",quantile="0.{name[1:]}"}}'
-                metrics[f"nadofast_latency_seconds{labels}"] = value_ms / 1_000
-        return metrics
+    def metric_families(self) -> list[MetricFamily]:
+        """Rate, counts and latencies by kind, as plain data."""
+        kinds = sorted(self._histograms)
+        counts = [Sample(float(self._histograms[kind].count), (("kind", kind),)) for kind in kinds]
+        latencies = [s for kind in kinds for s in quantiles_of(self._histograms[kind], kind=kind)]
+        return [
+            MetricFamily(
+                "nadofast_event_rate", "gauge", "Events a second, of all kinds", (Sample(self.get_rps()),)
+            ),
+            MetricFamily("nadofast_events_total", "counter", "Events by kind", tuple(counts)),
+            MetricFamily(
+                "nadofast_event_latency_seconds", "summary", "Latency of events by kind", tuple(latencies)
+            ),
+        ]
+
+    def export_metrics(self) -> str:
+        """Everything in the text format of Prometheus."""
+        return exposition(self.metric_families())
+
+    def log_metrics(self) -> None:
+        """One line a kind to the log."""
+        for kind, histogram in sorted(self._histograms.items()):
+            _log.info("%s: %d events, %s ms", kind, histogram.count, percentiles_ms(histogram))
 
 
 @dataclass(slots=True)
@@ -129,7 +148,7 @@ class ConnectionHealth:
     def log_failover(self, change: ModeChange) -> None:
         """A switch between the stream and REST, either way. Only the way to REST counts as a failover."""
         self.failovers.append(change)
-        self.failover_count += change.mode is NadoConnectionMode.REST
+        self.failover_count += change.mode is ConnectionMode.REST
         _log.warning("%s now by %s: %s", change.function, change.mode.value, change.reason)
 
     def calculate_uptime(self, product_id: int | None = None) -> float:
@@ -137,12 +156,14 @@ class ConnectionHealth:
         return (self._overall if product_id is None else self._shares[product_id]).value()
 
     def metrics(self, websocket: Histogram, rest: Histogram) -> dict[str, Any]:
-        """websocket, rest: round trips of the two paths. recovery_time: of the last failure, in ms."""
+        """websocket, rest: round trips of the two paths. recovery_time: of the last failure, in ms.
+        failovers: the newest switches either way, each with its reason and its times."""
         return {
             "websocket_latency": percentiles_ms(websocket),
             "rest_latency": percentiles_ms(rest),
             "failure_count": self.failure_count,
             "failover_count": self.failover_count,
+            "failovers": tuple(self.failovers),
             "recovery_time": self.last_recovery_ms,
             "recovery": percentiles_ms(self.recovery),
             "uptime": self.calculate_uptime(),

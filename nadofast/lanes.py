@@ -15,8 +15,10 @@ from typing import Final
 from ._feed import TextListener
 from .connection import LinkConfig, NadoConnectionManager
 from .errors import RequestTimeout
+from .waiting import wait_event
 
 SERIAL_LANES: Final = 2
+_UP_POLL_S: Final = 0.1  # a serial socket is free again without being up anew
 _log = logging.getLogger(__name__)
 
 
@@ -96,14 +98,17 @@ class Lanes:
         self._link_config = link_config
         self._on_lost = on_lost
         self._changed = asyncio.Event()
+        self._up = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self.is_held = False
+        """Told to send nothing by any socket."""
         self.fallbacks = 0
         """How often the serial sockets were opened."""
 
         def lane(url: str, name: str, path: str, *, is_serial: bool) -> Lane:
             return Lane(
                 url, name=name, path=path, is_serial=is_serial, on_text=on_text, on_lost=self._lost,
-                on_live=self._changed.set, config=link_config,
+                on_live=self._is_up, config=link_config,
             )  # fmt: skip
 
         self.concurrent = lane(concurrent_url, "orders", "ws", is_serial=False)
@@ -113,14 +118,34 @@ class Lanes:
         )
 
     def pick(self) -> Lane | None:
-        """The socket the next request should leave by; None if every one is down or taken."""
+        """The socket the next request should leave by; None if every one is down, taken or held."""
+        if self.is_held:
+            return None
         if self.concurrent.blocked() is None:
             return self.concurrent
         return next((lane for lane in self.serial if lane.blocked() is None), None)
 
     def blocked(self) -> str | None:
         """Why nothing could leave by any socket; None if something could."""
-        return None if self.pick() is not None else self.concurrent.blocked()
+        if self.pick() is not None:
+            return None
+        return "held" if self.is_held else self.concurrent.blocked()
+
+    async def wait_idle(self) -> None:
+        """Until no request is under way on any socket."""
+        for lane in (self.concurrent, *self.serial):
+            await lane.idle.wait()
+
+    async def wait_up(self, timeout_s: float) -> bool:
+        """Wait until a socket would take a request. False: not in time."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                while self.pick() is None:
+                    await wait_event(self._up, _UP_POLL_S)
+                    self._up.clear()
+        except TimeoutError:
+            return False
+        return True
 
     def start(self) -> None:
         """Begin to connect, in the background."""
@@ -147,6 +172,10 @@ class Lanes:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
         await asyncio.gather(*(lane.link.stop() for lane in (self.concurrent, *self.serial)))
+
+    def _is_up(self) -> None:
+        self._changed.set()
+        self._up.set()
 
     def _lost(self, lane: Lane, reason: str) -> None:
         self._changed.set()

@@ -54,10 +54,12 @@ _NS_PER_S: Final = 1_000_000_000
 
 @dataclass(frozen=True, slots=True)
 class OutcomeFacts:
-    """What an answer (or its absence) says about an order."""
+    """What an answer (or its absence) says about an order. hint_code: what a refusal said that settles
+    nothing by itself, because another copy may have been taken."""
 
     accepted: bool = False
     rejected_code: int | None = None
+    hint_code: int | None = None
     is_rejected: bool = False
     is_denied: bool = False
     is_unknown: bool = False
@@ -90,7 +92,8 @@ class TrackedOrder:
     filled_x18: int = 0
     quote_x18: int = 0
     fee_x18: int = 0
-    error_code: int | None = None
+    _code: int | None = None
+    _hint_code: int | None = None
     _accepted: bool = False
     _rejected: bool = False
     _denied: bool = False
@@ -110,6 +113,11 @@ class TrackedOrder:
     @property
     def is_buy(self) -> bool:
         return self.amount_x18 > 0
+
+    @property
+    def error_code(self) -> int | None:
+        """Why it was refused, if it was and anybody said."""
+        return self._hint_code if self._code is None and self._rejected else self._code
 
     @property
     def known_filled_x18(self) -> int:
@@ -312,9 +320,8 @@ class OrderTracker:
         order._rejected |= facts.is_rejected
         order._denied |= facts.is_denied
         order._unknown |= facts.is_unknown
-        if facts.rejected_code is not None:
-            known = order.error_code
-            order.error_code = facts.rejected_code if known is None else min(known, facts.rejected_code)
+        order._code = _lower(order._code, facts.rejected_code)
+        order._hint_code = _lower(order._hint_code, facts.hint_code)
         self._changed(order)
 
     def on_fill(self, fill: FillEvent) -> TrackedOrder | None:
@@ -434,6 +441,10 @@ class OrderTracker:
                 del self._orders[digest]
             else:
                 self._finished[digest] = None  # its turn comes again
+
+
+def _lower(known: int | None, told: int | None) -> int | None:
+    return told if known is None else known if told is None else min(known, told)
 
 
 def _at_most_left(order: TrackedOrder, left_x18: int) -> None:

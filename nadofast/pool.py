@@ -290,8 +290,16 @@ class NadoConnectionPool:
         last_ns = link.manager.last_frame_ns
         if any(other.manager.last_frame_ns - last_ns > patience_ns for other in self._carriers(link)):
             return False
-        await link.control.request(wire.server_time, "probe")
-        return await self._owner.probe_products(self._shards[link.shard].products)
+        answered = asyncio.ensure_future(link.control.request(wire.server_time, "probe"))
+        try:
+            # A market that moved while the stream did not is proof enough; what agrees may still be deaf.
+            if not await self._owner.probe_products(self._shards[link.shard].products):
+                return False
+            await answered
+            return True
+        finally:
+            answered.cancel()
+            await asyncio.gather(answered, return_exceptions=True)
 
     def subscribing(self, link: StreamLink) -> None:
         if not self._carriers(link):

@@ -130,6 +130,19 @@ class OrderResolver:
         if record is not None and self._rest is not None:
             await self._ask_end(self._rest, record, product_id)
 
+    async def refresh(self) -> None:
+        """One look at every order that lives and may have left."""
+        if self._rest is None:
+            return
+        left = [order for order in self._tracker.live() if order.sent_ns is not None or order.was_accepted]
+        await asyncio.gather(*(self._refresh(self._rest, order) for order in left))
+
+    async def _refresh(self, rest: Rest, order: TrackedOrder) -> None:
+        if order.was_accepted:
+            await self._ask_end(rest, order, order.product_id)
+        else:
+            await self._try(order.digest, order.product_id)
+
     async def wait_past(self, when_ms: int, timeout_s: float) -> bool:
         """Wait until that moment of the exchange's clock is over. False: not in time."""
         try:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from ._core import FeedCore
 from .accountsync import AccountSync, AuditConfig
 from .backfill import BackfillConfig, FillBackfill
+from .errors import NadoError
 from .events import FillEvent, OrderUpdateEvent, PositionChangeEvent
-from .fallback import FallbackConfig, ModeChange, ModeSwitch, NadoConnectionMode, RestPoller
+from .fallback import ConnectionMode, FallbackConfig, ModeChange, ModeSwitch, RestPoller
 from .timesync import TimeSync
 
 if TYPE_CHECKING:
@@ -18,7 +20,8 @@ if TYPE_CHECKING:
 
 _MS: Final = 1_000_000
 _S_IN_MS: Final = 1_000
-_REST: Final = NadoConnectionMode.REST
+_REST: Final = ConnectionMode.REST
+_log = logging.getLogger(__name__)
 NO_STANDBY_STATS: Final = {
     "mode_switches": 0,
     "modes": {},
@@ -69,6 +72,7 @@ class RestStandby:
         self.account: AccountSync | None = None
         self._publish = publish
         self._timesync = timesync
+        self._orders_every = fallback.orders_every
         if subaccount is None:
             return
         self.account_switch = ModeSwitch(fallback, "account")
@@ -164,6 +168,15 @@ class RestStandby:
             market, account = self._on_rest()
             if market or account:
                 await self.poller.poll(market=market, account=account)
+            if account and self.account is not None and self.poller.polls % self._orders_every == 0:
+                await self._look_at_orders(self.account)
+
+    async def _look_at_orders(self, account: AccountSync) -> None:
+        try:
+            await account.look_while_down()
+        except NadoError as error:
+            self.poller.failures += 1
+            _log.info("fallback look at orders: %s", error)
 
     def stats(self, now_ns: int) -> dict[str, Any]:
         """Modes, switches and recoveries, for the feed's own."""

@@ -11,7 +11,7 @@ import logging
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from . import wire
 from ._core import FeedCore
@@ -37,6 +37,7 @@ from .timesync import TimeSync
 if TYPE_CHECKING:
     from .rest import Rest
 
+PROBED_PRODUCTS: Final = 3
 _log = logging.getLogger(__name__)
 
 
@@ -225,6 +226,7 @@ class Upstream:
             "last_error": next((link.manager.last_error for link in links if link.manager.last_error), ""),
             "pool": self.pool.get_pool_stats(),
             "snapshots": self.sync.planner.asked,
+            "snapshots_to_check": self.sync.planner.checked,
             "snapshot_failures": self.sync.planner.failed,
             "resyncs": self.sync.resyncs,
             "resyncs_coalesced": self.sync.planner.coalesced,
@@ -247,9 +249,9 @@ class Upstream:
         await self._read_clock(link, self._config.time_samples)
 
     async def probe_products(self, products: Sequence[int]) -> bool:
-        """Pongs and acknowledgements prove nothing about a stream: its products are compared."""
-        for product_id in self.sync.products:
-            if product_id in products and not await self.sync.verify(product_id):
+        """Pongs and acknowledgements prove nothing about a stream: the liveliest products are compared."""
+        for product_id in self.sync.liveliest(products, PROBED_PRODUCTS):
+            if not await self.sync.verify(product_id):
                 return False
         return True
 

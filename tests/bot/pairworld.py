@@ -56,7 +56,7 @@ from nadofast import parse as parse_event
 from nadofast.appendix import unpack_appendix
 from nadofast.errors import ExchangeError, NotConnected, RequestTimeout
 from nadofast.events import FillEvent, OrderUpdateEvent
-from nadofast.fallback import NadoConnectionMode
+from nadofast.fallback import ConnectionMode
 from nadofast.products import Product, mul_x18
 from nadofast.ratelimit import NadoRateLimiter
 from nadosim.clock import Clock
@@ -239,8 +239,8 @@ class WorldFeed:
         return self.account_live
 
     @property
-    def mode(self) -> NadoConnectionMode:
-        return NadoConnectionMode.WEBSOCKET if self.account_live else NadoConnectionMode.REST
+    def mode(self) -> ConnectionMode:
+        return ConnectionMode.WEBSOCKET if self.account_live else ConnectionMode.REST
 
     @property
     def is_mute(self) -> bool:

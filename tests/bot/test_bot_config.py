@@ -72,8 +72,8 @@ def test_defaults_need_nothing_and_limits_follow_the_size() -> None:
         ("[exchange]\ncommand = \"python -m nadosim\"\n", "exchange.command"),
         ("# " + "x" * (1 << 20), "no settings file"),
         ("x = " + "[" * 5_000, "not valid TOML"),
-        ("venue = \"mainnet\"\n", "not allowed yet"),
-        ("venue = \"binance\"\n", "unknown venue 'binance'; known: sim, testnet, mainnet"),
+        ("[run]\non_open = \"ask\"\n", "run.on_open"),
+        ("venue = \"binance\"\n", "unknown venue 'binance'; known: sim, testnet, mainnet, custom"),
     ],
 )  # fmt: skip
 def test_one_line_that_names_the_key(tmp_path: Path, text: str, expected: str) -> None:

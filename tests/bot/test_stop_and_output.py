@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import logging
 import os
@@ -12,25 +13,58 @@ from pathlib import Path
 import pytest
 
 from bot.logs import QUEUE_LINES, EventLog, LogBridge, Output, table
-from bot.shutdown import SIGNALS, StopRequest
+from bot.shutdown import SIGNALS, Stage, StopRequest
 
 
-async def test_first_signal_asks_second_leaves_and_handlers_are_taken_down() -> None:
-    times = iter((100, 200))
+async def test_three_signals_drain_flatten_and_leave_and_handlers_are_taken_down() -> None:
     before = signal.getsignal(signal.SIGTERM)
-    woken: list[int] = []
-    with StopRequest(clock_ns=lambda: next(times)) as stop:
-        stop.on_request(lambda: woken.append(stop.level))
-        assert stop.age_ns(50) is None
+    woken: list[Stage] = []
+    with StopRequest() as stop:
+        second = asyncio.Event()
+
+        def wake() -> None:
+            woken.append(stop.stage)
+            if stop.stage is Stage.FLATTEN:
+                second.set()
+
+        stop.on_request(wake)
         os.kill(os.getpid(), signal.SIGTERM)
         await stop.asked.wait()
-        assert (stop.level, stop.by, stop.age_ns(150)) == (1, "SIGTERM", 50)
-        assert not stop.leave.is_set()
+        assert (stop.stage, stop.by, stop.flatten_ns) == (Stage.DRAIN, "SIGTERM", None)
+        os.kill(os.getpid(), signal.SIGINT)
+        await second.wait()
+        assert stop.flatten_ns is not None
+        assert (stop.stage, stop.by, stop.leave.is_set()) == (Stage.FLATTEN, "SIGTERM", False)
         os.kill(os.getpid(), signal.SIGINT)
         await stop.leave.wait()
-        assert (stop.level, stop.by, stop.age_ns(300)) == (2, "SIGTERM", 200)
-    assert woken == [1, 2]
+    assert woken == [Stage.DRAIN, Stage.FLATTEN, Stage.LEAVE]
     assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_a_drain_becomes_a_flatten_when_its_time_is_up() -> None:
+    now = [1_000]
+    stop = StopRequest(clock_ns=lambda: now[0], drain_deadline_s=2.0)
+    assert stop.flatten_ns is None
+    stop.drain("somebody")
+    now[0] += 2_000_000_000 - 1
+    assert (stop.flatten_ns, stop.stage) == (None, Stage.DRAIN)
+    now[0] += 1
+    assert (stop.flatten_ns, stop.stage) == (2_000_001_000, Stage.FLATTEN)
+    now[0] += 5_000_000_000
+    assert stop.flatten_ns == 2_000_001_000
+    assert not stop.leave.is_set()
+
+
+def test_stages_only_go_up_and_the_first_request_names_it() -> None:
+    now = [5]
+    stop = StopRequest(clock_ns=lambda: now[0])
+    stop.flatten("a terminal")
+    now[0] = 7
+    stop.drain("a signal")
+    assert (stop.stage, stop.by, stop.asked_ns, stop.flatten_ns) == (Stage.FLATTEN, "a terminal", 5, 5)
+    stop.stop("a signal")
+    stop.stop("a signal")
+    assert (stop.stage, stop.leave.is_set(), stop.flatten_ns) == (Stage.LEAVE, True, 5)
 
 
 class Stuck(io.StringIO):

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
+import copy
 import time
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from clientkit import DEADLINE_S, FAST_LINK, FAST_LINK_WITH_DATA, Venue, until
+from clientkit import DEADLINE_S, FAST_LINK, FAST_LINK_WITH_DATA, Venue, sample, until
 from hypothesis import given
 from hypothesis import strategies as st
+from rudekit import SIGNER, Script, scripted
 from simproc import start_sim
 
 from nadofast import FeedConfig, NadoConnectionMode, OrderRequest, OrderType, Rest, Signer, custom, to_x18
-from nadofast.backfill import BackfillConfig
-from nadofast.events import FillEvent
-from nadofast.fallback import FallbackConfig
+from nadofast._core import FeedCore
+from nadofast.accountsync import MAX_KNOWN_ORDERS, AccountSync, AuditConfig, OrderWatch
+from nadofast.appendix import pack_appendix
+from nadofast.backfill import BackfillConfig, FillBackfill
+from nadofast.events import FillEvent, OrderUpdateEvent
+from nadofast.fallback import FallbackConfig, RestPoller
 from nadofast.fillledger import FillLedger
-from nadofast.models import PerpBalance, SubaccountInfo
+from nadofast.models import OpenOrder, PerpBalance, SubaccountInfo
 from nadofast.products import mul_x18
 
 PRODUCTS = (4, 8)
@@ -106,6 +114,172 @@ def test_fills_funding_and_settlement_explain_a_position_and_a_missed_fill_does_
     ledger.rebase(account.info(), PRODUCTS)
     account.fund(PRODUCTS[1], per_unit_x18)
     assert ledger.explains_all(account.info(), PRODUCTS)
+
+
+def test_what_is_not_followed_explains_nothing() -> None:
+    account, ledger = ToyAccount(), FillLedger()
+    assert ledger.explains(4, 5, 5), "nobody has said anything yet"
+    ledger.rebase(account.info(), PRODUCTS)
+    ledger.add(
+        replace(account.fill(4, 10**18, 10**21, 10**17), appendix=pack_appendix(OrderType.IOC, isolated=True))
+    )
+    assert ledger.explains(4, 0, 0), "isolated positions are others"
+    assert not ledger.explains(4, 10**18, 0)
+    assert ledger.explains_all(replace(account.info(), perp={}), PRODUCTS)
+
+
+# ---------------------------------------------------------------------------- orders
+
+
+def update(digest: str, amount_x18: int, reason: str, time_ns: int = 1) -> OrderUpdateEvent:
+    return OrderUpdateEvent(4, time_ns, digest, amount_x18, reason)
+
+
+def resting(digest: str, unfilled_x18: int) -> OpenOrder:
+    return OpenOrder(
+        digest=digest,
+        product_id=4,
+        sender="0x",
+        price_x18=1,
+        amount_x18=10,
+        unfilled_x18=unfilled_x18,
+        expiration_s=1,
+        nonce=1,
+        appendix=1,
+        order_type="default",
+        placed_at_s=1,
+    )
+
+
+def test_a_list_of_orders_tells_what_the_stream_left_out_and_nothing_else() -> None:
+    watch = OrderWatch()
+    for digest in ("partly", "filled", "cancelled", "same", "late"):
+        assert watch.on_stream(update(digest, 10, "placed"), 100)
+    assert not watch.on_stream(update("same", 10, "placed", 2), 101), "no news"
+    assert watch.on_stream(update("late", 8, "filled", 3), 300), "after the list was asked for"
+    listed = [resting("partly", 4), resting("same", 10), resting("unknown", -7)]
+    news = watch.compare(listed, {"filled": 0}.get, asked_ns=200, timestamp_ns=9)
+    assert [(event.digest, event.amount_x18, event.reason) for event in news] == [
+        ("partly", 4, "filled"),
+        ("filled", 0, "filled"),
+        ("cancelled", 10, "cancelled"),
+        ("unknown", 7, "placed"),
+    ]
+    for event in news:
+        watch.told(event, 200)
+    assert watch.recovered == 4
+    assert watch.compare(listed, {"filled": 0}.get, asked_ns=250, timestamp_ns=9) == [], "told once"
+    # What the stream says of them afterwards comes too late.
+    assert not watch.on_stream(update("cancelled", 0, "cancelled", 4), 310)
+    assert not watch.on_stream(update("partly", 4, "filled", 4), 310)
+    assert watch.on_stream(update("partly", 0, "filled", 5), 310)
+    for number in range(MAX_KNOWN_ORDERS + 1):
+        watch.told(update(f"more {number}", 0, "cancelled"), 1)
+    assert watch.on_stream(update("cancelled", 0, "cancelled", 6), 311), "remembered for long, not for ever"
+
+
+# ---------------------------------------------------------------------------- the audit
+
+
+@dataclass
+class Bank:
+    """What HTTP says of the account: nothing while it is down."""
+
+    amount_x18: int = 0
+    is_up: bool = True
+    looks: int = 0
+
+    def answer(self, message: Any) -> Any:
+        if not self.is_up:
+            return "the exchange is away"
+        if message["type"] == "subaccount_orders":
+            rows: dict[str, Any] = {
+                "sender": message["sender"],
+                "product_id": message["product_id"],
+                "orders": [],
+            }
+            return {"status": "success", "data": rows}
+        assert message["type"] == "subaccount_info"
+        self.looks += 1
+        answer: dict[str, Any] = copy.deepcopy(sample("query_subaccount_info")["response"])
+        for row in answer["data"]["perp_balances"]:
+            row["balance"]["amount"] = str(self.amount_x18 if row["product_id"] == 4 else 0)
+        return answer
+
+
+@asynccontextmanager
+async def audit(bank: Bank) -> AsyncIterator[tuple[AccountSync, list[Any]]]:
+    """An audit of product 4 with the streams up, and what it published."""
+    told: list[Any] = []
+    subaccount = SIGNER.subaccount()
+    async with scripted(Script(query=bank.answer)) as network, Rest(network, timeout_s=1) as rest:
+        poller = RestPoller(
+            FeedCore([4]),
+            rest,
+            [4],
+            subaccount,
+            on_position=told.append,
+            exchange_now_ns=lambda: 1,
+            config=FallbackConfig(),
+        )
+        account = AccountSync(
+            rest,
+            subaccount,
+            [4],
+            told.append,
+            backfill=FillBackfill(rest, subaccount, [4], told.append, exchange_now_s=lambda: 1),
+            poller=poller,
+            is_stream_up=lambda: True,
+            on_trusted=lambda: None,
+            exchange_now_ns=lambda: 1,
+            config=AuditConfig(looks_s=(0.0, 0.01, 0.01), audit_s=0.05, settle_s=0.01, pause_s=0.02),
+        )
+        task = asyncio.create_task(account.run())
+        try:
+            yield account, told
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_an_audit_without_an_answer_is_repeated_until_there_is_one() -> None:
+    bank = Bank(amount_x18=5, is_up=False)
+    async with audit(bank) as (account, told):
+        account.on_up()
+        await until(lambda: account.audits >= 2, "repeated")
+        assert not account.has_base
+        assert not account.is_trusted
+        bank.is_up = True
+        await until(lambda: account.is_trusted, "trusted")
+        assert told == [], "what was there from the beginning is no news"
+
+
+async def test_a_position_that_nothing_explains_is_taken_in_the_end() -> None:
+    bank = Bank(amount_x18=5)
+    async with audit(bank) as (account, told):
+        await until(lambda: account.has_base, "the base")
+        bank.amount_x18 = 9
+        account.on_up()
+        await until(lambda: account.is_trusted, "trusted")
+        assert account.unexplained == 1
+        assert [(event.amount_x18, event.reason) for event in told] == [(9, "rest")]
+        looks = bank.looks
+        await until(lambda: bank.looks >= looks + 2, "now and then, without a reason")
+        assert account.unexplained == 1
+
+
+async def test_a_loss_during_an_audit_leaves_the_rest_to_the_next() -> None:
+    bank = Bank()
+    async with audit(bank) as (account, _):
+        await until(lambda: account.has_base, "the base")
+        bank.amount_x18 = 9  # so that one look is not enough
+        account.on_up()
+        looks = bank.looks
+        await until(lambda: bank.looks > looks, "looking")
+        account.on_lost()
+        assert not account.is_trusted
+        await until(lambda: account.is_trusted, "the streams of this test are up again at once: audited anew")
+        assert account.audits >= 2
 
 
 async def buy(venue: Venue, gateway: Any) -> str:

@@ -229,3 +229,50 @@ async def test_a_poll_overtaken_by_the_stream_tells_nothing() -> None:
         await polls.poll()
     # Asked after the stream spoke, the same answer is news.
     assert [event.amount_x18 for event in told] == [5]
+
+
+async def test_isolated_positions_are_polled_once_there_was_one() -> None:
+    isolated: dict[str, Any] = json.loads(json.dumps(sample("query_isolated_positions")["response"]))
+    (row, *_) = isolated["data"]["isolated_positions"]
+    row["base_balance"]["product_id"] = 4
+    row["base_balance"]["balance"]["amount"] = "3"
+    isolated["data"]["isolated_positions"] = [row]
+    asked: list[str] = []
+
+    def query(message: Any) -> Any:
+        asked.append(message["type"])
+        return isolated if message["type"] == "isolated_positions" else info(0)
+
+    async with poller(Script(query=query)) as (polls, told):
+        await polls.poll(market=False)
+        assert asked == ["subaccount_info"]
+        cheap_s = polls.pause_s(market=False, account=True)
+        polls.on_stream_position(replace(stream_position(2), isolated=True))
+        await polls.poll(market=False)
+        assert [(event.isolated, event.amount_x18, event.reason) for event in told] == [(True, 3, "rest")]
+        assert polls.pause_s(market=False, account=True) > cheap_s, "they are dear"
+        isolated["data"]["isolated_positions"] = []
+        await polls.poll(market=False)
+        assert [(event.isolated, event.amount_x18) for event in told[1:]] == [(True, 0)], "gone is closed"
+        await polls.poll(market=False)
+        assert len(told) == 2
+
+
+async def test_the_clock_is_kept_over_the_stream_and_over_http_while_that_is_down() -> None:
+    asked: list[str] = []
+
+    def answer(message: Any) -> Any:
+        if message.get("method") == "time":
+            asked.append("stream")
+        return acknowledge(message)
+
+    script = Script(socket=answer, query=lambda _: book())
+    async with running(script, with_rest=True, time_refresh_s=0.03) as feed:
+        await feed.wait_synced(5)
+        before = len(asked)
+        await until(lambda: len(asked) > before + 2, "over the stream")
+        feed.link.url = "ws://127.0.0.1:9/"
+        feed.link.cut("test")
+        await until(lambda: not feed.link.is_live, "down")
+        age_s = feed.timesync.sample_age_s
+        await until(lambda: feed.timesync.sample_age_s < age_s, "over HTTP")

@@ -96,3 +96,28 @@ def test_the_switch_has_hysteresis() -> None:
     assert not switch.update(True, 6 * s)
     assert switch.update(True, 8 * s)
     assert switch.switches == 2
+
+
+async def test_an_order_cancelled_while_the_stream_is_down_is_told_over_http(venue: Venue) -> None:
+    updates: list[Any] = []
+    async with venue.feed(rest=venue.rest, config=CONFIG) as feed, venue.gateway() as gateway:
+        feed.on("order_update", updates.append)
+        await feed.wait_synced(DEADLINE_S)
+        bid = (await venue.rest.market_liquidity(4, 1)).bids[0][0]
+        price = venue.products[4].round_price(bid * 98 // 100, "down")
+        outcome = await gateway.place(OrderRequest(4, price, SIZE, OrderType.POST_ONLY))
+        await until(lambda: [u.digest for u in updates] == [outcome.digest], "the stream's own word")
+        stream_url, feed.link.url = feed.link.url, "ws://127.0.0.1:9/"
+        feed.link.cut("test: the way is blocked")
+        await until(lambda: feed.account_mode is NadoConnectionMode.REST, "HTTP takes over")
+        await gateway.cancel(4, outcome.digest)
+        failures = feed.stats()["fallback_failures"]
+        await venue.faults(http_error={"count": 30})
+        await until(lambda: feed.stats()["fallback_failures"] >= failures + 10, "HTTP fails for a while")
+        await until(lambda: updates[-1].reason == "cancelled", "its end, over HTTP", 3.0)
+        feed.link.url = stream_url
+        await feed.wait_synced(DEADLINE_S)
+        assert [(u.digest, u.reason) for u in updates] == [
+            (outcome.digest, "placed"),
+            (outcome.digest, "cancelled"),
+        ]

@@ -153,4 +153,4 @@ def test_weights() -> None:
     assert wire.query_weight({"type": "orders", "product_ids": [4, 8]}) == 4
     assert wire.query_weight({"type": "something_new"}) == 20
     assert wire.archive_weight(wire.archive_matches(["a"], [4], 50)) == 7
-    assert wire.archive_weight(wire.archive_orders(["d"])) == 2
+    assert wire.archive_weight(wire.archive_orders(["d"])) == 7  # charged for the default limit of 100

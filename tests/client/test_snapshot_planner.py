@@ -108,3 +108,35 @@ def test_answers_nobody_waits_for_change_nothing() -> None:
     plan.on_loaded(4, True, 0)
     plan.on_failed(4, 0)
     assert plan.next_product(S) is None
+
+
+def test_a_spent_budget_comes_back_bit_by_bit() -> None:
+    plan = planner(budget=10, budget_window_s=10.0)
+    now = 0
+    for _ in range(5):
+        plan.need(4, "gap", now)
+        assert plan.next_product(now) == 4
+        plan.on_asked(4, now)
+        plan.on_loaded(4, True, now)
+    plan.need(4, "gap", now)
+    assert plan.next_product(now) is None
+    wait_s = plan.wait_s(now)
+    assert wait_s == pytest.approx(2.0), "five in ten seconds, not ten seconds for five"
+    assert plan.next_product(now + int(wait_s * S) + 1) == 4
+
+
+def test_checks_leave_half_of_what_may_be_asked_at_once() -> None:
+    plan = planner(budget=20, budget_window_s=10.0)
+    assert plan.room_for_checks(0) == 5
+    for _ in range(5):
+        plan.on_checked(0)
+    assert plan.room_for_checks(0) == 0
+    for _ in range(5):
+        plan.need(4, "gap", 0)
+        assert plan.next_product(0) == 4
+        plan.on_asked(4, 0)
+        plan.on_loaded(4, True, 0)
+    plan.need(4, "gap", 0)
+    assert plan.next_product(0) is None
+    assert plan.room_for_checks(10 * S) == 5
+    assert (plan.checked, plan.asked) == (5, 5)

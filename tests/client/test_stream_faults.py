@@ -68,6 +68,12 @@ async def test_scenarios(exchanges: list[Exchange], first: int) -> None:
     await run_all(exchanges, range(first, first + 10))
 
 
+# 1359, 1903: a position that was liquidated before the feed began is no news of the feed.
+@pytest.mark.parametrize("seed", [1359, 1903])
+async def test_scenarios_that_failed_once(exchanges: list[Exchange], seed: int) -> None:
+    await run_all(exchanges, range(seed, seed + 1))
+
+
 def test_every_fault_meets_every_state() -> None:
     scenarios = [Scenario.of(seed) for seed in range(len(FAULTS) * len(STATES))]
     assert {(scenario.fault, scenario.state) for scenario in scenarios} == {

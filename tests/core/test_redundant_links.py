@@ -182,7 +182,7 @@ def trade(time_ns: int, number: int) -> bytes:
 def test_every_trade_is_told_once_whichever_link_is_cut(
     sweeps: list[int], turns: list[tuple[int, int]], cut_at: int, victim: int
 ) -> None:
-    """Several trades of one engine time, two links that run ahead of one another, one of them cut for good."""
+    """Several trades of one engine time; two links run ahead of one another, one of them is cut for good."""
     times = [time for time, size in enumerate(sweeps, start=1) for _ in range(size)]
     told: list[int] = []
     core = FeedCore([PRODUCT], on_event=lambda event: told.append(event.taker_qty_x18))

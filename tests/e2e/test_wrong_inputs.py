@@ -93,7 +93,14 @@ def script(tmp_path: Path):  # type: ignore[no-untyped-def]
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (("run", "--venue", "mainnet"), "'mainnet' is not allowed yet"),
+        (("run", "--venue", "mainnet"), "NADO_PRIVATE_KEY: not set"),
+        (("run", "--venue", "testnet", "--confirm", "testnet/763373"), "NADO_PRIVATE_KEY: not set"),
+        (("run", "--venue", "custom"), "exchange.file"),
+        (("run", "--venue", "mainnet", "--exchange", "TMP/unknown.toml"), "mainnet has its own endpoints"),
+        (("run", "--exchange", "TMP/none.json"), "No such file"),
+        (("run", "--exchange", "TMP/unknown.toml"), "not a ready line"),
+        (("run", "--on-open", "hope"), "run.on_open"),
+        (("resume", "--config", "/nonexistent.toml"), "no such file"),
         (("run", "--venue", "binance"), "unknown venue 'binance'"),
         (("run", "--cycles", "0"), "run.cycles"),
         (("run", "--cycles", "many"), "--cycles"),
@@ -143,7 +150,7 @@ def test_keys(
 def test_the_process_says_the_same(tmp_path: Path) -> None:
     code, out, err, took_s = run("run", "--venue", "mainnet")
     assert (code, out) == (2, "")
-    assert "not allowed yet" in one_line(err)
+    assert "NADO_PRIVATE_KEY: not set" in one_line(err)
     assert took_s < 10
     code, out, err, _ = run("run", "--csv-path", str(tmp_path / "t.csv"), key=ADDRESS)
     assert (code, out) == (2, "")

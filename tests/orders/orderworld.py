@@ -369,7 +369,10 @@ class ModelRest:
         task.add_done_callback(self._inner.discard)
         answer: dict[str, Any] = await asyncio.shield(task)
         if self._rng.random() < self._storm.lose_answer:
-            raise ConnectionLost("the answer broke off")
+            if self._rng.random() < 0.5:
+                raise ConnectionLost("the answer broke off")
+            await asyncio.sleep(5)
+            raise RequestTimeout("no answer")
         if answer["status"] != "success":
             raise ExchangeError(answer["error_code"], "no", "execute")
         return answer

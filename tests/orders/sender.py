@@ -1,7 +1,9 @@
-"""A process that trades and keeps a journal, made to be killed: `sender.py READY.json JOURNAL SEED COUNT`.
+"""A process that trades and keeps a journal, made to be killed:
+`sender.py READY.json ACCOUNT JOURNAL SEED COUNT [LIFE_S]`.
 
 It recovers what the former one left, prints `recovered`, then sends COUNT new intents, each in its own task,
-and prints `done` when every outcome is known. The journal says which intents were signed before.
+and prints `done` when every outcome is known. The journal says which intents were signed before. With LIFE_S
+it sends one order that rests for so long instead, prints `resting` and waits.
 """
 
 from __future__ import annotations
@@ -33,11 +35,13 @@ from nadofast import (
 ETH = 4
 
 
-async def main(ready: dict[str, Any], journal_path: str, seed: int, count: int) -> None:
+async def main(
+    ready: dict[str, Any], account: int, journal_path: str, seed: int, count: int, life_s: int = 0
+) -> None:
     rng = random.Random(seed)
     network = custom("sim", ready)
     signer = Signer(
-        ready["accounts"][0]["private_key"],
+        ready["accounts"][account]["private_key"],
         chain_id=network.chain_id,
         endpoint_address=network.endpoint_address,
     )
@@ -71,6 +75,21 @@ async def main(ready: dict[str, Any], journal_path: str, seed: int, count: int) 
                 buy = product.round_price(snapshot.asks[0][0] * 101 // 100, "up")
                 sell = product.round_price(snapshot.bids[0][0] * 99 // 100, "down")
 
+                if life_s:
+                    price_x18 = product.round_price(snapshot.bids[0][0] * 97 // 100, "down")
+                    dies_s = timesync.exchange_now_ms() // 1000 + life_s
+                    resting = OrderRequest(
+                        ETH,
+                        price_x18,
+                        to_x18("0.1"),
+                        OrderType.POST_ONLY,
+                        expiration_s=dies_s,
+                        client_id=first,
+                    )
+                    outcome = await gateway.place(resting)
+                    print("resting" if outcome.is_confirmed else outcome, flush=True)
+                    await asyncio.Event().wait()
+
                 async def trade(number: int) -> None:
                     side = 1 if number % 2 else -1
                     request = OrderRequest(
@@ -92,6 +111,7 @@ async def main(ready: dict[str, Any], journal_path: str, seed: int, count: int) 
 
 
 if __name__ == "__main__":
+    _, ready_path, account, journal_path, *numbers = sys.argv
     asyncio.run(
-        main(json.loads(Path(sys.argv[1]).read_text()), sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
+        main(json.loads(Path(ready_path).read_text()), int(account), journal_path, *map(int, numbers))
     )

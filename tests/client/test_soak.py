@@ -1,0 +1,196 @@
+"""A long bad day: 2,000 messages a second, something goes wrong every second, and nothing grows.
+
+`make long SUITE=soak` runs ten minutes of it (`NADOFAST_SOAK_S`) and prints uptime, memory and tasks by
+minute, of a feed with one link and of one with two, side by side on one exchange.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import random
+import statistics
+import time
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from faultkit import (
+    CONFIG,
+    FAULTS,
+    LINK,
+    Control,
+    Exchange,
+    Scenario,
+    Told,
+    account_is_truth,
+    concerning,
+    faults_over,
+    positions_held_x18,
+    stand_still,
+    trade,
+)
+from simproc import SimProcess
+
+from nadofast import Feed, GatewayConfig, OrderGateway, OrderTracker, Rest, TimeSync
+
+SOAK_S = float(os.environ.get("NADOFAST_SOAK_S", "600"))
+FOLLOWED = (2, 4, 8)
+TRADED = (4, 8)
+RECOVERY_S = 30.0
+WARM_UP_S = 60.0
+MAX_GROWTH_MIB = 4.0
+SEED = 77
+CLEAR_S = 10.0
+"""Rules that wait for an occasion, or for ever, are cleared so often."""
+
+
+def memory_mib() -> float:
+    """Resident memory of this process."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+@dataclass
+class Life:
+    """What is looked at every second."""
+
+    memory_mib: list[float] = field(default_factory=list)
+    tasks: list[int] = field(default_factory=list)
+    files: list[int] = field(default_factory=list)
+
+    def look(self) -> None:
+        self.memory_mib.append(memory_mib())
+        self.tasks.append(len(asyncio.all_tasks()))
+        self.files.append(len(list(Path("/proc/self/fd").iterdir())))
+
+    def minutes(self) -> list[tuple[float, int, int]]:
+        """Median memory, most tasks and most open files, by minute."""
+        parts = range(0, len(self.memory_mib), 60)
+        return [
+            (
+                statistics.median(self.memory_mib[i : i + 60]),
+                max(self.tasks[i : i + 60]),
+                max(self.files[i : i + 60]),
+            )
+            for i in parts
+        ]
+
+
+async def bad_day(
+    control: Control, feeds: list[Feed], rng: random.Random, seconds: float, life: Life
+) -> Counter[str]:
+    """A random fault a second, cleared now and then; how often each struck."""
+    struck: Counter[str] = Counter()
+    ends, cleared = time.monotonic() + seconds, time.monotonic()
+    while time.monotonic() < ends:
+        turn = time.monotonic()
+        name = rng.choice(tuple(FAULTS))
+        await control.strike(concerning(FAULTS[name](rng), feeds[0]))
+        struck[name] += 1
+        await asyncio.sleep(max(0.0, 1.0 - (time.monotonic() - turn)))
+        life.look()
+        if time.monotonic() - cleared > CLEAR_S:
+            await control.strike({"clear": "all"})
+            cleared = time.monotonic()
+    return struck
+
+
+async def soak(exchange: Exchange, seconds: float) -> tuple[Life, list[dict[str, Any]], Counter[str]]:
+    """One bad day. Raises AssertionError if a book or the account is not the exchange's in the end."""
+    signer, timesync, rng, life = exchange.signer(), TimeSync(), random.Random(SEED), Life()
+    async with exchange.control() as control, Rest(exchange.network) as rest:
+        await rest.sync_time(timesync, 3)
+        products = await rest.products(list(TRADED))
+        before = await control.state()
+        told = Told(
+            {(fill["digest"], int(fill["submission_idx"])) for fill in before["fills"]},
+            positions_held_x18(before, signer.subaccount(), TRADED),
+        )
+        feeds = [
+            Feed(
+                exchange.network,
+                products=FOLLOWED,
+                signer=owner,
+                rest=rest,
+                config=CONFIG,
+                timesync=timesync,
+                links=links,
+            )
+            for links, owner in ((1, signer), (2, exchange.signer()))
+        ]
+        feeds[0].on("fill", told.fills.append)
+        feeds[0].on("order_update", told.updates.append)
+        feeds[0].on("position_change", told.positions.append)
+        tracker = OrderTracker()
+        gateway = OrderGateway(
+            exchange.network,
+            signer,
+            products=products,
+            timesync=timesync,
+            tracker=tracker,
+            rest=rest,
+            config=GatewayConfig(link=replace(LINK, data_timeout_s=None), reply_timeout_s=0.5),
+        )
+        async with gateway, feeds[0], feeds[1]:
+            for feed in feeds:
+                await feed.wait_synced(RECOVERY_S)
+
+            async def keep_trading() -> None:
+                for number in range(1_000_000):
+                    scenario = Scenario(number, 1, TRADED, "live", "", {}, None, 1 + number % 2)
+                    await trade(scenario, rest, gateway, tracker, products, feeds[0])
+                    await asyncio.sleep(3.0)
+
+            trading = asyncio.create_task(keep_trading())
+            struck = await bad_day(control, feeds, rng, seconds, life)
+            trading.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await trading
+            await faults_over(control)
+            for feed in feeds:
+                await feed.wait_synced(RECOVERY_S)
+                assert feed.failure is None
+            for feed in feeds:
+                await stand_still(control, rest, feed, FOLLOWED)
+                await control.strike({"clear": "all"})
+            await account_is_truth(control, TRADED, told, signer.subaccount(), feeds[0])
+            shown = [feed.stats() | feed.get_connection_metrics() for feed in feeds]
+            shown[0]["fills"] = len(told.fills)
+    return life, shown, struck
+
+
+@pytest.mark.long
+async def test_soak_long() -> None:
+    with SimProcess(seed=SEED, rate=2000, accounts=4) as sim:
+        tasks_before = len(asyncio.all_tasks())
+        life, shown, struck = await soak(Exchange(sim.ready), SOAK_S)
+        tasks_after = len(asyncio.all_tasks())
+    print()
+    for minute, (mib, tasks, files) in enumerate(life.minutes(), start=1):
+        print(f"minute {minute:>3}: {mib:7.1f} MiB, at most {tasks} tasks, {files} open files")
+    for links, stats in enumerate(shown, start=1):
+        print(
+            f"{links} link{'s' if links > 1 else ''}: uptime {stats['uptime']:.4f},"
+            f" {stats['core']['messages'] / SOAK_S:,.0f} messages/s, {stats['losses']} links lost,"
+            f" {stats['resyncs']} gaps, {stats['snapshots'] + stats['snapshots_to_check']} snapshots,"
+            f" {stats['failover_count']} failovers, recovery {stats['recovery']}"
+        )
+    print(
+        f"{sum(struck.values())} faults of {len(struck)} kinds; {shown[0]['fills']} own fills, each told once"
+    )
+    warm = life.memory_mib[int(min(WARM_UP_S, SOAK_S / 3)) :]
+    third = max(1, len(warm) // 3)
+    growth_mib = statistics.median(warm[-third:]) - statistics.median(warm[:third])
+    print(f"memory: {growth_mib:+.1f} MiB between the first and the last third after the warm-up")
+    assert growth_mib < MAX_GROWTH_MIB
+    assert tasks_after == tasks_before
+    assert statistics.median(life.tasks[-60:]) <= statistics.median(life.tasks[:60]) + 3
+    assert statistics.median(life.files[-60:]) <= statistics.median(life.files[:60]) + 3
+    for stats in shown:
+        asked = stats["snapshots"] + stats["snapshots_to_check"]
+        assert asked <= 80 * (1 + SOAK_S / 10)
+        assert stats["callback_errors"] == 0
