@@ -44,7 +44,6 @@ from .lifetime import report_loop_errors, start_and_stop, start_helper, unless_s
 from .logs import EventLog, Output
 from .maintenance import MaintenanceWindows
 from .market import Market
-from .metrics import TradesCsv
 from .model import End, ExitCode, PairState, Plan
 from .pair import DNPairBot, MakeDesk, PairParts
 from .preflight import StartError
@@ -57,6 +56,7 @@ from .shutdown import StopRequest
 from .sizing import LegQuote, NoSize, SizingRules, size_pair
 from .standing import Standing
 from .statedir import StateDir, StateDirError
+from .tradecsv import TradesCsv
 from .units import NS_PER_MS, NS_PER_S, show_usd
 from .venue import Venue, choose
 

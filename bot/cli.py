@@ -20,9 +20,9 @@ from . import latch, statedir
 from .config import Effective, SettingsError, load
 from .credentials import key_from_environment
 from .logs import EventLog, LogBridge, Output
-from .metrics import TradesCsv
 from .model import ExitCode
 from .preflight import StartError
+from .tradecsv import TradesCsv
 from .venue import choose
 
 PROGRAM: Final = "bot"

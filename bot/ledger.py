@@ -9,13 +9,15 @@ step: what the cumulative value has moved since the position last changed, times
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
 from nadofast.events import FillEvent, FundingPaymentEvent
 from nadofast.products import mul_x18
 
+Moved = Callable[[int, int, int, str, int], None]
+"""(product id, position before, position after, source: fill or exchange, price), x18."""
 # Fills are recognised by (digest, submission index). The exchange repeats a fill within seconds of the
 # first copy (reconnect, archive read), so this many are remembered, not all of a long run.
 REMEMBERED_FILLS: Final = 65_536
@@ -155,6 +157,7 @@ class Ledger:
         self._seen: OrderedDict[tuple[str, int], None] = OrderedDict()
         self.duplicates = 0
         self.taken_over = Takeovers()
+        self.on_move: Moved | None = None
 
     @property
     def adjustments(self) -> int:
@@ -166,10 +169,12 @@ class Ledger:
         if fill.key in self._seen:
             self.duplicates += 1
             return False
-        self._accounts[fill.product_id] = self._accounts[fill.product_id].after(fill)
+        before = self._accounts[fill.product_id]
+        self._accounts[fill.product_id] = after = before.after(fill)
         self._seen[fill.key] = None  # marked only now: a fill that failed above may come again
         if len(self._seen) > REMEMBERED_FILLS:
             self._seen.popitem(last=False)
+        self._tell(fill.product_id, before, after, "fill", fill.price_x18)
         return True
 
     def on_funding(self, event: FundingPaymentEvent) -> None:
@@ -198,14 +203,19 @@ class Ledger:
         if drift_x18 or isolated_x18 != account.isolated.position_x18:
             moved = account.with_position(position_x18 - isolated_x18, isolated_x18)
             quote_x18 = -mul_x18(drift_x18, mark_x18)
-            self._accounts[product_id] = replace(moved, quote_x18=moved.quote_x18 + quote_x18)
+            self._accounts[product_id] = after = replace(moved, quote_x18=moved.quote_x18 + quote_x18)
             self.taken_over.count += 1
+            self._tell(product_id, account, after, "exchange", mark_x18)
         return drift_x18
 
     def correct_cash(self, gap_x18: int, reason: str) -> None:
         """Book what the exchange's cash differs by after a takeover, under a name."""
         self.taken_over.quote_x18 += gap_x18
         self.taken_over.reasons[reason] = self.taken_over.reasons.get(reason, 0) + gap_x18
+
+    def _tell(self, product_id: int, before: Account, after: Account, source: str, price_x18: int) -> None:
+        if self.on_move is not None:
+            self.on_move(product_id, before.position_x18, after.position_x18, source, price_x18)
 
     def account(self, product_id: int) -> Account:
         return self._accounts[product_id]

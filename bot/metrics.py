@@ -1,4 +1,4 @@
-"""What a cycle cost and how it went: `TradeMetrics`, and the trades CSV.
+"""What a cycle cost and how it went: `TradeMetrics`, and the rows of the trades CSV.
 
 The first 32 CSV columns keep the names and the order that analysis tools of the pair bot family read; ours
 are appended to the right. One row is one order that filled; figures of the whole cycle stand on its last
@@ -7,13 +7,10 @@ row only, so that summing a column gives the total. What was not measured is emp
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
-from pathlib import Path
 from typing import Final
 
 from nadofast.products import mul_x18
@@ -38,7 +35,6 @@ OUR_COLUMNS: Final = (
     "fee_saved_usd", "repricings", "balance_change_usd", "failure",
 )  # fmt: skip
 COLUMNS: Final = PAIR_COLUMNS + OUR_COLUMNS
-MAX_HEADER: Final = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +64,13 @@ class OrderRecord:
         """What the average price loses against the mid when the order was decided; negative = gained."""
         worse_x18 = self.price_x18 - self.arrival_mid_x18
         return bps_of(worse_x18 if self.filled_x18 > 0 else -worse_x18, self.arrival_mid_x18)
+
+    @property
+    def filled_at_ns(self) -> int | None:
+        """Wall time of the first fill, None without one."""
+        if not self.filled_x18 or self.sent_to_fill_ms is None:
+            return None
+        return self.at_ns + int(self.sent_to_fill_ms * NS_PER_MS)
 
     @property
     def sent_to_fill_ms(self) -> float | None:
@@ -140,11 +143,17 @@ class TradeMetrics:
     @property
     def fee_saved_x18(self) -> int:
         """Taker fee at the listed rate for what was filled as maker, less the fee really paid for it."""
-        saved = 0
-        for order in self.orders:
-            if order.purpose is Purpose.REST and order.filled_x18:
-                saved += mul_x18(abs(order.quote_x18), self.taker_rates_x18[order.leg]) - order.fee_x18
-        return saved
+        return sum(self.saved_x18(order) for order in self.orders)
+
+    def saved_x18(self, order: OrderRecord) -> int:
+        """The same of one order; 0 for one that crossed."""
+        if order.purpose is not Purpose.REST or not order.filled_x18:
+            return 0
+        return mul_x18(abs(order.quote_x18), self.taker_rates_x18[order.leg]) - order.fee_x18
+
+    def leg_slippage_bps(self, leg: int) -> Decimal | None:
+        """Mean over all fills of one leg, weighted by notional."""
+        return mean_slippage_bps([o for o in self.orders if o.leg == leg])
 
     def slippage_bps(self, *purposes: Purpose) -> Decimal | None:
         """Mean over the legs, weighted by notional."""
@@ -177,44 +186,6 @@ def mean_slippage_bps(orders: Sequence[OrderRecord]) -> Decimal | None:
 def _average(orders: Sequence[OrderRecord]) -> int | None:
     filled = sum(abs(o.filled_x18) for o in orders)
     return sum(abs(o.quote_x18) for o in orders) * 10**18 // filled if filled else None
-
-
-class TradesCsv:
-    """Appends cycles to one file. Writing happens where `submit` runs the job: never on the loop.
-
-    failure: why a row could not be written; what should be in the file is not all there then.
-    """
-
-    def __init__(self, path: Path, submit: Callable[[Callable[[], None]], None], *, mode: str) -> None:
-        """Creates the file (and its directory) at once, so that a bad path is known before trading.
-
-        Raises OSError. An existing file is continued only if its header is ours (ValueError otherwise).
-        """
-        self.path = path
-        self.mode = mode
-        self.failure: str | None = None
-        self._submit = submit
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a+", newline="", encoding="utf-8") as file:
-            file.seek(0)
-            header = file.readline(MAX_HEADER).strip()
-            if header and header != ",".join(COLUMNS):
-                raise ValueError("the file exists and has other columns")
-            if not header:
-                file.write(",".join(COLUMNS) + "\n")
-
-    def append(self, cycle: TradeMetrics) -> None:
-        text = io.StringIO()
-        writer = csv.DictWriter(text, COLUMNS, restval="", lineterminator="\n")
-        writer.writerows(rows(cycle, self.mode))
-        self._submit(lambda: self._write(text.getvalue()))
-
-    def _write(self, text: str) -> None:
-        try:
-            with self.path.open("a", newline="", encoding="utf-8") as file:
-                file.write(text)
-        except OSError as error:
-            self.failure = error.strerror or type(error).__name__
 
 
 def rows(cycle: TradeMetrics, mode: str) -> list[dict[str, str]]:

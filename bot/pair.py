@@ -26,7 +26,6 @@ from .ledger import Ledger
 from .logs import EventLog
 from .machine import decide
 from .market import Market
-from .metrics import TradesCsv
 from .model import (
     Action,
     Begin,
@@ -43,7 +42,11 @@ from .model import (
     Verified,
     Verify,
 )
+<<<<<<< HEAD
 from .positions import PositionWatch
+=======
+from .named import NamedRecords
+>>>>>>> main
 from .reconcile import Reconciled, Reconciler
 from .recorder import CycleRecorder
 from .restart import adopted_size
@@ -51,6 +54,7 @@ from .risk import OrderIntent, Purpose, RiskGate
 from .shutdown import Stage, StopRequest
 from .sizing import LegQuote
 from .standing import Standing
+from .tradecsv import TradesCsv
 from .units import NS_PER_MS, show, show_usd
 from .venue import Exchange
 from .waits import first_answer
@@ -87,7 +91,11 @@ class PairParts:
     inputs: InputLog = field(default_factory=InputLog)
 
 
+<<<<<<< HEAD
 class DNPairBot(PairByName):
+=======
+class DNPairBot(NamedRecords):
+>>>>>>> main
     """One run of the pair, from flat to flat. `run()` returns how it ended."""
 
     def __init__(self, parts: PairParts, make_desk: MakeDesk) -> None:
@@ -106,6 +114,7 @@ class DNPairBot(PairByName):
         self._positions = PositionWatch(parts.ledger, tuple(p.product_id for p in parts.plan.products))
         self._leave_feed = parts.feed.on("position_change", self._positions.on_change)
         parts.stop.on_request(self._wake.set)
+        parts.ledger.on_move = self.log_position_update
 
     async def run_alternating_strategy(self, cash_x18: int, start: PairState | None = None) -> End:
         """Trade until the machine ends. `cash_x18`: the exchange's balance now. start: a pair taken up."""

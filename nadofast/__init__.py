@@ -28,6 +28,7 @@ from .metrics import MetricFamily, exposition, feed_metrics
 from .network import MAINNET, TESTNET, Network, custom, resolve
 from .orders import OrderState, OrderTracker, TrackedOrder
 from .outcome import CancelledOrder, OrderRequest, Outcome, OutcomeKind
+from .pool import NadoConnectionPool, PoolStats
 from .positions import NadoPositionHandler, PositionDetails
 from .products import Product, from_x18, parse_symbols, to_x18
 from .ratelimit import LimitConfig, NadoRateLimiter
@@ -60,6 +61,7 @@ __all__ = [
     "NadoBookDepthHandler",
     "NadoConnectionManager",
     "NadoConnectionMode",
+    "NadoConnectionPool",
     "NadoError",
     "NadoEventRouter",
     "NadoMessageBatcher",
@@ -81,6 +83,7 @@ __all__ = [
     "OrderType",
     "Outcome",
     "OutcomeKind",
+    "PoolStats",
     "PositionDetails",
     "Priority",
     "Product",

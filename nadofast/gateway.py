@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from . import wire
-from .appendix import pack_appendix
+from .appendix import OrderType, pack_appendix
 from .connection import Backoff, LinkConfig, NadoConnectionManager
 from .delivery import Delivery
 from .errors import NadoError, OrderDenied
@@ -36,10 +36,11 @@ from .outcome import (
     OutcomeKind,
     denied,
 )
+from .presign import Presigner, SignedLegs
 from .products import Product
 from .ratelimit import NadoRateLimiter
 from .resolver import OrderResolver, ResolverConfig
-from .signing import SignedOrder, Signer, make_nonce, nonce_recv_time_ms
+from .signing import SignedOrder, Signer, make_nonce
 from .timesync import TimeSync
 from .waiting import wait_event
 
@@ -58,6 +59,11 @@ __all__ = [
 _MS: Final = 1_000_000
 _CLOCK_WATCH_S: Final = 1.0
 _MIN_PATIENCE_S: Final = 0.05
+_APPENDICES: Final = {
+    (order_type, reduce_only): pack_appendix(order_type, reduce_only=reduce_only)
+    for order_type in OrderType
+    for reduce_only in (False, True)
+}
 _log = logging.getLogger(__name__)
 
 
@@ -71,7 +77,8 @@ class GatewayConfig:
     nobody else has read the exchange's clock for so long, the gateway does, over HTTP; at once when an order
     was refused for its time. time_retry_s, time_retry_cap_s: jittered back-off between two tries while it is
     unknown. confirm_s: pause between two questions about orders that the stream alone says are over.
-    resolver: how doubt is settled. lanes: when the serial sockets open."""
+    presign_slack_ms: what `expect` names is signed ahead, with a discard time later by at most this; 0:
+    nothing is. resolver: how doubt is settled. lanes: when the serial sockets open."""
 
     reply_timeout_s: float = 1.0
     discard_after_ms: int = 5_000
@@ -84,6 +91,7 @@ class GatewayConfig:
     time_refresh_s: float = 60.0
     time_retry_s: float = 0.5
     time_retry_cap_s: float = 5.0
+    presign_slack_ms: int = 0
     resolver: ResolverConfig = field(default_factory=ResolverConfig)
     link: LinkConfig = field(default_factory=LinkConfig)
     lanes: LanesConfig = field(default_factory=LanesConfig)
@@ -141,6 +149,9 @@ class OrderGateway:
         self.link: NadoConnectionManager = self.lanes.concurrent.link
         self.round_trip = self._delivery.round_trip
         self._tasks: list[asyncio.Task[None]] = []
+        slack_ms = self._config.presign_slack_ms
+        self.presigner = Presigner(self._sign_legs, timesync.exchange_now_ms, slack_ms) if slack_ms else None
+        """Signs ahead what `expect` names; None unless the configuration gives it some slack."""
         self._ids = itertools.count(1)
         # One counter for all nonces: equal messages of one millisecond stay different.
         self._nonce_low = itertools.count(time.time_ns() & 0xFFFFF)
@@ -166,6 +177,8 @@ class OrderGateway:
         """Close the socket; open requests end as if it had broken. No order leaves from here on, not even
         the second copy of one that got no answer; cancels still may."""
         tasks, self._tasks = self._tasks, []
+        if self.presigner is not None:
+            self.presigner.forget()
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -256,16 +269,24 @@ class OrderGateway:
         if not requests:
             return []
         try:
-            self._check_all(requests)
-            signed = [self._sign(request) for request in requests]
+            self._check_room(len(requests))
+            legs = None if self.presigner is None else self.presigner.take(requests)
+            if legs is None:
+                legs = self._sign_legs(requests, 0)
         except (OrderDenied, OverflowError, ValueError) as error:
             return [_denied_by(error)] * len(requests)
-        records = [self.tracker.register(order) for order in signed]
-        is_urgent = all(request.reduce_only for request in requests)
-        refusal = self._permit(records, len(records), urgent=is_urgent)
+        records = [self.tracker.adopt(record) for record in legs.records]
+        refusal = self._permit(records, len(records), urgent=legs.is_urgent)
         if refusal is not None:
             return [self._note_denied(record, refusal) for record in records]
-        return await self._delivery.send_all([self._prepare_order(order, is_urgent) for order in signed])
+        return await self._delivery.send_all(legs.prepared)
+
+    def expect(self, requests: Sequence[OrderRequest]) -> None:
+        """These may be placed soon: with `presign_slack_ms` they are signed in idle time, so that the same
+        requests then only have to be written. Say it again whenever price or size change; an empty list ends
+        it. Nothing is sent."""
+        if self.presigner is not None:
+            self.presigner.expect(requests)
 
     async def cancel(self, product_id: int, digest: str, required_unfilled_x18: int | None = None) -> Outcome:
         """Cancel one order. CONFIRMED carries what was unfilled, which is final.
@@ -350,7 +371,7 @@ class OrderGateway:
             weight=weight,
             replaces=digest.lower(),
             replaces_left_x18=required_unfilled_x18,
-            patience_s=self._patience_s(order),
+            patience_s=self._patience_s(self._discard_ms(request)),
             is_urgent=request.reduce_only,
         )
         self._delivery.in_flight.withdraw(prepared.replaces)
@@ -409,22 +430,51 @@ class OrderGateway:
 
     # ------------------------------------------------------------------ before sending
 
-    def _check_all(self, requests: Sequence[OrderRequest]) -> None:
-        if not self._timesync.is_known:
-            raise OrderDenied("clock_unknown", f"uncertainty {self._timesync.uncertainty_ms:.0f} ms")
+    def _check_room(self, count: int) -> None:
         if self._delivery.is_stopped:
             raise OrderDenied("stopped", "the gateway was stopped")
         under_way = len(self._delivery.in_flight)
-        if under_way + len(requests) > self._config.max_in_flight:
+        if under_way + count > self._config.max_in_flight:
             raise OrderDenied("in_flight", f"{under_way} requests are under way")
+
+    def _check_all(self, requests: Sequence[OrderRequest]) -> None:
+        if not self._timesync.is_known:
+            raise OrderDenied("clock_unknown", f"uncertainty {self._timesync.uncertainty_ms:.0f} ms")
+        self._check_room(len(requests))
         for request in requests:
             check_request(request, self._products)
 
-    def _sign(self, request: OrderRequest) -> SignedOrder:
+    def _sign_legs(self, requests: Sequence[OrderRequest], slack_ms: int) -> SignedLegs:
+        """Orders that only have to leave. slack_ms: by how much later than asked they may still be taken."""
+        self._check_all(requests)
         now_ms = self._timesync.exchange_now_ms()
-        discard_ms = request.discard_after_ms
-        if discard_ms is None:  # an unwind had better arrive late than never
-            discard_ms = self._config.discard_after_ms if request.reduce_only else self.entry_discard_ms
+        discards_ms = tuple(self._discard_ms(request) for request in requests)
+        signed = [
+            self._sign_at(request, now_ms, discard_ms + slack_ms)
+            for request, discard_ms in zip(requests, discards_ms, strict=True)
+        ]
+        is_urgent = all(request.reduce_only for request in requests)
+        return SignedLegs(
+            tuple(requests),
+            tuple(self.tracker.record_of(order) for order in signed),
+            tuple(
+                self._prepare_order(order, is_urgent, self._patience_s(discard_ms))
+                for order, discard_ms in zip(signed, discards_ms, strict=True)
+            ),
+            is_urgent,
+            discards_ms,
+        )
+
+    def _discard_ms(self, request: OrderRequest) -> int:
+        if request.discard_after_ms is not None:
+            return request.discard_after_ms
+        # An unwind had better arrive late than never.
+        return self._config.discard_after_ms if request.reduce_only else self.entry_discard_ms
+
+    def _sign(self, request: OrderRequest) -> SignedOrder:
+        return self._sign_at(request, self._timesync.exchange_now_ms(), self._discard_ms(request))
+
+    def _sign_at(self, request: OrderRequest, now_ms: int, discard_ms: int) -> SignedOrder:
         if not 0 < discard_ms <= wire.MAX_AHEAD_MS:
             raise OrderDenied("discard_after", f"{discard_ms} ms is outside 1..{wire.MAX_AHEAD_MS}")
         expiration_s = request.expiration_s
@@ -438,7 +488,7 @@ class OrderGateway:
             amount_x18=request.amount_x18,
             expiration_s=expiration_s,
             nonce=make_nonce(now_ms + discard_ms, next(self._nonce_low)),
-            appendix=pack_appendix(request.order_type, reduce_only=request.reduce_only),
+            appendix=_APPENDICES[request.order_type, request.reduce_only],
             subaccount=self.subaccount,
             client_id=request.client_id,
         )
@@ -471,18 +521,17 @@ class OrderGateway:
                     return "before_send", type(error).__name__
         return None
 
-    def _prepare_order(self, order: SignedOrder, is_urgent: bool) -> Prepared:
+    def _prepare_order(self, order: SignedOrder, is_urgent: bool, patience_s: float) -> Prepared:
         request_id = self._request_id(order)
         message = wire.place_order(order, request_id)
         return Prepared(
             request_id, message, order.signature, order.digest, order.product_id, is_order=True,
-            patience_s=self._patience_s(order), is_urgent=is_urgent,
+            patience_s=patience_s, is_urgent=is_urgent,
         )  # fmt: skip
 
-    def _patience_s(self, order: SignedOrder) -> float:
-        """How long the socket has for the answer: half of what is left until the discard time."""
-        left_ms = nonce_recv_time_ms(order.nonce) - self._timesync.exchange_now_ms()
-        return min(self._reply_timeout_s, max(_MIN_PATIENCE_S, left_ms / 2000))
+    def _patience_s(self, discard_ms: int) -> float:
+        """How long the socket has for the answer: half of the time until the order is discarded."""
+        return min(self._reply_timeout_s, max(_MIN_PATIENCE_S, discard_ms / 2000))
 
     def _request_id(self, order: SignedOrder) -> int:
         return next(self._ids) if order.client_id is None else order.client_id

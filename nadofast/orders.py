@@ -252,10 +252,11 @@ class OrderTracker:
 
     def register(self, signed: SignedOrder) -> TrackedOrder:
         """Must precede the bytes: the first event of an order can overtake its reply. Idempotent."""
-        known = self._orders.get(signed.digest)
-        if known is not None:
-            return known
-        order = TrackedOrder(
+        return self.adopt(self.record_of(signed))
+
+    def record_of(self, signed: SignedOrder) -> TrackedOrder:
+        """A record that is not kept yet: `adopt` keeps it, before the bytes leave."""
+        return TrackedOrder(
             digest=signed.digest,
             product_id=signed.product_id,
             sender=signed.sender,
@@ -267,8 +268,10 @@ class OrderTracker:
             client_id=signed.client_id,
             created_ns=self._clock_ns(),
         )
-        self._orders[signed.digest] = order
-        return order
+
+    def adopt(self, order: TrackedOrder) -> TrackedOrder:
+        """Keep a record from now on. Idempotent: returns the one that is kept."""
+        return self._orders.setdefault(order.digest, order)
 
     def restore(
         self,

@@ -32,7 +32,6 @@ from bot.inputs import Entry, InputLog
 from bot.ledger import Ledger
 from bot.logs import EventLog
 from bot.market import Market
-from bot.metrics import TradesCsv
 from bot.model import End, ExitCode, Plan
 from bot.pair import DNPairBot, PairParts
 from bot.reconcile import Reconciler
@@ -40,6 +39,7 @@ from bot.recorder import CycleRecorder
 from bot.risk import RiskGate, RiskLimits
 from bot.shutdown import StopRequest
 from bot.standing import Standing
+from bot.tradecsv import TradesCsv
 from nadofast import (
     Network,
     OrderBook,

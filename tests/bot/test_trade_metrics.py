@@ -17,12 +17,20 @@ from bot.metrics import (
     PAIR_COLUMNS,
     OrderRecord,
     TradeMetrics,
-    TradesCsv,
     expected_cost_x18,
     rows,
 )
 from bot.model import Direction
 from bot.risk import Purpose
+from bot.tradecsv import (
+    METRIC_COLUMNS,
+    POSITION_COLUMNS,
+    SPREAD_COLUMNS,
+    TradesCsv,
+    export_metrics,
+    metric_row,
+    spread_row,
+)
 from nadofast.products import to_x18
 
 MS = 1_000_000
@@ -152,6 +160,93 @@ def test_the_file_is_readable_and_never_mixed(tmp_path: Path, cycle: TradeMetric
         TradesCsv(other, now, mode="sim")
     with pytest.raises(OSError):
         TradesCsv(path / "below-a-file.csv", now, mode="sim")
+
+
+POSITION_NAMES = "exchange,timestamp,ticker,old_position,new_position,position_change,cycle_id,source,price"
+SPREAD_NAMES = (
+    "cycle_id,timestamp,eth_spread_entry,sol_spread_entry,eth_spread_exit,sol_spread_exit,"
+    "eth_slippage_actual,sol_slippage_actual,pnl_with_fee"
+)
+METRIC_NAMES = (
+    "iteration,direction,primary_entry_price,hedge_entry_price,primary_entry_time,hedge_entry_time,"
+    "primary_exit_price,hedge_exit_price,primary_exit_time,hedge_exit_time,order_to_fill_primary,"
+    "order_to_fill_hedge,websocket_latency,rest_latency,reconciliation_time,repricing_count,total_cycle_time,"
+    "hedge_entry_order_type,hedge_exit_order_type,hedge_entry_fee_saved,hedge_exit_fee_saved"
+)
+
+
+def test_the_other_files_have_the_family_names_and_order() -> None:
+    assert ",".join(POSITION_COLUMNS) == POSITION_NAMES
+    assert ",".join(SPREAD_COLUMNS) == SPREAD_NAMES
+    assert ",".join(METRIC_COLUMNS[:21]) == METRIC_NAMES
+    assert len(set(METRIC_COLUMNS)) == len(METRIC_COLUMNS)
+
+
+def test_a_cycle_in_figures(cycle: TradeMetrics) -> None:
+    cycle.reconciliation_ms = [5.0, 3.0]
+    row = metric_row(cycle, to_x18("-0.2"))
+    assert set(row) == set(METRIC_COLUMNS)
+    assert (row["primary_entry_price"], row["hedge_entry_price"]) == ("3000.3", "139.99")
+    assert (row["primary_exit_price"], row["hedge_exit_price"]) == ("3000.1", "140.011111111111111111")
+    assert (row["hedge_entry_order_type"], row["hedge_exit_order_type"]) == ("ioc", "post_only+ioc")
+    assert (row["primary_entry_order_type"], row["primary_exit_order_type"]) == ("ioc", "post_only")
+    assert (row["websocket_latency"], row["rest_latency"], row["reconciliation_time"]) == (
+        "30.000", "3.000", "8.000"
+    )  # fmt: skip
+    assert (row["order_to_fill_primary"], row["order_to_fill_hedge"]) == ("30.000", "30.000")
+    assert (row["gross_pnl"], row["fees"], row["net_pnl"]) == ("-0.03", "0.05", "-0.08")
+    assert (row["pnl_bps"], row["cumulative_net_pnl"]) == ("-1.5873", "-0.2")
+    assert (row["hedge_entry_fee_saved"], row["total_cycle_time"]) == ("0", "4.000")
+    assert Decimal(row["hedge_exit_fee_saved"]) == Decimal(56) * Decimal("0.00035") - Decimal("0.01")
+    assert row["primary_entry_time"] == row["hedge_entry_time"] == "2001-09-09T01:46:40.030+00:00"
+
+
+def test_a_cycle_nothing_was_measured_of_is_empty_not_zero() -> None:
+    skipped = TradeMetrics(1, Direction.SELL_FIRST, (0, 0), 0, datetime(2026, 1, 2, tzinfo=UTC))
+    row = metric_row(skipped, 0)
+    for name in (
+        "primary_entry_price",
+        "websocket_latency",
+        "rest_latency",
+        "total_cycle_time",
+        "hedge_exit_time",
+    ):
+        assert row[name] == ""
+    assert "net_pnl" not in row
+    assert spread_row(skipped)["eth_slippage_actual"] == ""
+
+
+def test_export_adds_the_cycles_up(tmp_path: Path, cycle: TradeMetrics) -> None:
+    path = tmp_path / "export.csv"
+    assert export_metrics([cycle, cycle, cycle], path) == 3
+    with path.open(newline="") as file:
+        found = list(csv.DictReader(file))
+    assert [row["cumulative_net_pnl"] for row in found] == ["-0.08", "-0.16", "-0.24"]
+
+
+def test_every_file_of_a_run_is_written_and_one_failure_is_enough(
+    tmp_path: Path, cycle: TradeMetrics
+) -> None:
+    def now(job: Callable[[], None]) -> None:
+        job()
+
+    cycle.spread_entry_bps = (Decimal("0.3"), Decimal("0.7"))
+    files = TradesCsv(tmp_path / "t.csv", now, mode="sim")
+    files.append(cycle)
+    files.log_position("ETH-PERP", 0, to_x18("0.042"), cycle_id=3, source="fill", price_x18=to_x18(3000))
+    files.log_trade({"side": "buy", "price": "1", "quantity": "2", "order_type": "ioc"})
+    with pytest.raises(ValueError, match="no column colour"):
+        files.log_trade({"colour": "red"})
+    position = (tmp_path / "t-positions.csv").read_text().splitlines()[1].split(",")
+    assert position[2:] == ["ETH-PERP", "0", "0.042", "0.042", "3", "fill", "3000"]
+    spread = (tmp_path / "t-spread.csv").read_text().splitlines()[1].split(",")
+    assert (spread[0], spread[2:6], spread[8]) == ("3", ["0.3", "0.7", "", ""], "-0.08")
+    assert (tmp_path / "t.csv").read_text().count("\n") == 1 + 5 + 1
+    assert files.failure is None
+    (tmp_path / "t-spread.csv").unlink()
+    (tmp_path / "t-spread.csv").mkdir()
+    files.append(cycle)
+    assert files.failure
 
 
 def test_expected_cost() -> None:

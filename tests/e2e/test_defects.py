@@ -14,8 +14,8 @@ import bot.reconcile
 from bot.app import Job, run
 from bot.config import load
 from bot.logs import Output
-from bot.metrics import TradesCsv
 from bot.model import ExitCode, Phase
+from bot.tradecsv import TradesCsv
 from nadofast.errors import RequestTimeout
 from nadofast.gateway import OrderGateway
 from nadofast.signing import OrderType

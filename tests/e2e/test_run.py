@@ -31,6 +31,7 @@ def test_cycles_complete_in_both_directions_and_end_flat(tmp_path: Path, seed: i
     for promise in ("limits    per leg 150.00 USD", "cost      ", "worst net delta", "leg gap write", "net "):
         assert promise in text
     check_csv(bot.csv_path, truth)
+    check_positions(bot.csv_path.with_name("trades-positions.csv"), truth)
     check_orders(truth, maker_timeout_s=1)
     end_exchange(pid)
 
@@ -49,6 +50,18 @@ def check_csv(path: Path, truth: dict[str, Any]) -> None:
     assert sum(Decimal(row["fee_usd"]) for row in rows) == Decimal(fees).scaleb(-18)
     quote = sum(int(fill["quote_net"]) for fill in truth["fills"])
     assert sum(Decimal(row["pnl_with_fee"] or 0) for row in rows) == Decimal(quote).scaleb(-18)
+
+
+def check_positions(path: Path, truth: dict[str, Any]) -> None:
+    """One row a fill, each beginning where the last one of its product ended; at the end nothing is held."""
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == len(truth["fills"])
+    held = dict.fromkeys(("ETH-PERP", "SOL-PERP"), "0")
+    for row in rows:
+        assert (row["old_position"], row["source"]) == (held[row["ticker"]], "fill")
+        held[row["ticker"]] = row["new_position"]
+    assert set(held.values()) == {"0"}
 
 
 def check_orders(truth: dict[str, Any], maker_timeout_s: int) -> None:

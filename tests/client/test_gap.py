@@ -1,0 +1,89 @@
+"""The fills of a gap out of the archive: all of them and no others, or an error that says how it stands."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from rudekit import Script, scripted
+from test_missed_fills import START_S, Archive
+
+from nadofast import Rest, errors
+from nadofast.gap import Gap, MissedConfig, MissedFills
+
+CONFIG = MissedConfig(looks_s=(0.0, 0.02), page=3, max_fills=20)
+
+
+@asynccontextmanager
+async def missed(archive: Archive) -> AsyncIterator[MissedFills]:
+    async with scripted(Script(archive=archive.answer)) as network, Rest(network, timeout_s=1) as rest:
+        yield MissedFills(rest, "0x" + "11" * 32, [4], CONFIG)
+
+
+def gap_of(archive: Archive, *indices: int) -> Gap:
+    gap = Gap()
+    for index in indices:
+        gap.add(archive.streamed(index))
+    return gap
+
+
+async def read(archive: Archive, *indices: int, told: tuple[int, ...] = ()) -> list[int]:
+    async with missed(archive) as fills:
+        found = await fills.read(gap_of(archive, *indices), lambda fill: fill.submission_idx in told)
+    return [fill.submission_idx for fill in found]
+
+
+def archive_with(*indices: int) -> Archive:
+    archive = Archive()
+    for index in indices:
+        archive.add(index, START_S)
+    return archive
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 7, 12])
+async def test_pages_are_read_from_the_newest_down_to_the_oldest(count: int) -> None:
+    archive = archive_with(*range(1, 30))
+    wanted = range(10, 10 + count)
+    assert await read(archive, *wanted) == list(wanted)
+
+
+async def test_what_the_reader_has_had_is_left_out() -> None:
+    assert await read(archive_with(4, 5, 6), 6, 4, told=(5,)) == [4, 6]
+
+
+async def test_two_entries_of_one_match_on_two_pages_are_both_found() -> None:
+    """Both orders of a match were ours: the same index twice, and a page ends between them."""
+    archive = archive_with(5, 5, 6, 7)
+    rows = archive.reply([(index, START_S) for index in (7, 6, 5, 5)])["matches"]
+    rows[3]["digest"] = "0x" + "ff" * 32
+
+    def answer(request: Any) -> Any:
+        body = request["matches"]
+        page = [row for row in rows if int(row["submission_idx"]) <= body["idx"]][: body["limit"]]
+        transactions = archive.reply([(int(row["submission_idx"]), START_S) for row in page])["txs"]
+        return {"matches": page, "txs": transactions}
+
+    async with scripted(Script(archive=answer)) as network, Rest(network, timeout_s=1) as rest:
+        gap = gap_of(archive, 5, 5, 6, 7)
+        fills = await MissedFills(rest, "0x" + "11" * 32, [4], CONFIG).read(gap, lambda _: False)
+    assert [fill.submission_idx for fill in fills] == [5, 5, 6, 7]
+    assert len({fill.key for fill in fills}) == 4
+
+
+async def test_an_archive_that_is_away_or_behind_is_asked_again_and_then_said() -> None:
+    for archive, shown in ((archive_with(1), 1), (archive_with(1, 2), 0)):
+        archive.is_up = shown > 0
+        with pytest.raises(errors.EventOverflow, match=f"shows {shown} of them") as caught:
+            await read(archive, 1, 2)
+        assert archive.looks >= 2
+        assert (caught.value.lost, caught.value.retryable) == (2, True)
+
+
+async def test_more_than_can_be_read_is_not_begun() -> None:
+    archive = archive_with(*range(40))
+    with pytest.raises(errors.EventOverflow) as caught:
+        await read(archive, *range(30))
+    assert not caught.value.retryable
+    assert archive.looks == 0
