@@ -5,6 +5,7 @@ SHELL := /bin/bash
 .DELETE_ON_ERROR:
 
 VENV := .venv
+PEERS := .venv-peers
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 CORE := $(wildcard nadofast/*.pyx nadofast/*.pxd)
@@ -16,18 +17,23 @@ SIZE_USD ?= 150
 # Arguments of `make long`: SUITE is a pytest -k expression, SEEDS a range of seeds.
 SUITE ?= long
 SEEDS ?= 0:2
+# Arguments of `make bench-tables`, for example: make bench-tables TABLES="--rounds 3 --only wire"
+TABLES ?=
+COVERAGE_TESTS ?= tests/core tests/client tests/orders
 
-.PHONY: help run test bench lint types build long coverage clean format
+.PHONY: help run test bench bench-tables coverage coverage-client sanitize debug lint types build long clean \
+  format
 
 help:
 	@echo "make run     trade cycles on the embedded exchange  (CYCLES=$(CYCLES) SEED=$(SEED) SIZE_USD=$(SIZE_USD))"
 	@echo "make test    every test"
-	@echo "make bench   regression gates on speed"
+	@echo "make bench   regression gates on speed;  make bench-tables  the README's tables, with peers (minutes)"
+	@echo "make coverage | sanitize | debug   tests on other builds of the core, each in build/KIND-tree"
 	@echo "make lint    ruff;  make format  applies it"
 	@echo "make types   mypy --strict"
 	@echo "make build   wheel and sdist in dist/"
 	@echo "make long    longer campaigns  (SUITE=$(SUITE) SEEDS=$(SEEDS))"
-	@echo "make coverage  of the connection code by the client tests, at least 95 % of lines and branches"
+	@echo "make coverage-client  of the connection code by the client tests, at least 95 % of lines and branches"
 	@echo "make clean   removes everything that was made"
 
 # The interpreter is looked for once, and only when a virtual environment has to be made.
@@ -62,6 +68,26 @@ test: $(VENV)/.dev
 bench: $(VENV)/.dev
 	$(BIN)/python -m pytest bench/ --benchmark-only -q
 
+# Peers have an environment of their own: their pins conflict with those of the official SDK.
+$(PEERS)/.done: bench/peers.txt | $(BIN)/python
+	@echo "== installing what nadofast is compared with"
+	@$(BIN)/python -m venv $(PEERS)
+	@$(PEERS)/bin/python -m pip --disable-pip-version-check -q install -r bench/peers.txt
+	@touch $@
+
+bench-tables: $(VENV)/.dev $(PEERS)/.done
+	$(BIN)/python bench/tables.py $(TABLES)
+
+coverage: $(VENV)/.dev
+	@tree=$$($(BIN)/python tests/variant.py coverage); cd $$tree; export PYTHONPATH=$$tree; \
+	run() { $(CURDIR)/$(BIN)/python -m coverage "$$@"; }; rc=--rcfile=tests/coverage.ini; \
+	run run $$rc -m pytest -q -n 0 -p no:cacheprovider $(COVERAGE_TESTS); run report $$rc
+
+sanitize debug: $(VENV)/.dev
+	@tree=$$($(BIN)/python tests/variant.py $@); \
+	mapfile -t settings < <($(BIN)/python tests/variant.py --environment $@); \
+	cd $$tree; env "$${settings[@]}" $(CURDIR)/$(BIN)/python -m pytest -q -n 0 -p no:cacheprovider tests/core
+
 lint: $(VENV)/.dev
 	$(BIN)/ruff check --no-cache .
 	$(BIN)/ruff format --no-cache --check .
@@ -76,7 +102,7 @@ types: $(VENV)/.dev
 build: $(VENV)/.dev
 	$(BIN)/python -m build --no-isolation --outdir dist .
 
-coverage: $(VENV)/.dev
+coverage-client: $(VENV)/.dev
 	$(BIN)/python -m coverage run -m pytest -q -n 0 tests/client
 	$(BIN)/python -m coverage report
 
@@ -84,6 +110,6 @@ long: $(VENV)/.dev
 	NADOFAST_SEEDS=$(SEEDS) $(BIN)/python -m pytest -m long -k "$(SUITE)" -s -o faulthandler_timeout=1200
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks state runs
+	rm -rf $(VENV) $(PEERS) bench/results build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks state runs
 	rm -f nadofast/*.so nadofast/*.c .coverage*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

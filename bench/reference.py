@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left, insort
+from collections.abc import Callable
 from typing import Any
 
 import orjson
@@ -32,7 +33,9 @@ class ReferenceBook:
 
     def apply(self, data: bytes) -> tuple[int, int]:
         """One book_depth message; returns the best prices."""
-        message: dict[str, Any] = orjson.loads(data)
+        return self.take(orjson.loads(data))
+
+    def take(self, message: dict[str, Any]) -> tuple[int, int]:
         if int(message["last_max_timestamp"]) != self.timestamp_ns:
             raise ValueError("gap")
         for price, qty in message["bids"]:
@@ -58,6 +61,9 @@ class ReferenceBbo:
         message: dict[str, Any] = orjson.loads(data)
         if message["type"] != "best_bid_offer":
             raise ValueError("kind")
+        self.take(message)
+
+    def take(self, message: dict[str, Any]) -> None:
         self.timestamp_ns = int(message["timestamp"])
         self.values = (
             int(message["bid_price"]),
@@ -65,3 +71,29 @@ class ReferenceBbo:
             int(message["ask_price"]),
             int(message["ask_qty"]),
         )
+
+
+class ReferenceFeed:
+    """Both of one product, fed by the messages of a socket."""
+
+    def __init__(
+        self,
+        snapshot: tuple[list[tuple[int, int]], list[tuple[int, int]], int],
+        loads: Callable[[str | bytes], dict[str, Any]] = orjson.loads,
+    ) -> None:
+        self.book = ReferenceBook(snapshot)
+        self.bbo = ReferenceBbo()
+        self.fills = 0
+        self.loads = loads
+
+    def receive(self, data: str | bytes) -> None:
+        self.take(self.loads(data))
+
+    def take(self, message: dict[str, Any]) -> None:
+        kind = message["type"]
+        if kind == "best_bid_offer":
+            self.bbo.take(message)
+        elif kind == "book_depth":
+            self.book.take(message)
+        else:
+            self.fills += int(message["filled_qty"]) > 0

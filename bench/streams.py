@@ -36,6 +36,7 @@ class Stream:
     time_ns: int = START_NS
     bids: dict[int, int] = field(default_factory=dict)
     asks: dict[int, int] = field(default_factory=dict)
+    untold: dict[str, dict[int, int]] = field(default_factory=lambda: {"bids": {}, "asks": {}})
 
     def __post_init__(self) -> None:
         self.rng = random.Random(self.seed)
@@ -64,7 +65,7 @@ class Stream:
         """The next batch; its time is `time_ns` or one step after the last one."""
         last = self.time_ns
         self.time_ns = last + 50_000_000 if time_ns is None else time_ns
-        sides: dict[str, dict[int, int]] = {"bids": {}, "asks": {}}
+        sides, self.untold = self.untold, {"bids": {}, "asks": {}}
         while sum(map(len, sides.values())) < self.changes:
             side, price, qty = self._change()
             sides[side][price] = qty
@@ -83,6 +84,15 @@ class Stream:
             "bids": [[str(price), str(qty)] for price, qty in sides["bids"].items()],
             "asks": [[str(price), str(qty)] for price, qty in sides["asks"].items()],
         }
+
+    def touch(self) -> None:
+        """The quantity at the touch changes: a BBO shows it at once, the next batch tells it too."""
+        if self.rng.random() < 0.5:
+            price = max(self.bids)
+            self.bids[price] = self.untold["bids"][price] = self._qty()
+        else:
+            price = min(self.asks)
+            self.asks[price] = self.untold["asks"][price] = self._qty()
 
     def bbo(self, time_ns: int) -> dict[str, Any]:
         bid, ask = max(self.bids.items()), min(self.asks.items())
@@ -146,6 +156,31 @@ def mixed_messages(count: int, seed: int = 1) -> list[bytes]:
             messages.append(compact(stream.bbo(now)))
         elif draw < 0.95:
             messages.append(compact(stream.depth(now)))
+        else:
+            messages.append(compact(stream.fill(now, index)))
+    return messages
+
+
+def live_messages(count: int, stream: Stream, bbo: float = 0.60, private: float = 0.05) -> list[bytes]:
+    """The same mix with the digits of a live market: times to the nanosecond, no BBO twice.
+
+    This is what a deflater finds on the wire; repeated values would cost it nothing. bbo, private: shares of
+    BBOs and fills, the rest is depth. The stream is left at its end, a batch that tells everything.
+    """
+    rng = random.Random(stream.seed)
+    messages = []
+    now = stream.time_ns
+    for index in range(count):
+        now += rng.randrange(1, 2_000_000)
+        draw = rng.random() if index < count - 1 else bbo
+        if draw < bbo:
+            stream.touch()
+            messages.append(compact(stream.bbo(now)))
+        elif draw <= 1 - private:
+            last = stream.time_ns
+            depth = stream.depth(now)
+            depth["min_timestamp"] = str(rng.randrange(last + 1, now + 1))
+            messages.append(compact(depth))
         else:
             messages.append(compact(stream.fill(now, index)))
     return messages

@@ -31,7 +31,7 @@ from nadofast.secret import Secret
 from nadofast.timesync import TimeSync
 from nadofast.wire import FUNDING_PAYMENT
 
-from . import preflight, report, statedir
+from . import operations, preflight, report, statedir
 from .client import NadoClient
 from .config import Settings, SettingsError
 from .desk import DeskOrder, OrderDesk
@@ -45,6 +45,7 @@ from .logs import EventLog, Output
 from .maintenance import MaintenanceWindows
 from .market import Market
 from .model import End, ExitCode, PairState, Plan
+from .observe import Observer
 from .pair import DNPairBot, MakeDesk, PairParts
 from .preflight import StartError
 from .reconcile import Holdings, Reconciler
@@ -96,6 +97,7 @@ class Link:
     reconciler: Reconciler
     plan: Plan
     equity_x18: int
+    state_dir: Path
     spare: Callable[[], OrderGateway]
 
 
@@ -114,9 +116,9 @@ class Session:
 
 async def run(job: Job, output: Output, csv: TradesCsv) -> tuple[ExitCode, str]:
     """One run from start to end. Returns the exit code and, unless it is 0, the reason in one line."""
-    log = EventLog(output)
-    report_loop_errors(log)
     settings = job.settings
+    log = EventLog(output, as_json=settings.output.log_format == "json")
+    report_loop_errors(log)
     venue = job.venue or choose(settings, seed=job.seed, key=job.key)
     with StopRequest(
         is_last_word=job.ends_process, drain_deadline_s=settings.run.drain_deadline_s
@@ -134,8 +136,19 @@ async def run(job: Job, output: Output, csv: TradesCsv) -> tuple[ExitCode, str]:
             if session is None:
                 log.event(f"{stop.by} before trading: nothing was ordered")
                 return ExitCode.DONE, ""
+            await unless_stopped(stop, exchange, _warm_up(session, settings))
             end = await _trade(session, OnOpen(settings.run.on_open), stop)
             return _finish(session, end, log, csv)
+
+
+async def _warm_up(session: Session, settings: Settings) -> None:
+    """Real money waits until the streams have been stable for a while."""
+    log, warmup_s = session.parts.log, settings.warmup_s
+    if warmup_s > 0 and session.found.is_clean:
+        log.event(f"warm-up   the streams shall be stable for {warmup_s:g} s before the first order")
+        await session.parts.guard.wait_stable(
+            warmup_s, lambda reason: log.event(f"warm-up   begins again: {reason}")
+        )
 
 
 async def _trade(session: Session, choice: OnOpen, stop: StopRequest) -> End:
@@ -189,7 +202,19 @@ async def _start(
         link.equity_x18, found, _first_state(link, seen, choice),
     )  # fmt: skip
     _announce(session, job, link)
+    await _attach(session, job, link, stack)
     return session
+
+
+async def _attach(session: Session, job: Job, link: Link, stack: AsyncExitStack) -> None:
+    """What stands beside the trading: control socket, metrics, alerts."""
+    parts, stop, venue = session.parts, session.parts.stop, job.settings.venue
+    alerts = operations.make_alerts(job.settings, f"nadofast {venue}")
+    observer = Observer(session.bot, parts, link.timesync, alerts, venue=venue)
+    await operations.attach(
+        stack, settings=job.settings, state_dir=link.state_dir, status=observer.status,
+        commands=operations.commands(stop), alerts=alerts, log=parts.log,
+    )  # fmt: skip
 
 
 async def _look(link: Link, choice: OnOpen) -> Found:
@@ -232,16 +257,19 @@ def _first_state(link: Link, seen: Holdings, choice: OnOpen) -> PairState | None
 
 async def _connect(job: Job, venue: Venue, ready: Ready, stack: AsyncExitStack) -> Link:
     """Everything that speaks to the exchange, proved, started and synchronised."""
-    signer, limiter, timesync = preflight.choose_signer(ready, venue.key), NadoRateLimiter(), TimeSync()
+    account, limiter, timesync = job.settings.account, NadoRateLimiter(), TimeSync()
+    signer = preflight.choose_signer(ready, venue.key, account.owner_address)
+    subaccount = signer.subaccount(account.subaccount)
     rest = await stack.enter_async_context(Rest(ready.network, timeout_s=REST_TIMEOUT_S, limiter=limiter))
     await preflight.prove_identity(rest)
+    await preflight.prove_signer(rest, signer, subaccount)
     products = await preflight.pair_products(rest, job.settings)
-    info = await rest.subaccount_info(signer.subaccount())
+    info = await rest.subaccount_info(subaccount)
     by_id = {product.product_id: product for product in products}
-    state = _open_state(job.settings, signer.subaccount(), ready, stack, venue)
+    state = _open_state(job.settings, subaccount, ready, stack, venue)
     feed = Feed(
         ready.network, products=list(by_id), streams=STREAMS, signer=signer, rest=rest, timesync=timesync,
-        limiter=limiter,
+        limiter=limiter, subaccount=account.subaccount,
     )  # fmt: skip
     market, ledger = Market(feed, products), Ledger(tuple(by_id))
     standing = _standing(ledger, market, timesync, state)
@@ -249,7 +277,7 @@ async def _connect(job: Job, venue: Venue, ready: Ready, stack: AsyncExitStack) 
         _limits(job.settings, products, info.equity_x18), standing.risk_view, KillSwitch(state.halt_path)
     )
     tracker = OrderTracker()
-    journal = _open_journal(job.settings, state, signer.subaccount(), ready, tracker, stack)
+    journal = _open_journal(job.settings, state, subaccount, ready, tracker, stack)
 
     def before_send(order: TrackedOrder) -> None:
         gate.admit(order)
@@ -258,14 +286,14 @@ async def _connect(job: Job, venue: Venue, ready: Ready, stack: AsyncExitStack) 
     def make_gateway() -> OrderGateway:
         return OrderGateway(
             ready.network, signer, products=by_id, timesync=timesync, rest=rest, limiter=limiter,
-            tracker=tracker, before_send=before_send,
+            tracker=tracker, before_send=before_send, subaccount=account.subaccount,
         )  # fmt: skip
 
     gateway = make_gateway()
     plan = _plan(job.settings, products, is_embedded=venue.is_embedded)
     guard = Guard(feed, market, rest, timesync, limiter, cycle_weight=plan.cycle_weight)
     reconciler = Reconciler(
-        rest, gateway, ledger, gateway.tracker, subaccount=signer.subaccount(), product_ids=tuple(by_id)
+        rest, gateway, ledger, gateway.tracker, subaccount=subaccount, product_ids=tuple(by_id)
     )
     _book_events(feed, ledger, gateway.tracker, reconciler)
     await guard.measure_clock()
@@ -273,14 +301,14 @@ async def _connect(job: Job, venue: Venue, ready: Ready, stack: AsyncExitStack) 
     await start_and_stop(stack, gateway.start, gateway.stop)
     await recover(
         journal.found, journal=journal, tracker=tracker, timesync=timesync, gateway=gateway, rest=rest,
-        subaccount=signer.subaccount(), product_ids=tuple(by_id),
+        subaccount=subaccount, product_ids=tuple(by_id),
     )  # fmt: skip
     start_helper(stack, guard.run(), on_failure=lambda error: gate.halt(f"internal error: {error}"))
     if reason := await guard.wait_ready(job.settings.run.ready_timeout_s):
         raise StartError(f"not ready after {job.settings.run.ready_timeout_s:g} s: {reason}")
     return Link(
         products, rest, feed, gate, gateway, timesync, market, ledger, standing, guard, reconciler, plan,
-        info.equity_x18, make_gateway,
+        info.equity_x18, state.path, make_gateway,
     )  # fmt: skip
 
 
@@ -391,6 +419,11 @@ def _plan(settings: Settings, products: tuple[Product, Product], *, is_embedded:
         products=products,
         sizing=SizingRules(to_x18(settings.pair.size_usd), entry.cap_bps, entry.headroom_bps),
         cycles=run_.cycles,
+        ladder=tuple(
+            SizingRules(to_x18(size), entry.cap_bps, entry.headroom_bps)
+            for size in settings.rollout.ladder_usd
+        ),
+        ladder_cycles=settings.rollout.ladder_cycles,
         hold_ns=int(run_.hold_s * NS_PER_S),
         max_skips=run_.max_skips,
         ready_timeout_ns=int(run_.ready_timeout_s * NS_PER_S),

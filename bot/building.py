@@ -84,7 +84,7 @@ def _not_ready(inputs: PairInputs) -> str:
 def _enter(state: PairState, inputs: PairInputs, plan: Plan, now_ns: int) -> Step:
     """Size both legs together and send both."""
     quotes = tuple(LegQuote(p, leg.mid_x18) for p, leg in zip(plan.products, inputs.legs, strict=True))
-    size = size_pair((quotes[0], quotes[1]), plan.sizing)
+    size = size_pair((quotes[0], quotes[1]), plan.sizing_at(state.done))
     if isinstance(size, NoSize):
         return _skip(state, size.reason, now_ns)
     targets = tuple(s * d for s, d in zip(size.sizes_x18, state.direction.signs, strict=True))

@@ -16,9 +16,9 @@ import typer
 import uvloop
 
 from . import app as application
-from . import latch, statedir
+from . import commands, credentials, latch, remote, statedir
 from .config import Effective, SettingsError, load
-from .credentials import key_from_environment
+from .control import ControlError
 from .logs import EventLog, LogBridge, Output
 from .model import ExitCode
 from .preflight import StartError
@@ -32,11 +32,16 @@ PARSER_ERROR: Final[type[Any]] = next(c for c in typer.BadParameter.__mro__ if c
 
 cli = typer.Typer(
     name=PROGRAM,
-    add_completion=False,
     pretty_exceptions_enable=False,
     no_args_is_help=True,
     help="Delta-neutral pair trader. Runs on the embedded exchange unless told otherwise.",
 )
+
+
+cli.add_typer(commands.config_cli, name="config")
+cli.command("report")(commands.report_command)
+cli.command("doctor")(commands.doctor_command)
+remote.add_to(cli)
 
 
 @cli.callback()
@@ -76,7 +81,7 @@ def run_command(
         "output.log_file": log_file,
     }
     effective = load(config, {key: value for key, value in overrides.items() if value is not None})
-    key = key_from_environment()
+    key = credentials.find(effective.settings.account).key
     seed_used = effective.settings.exchange.seed
     if seed_used is None:
         seed_used = secrets.randbits(SEED_BITS)
@@ -170,7 +175,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SettingsError as error:
         complain(str(error))
         return int(ExitCode.USAGE)
-    except StartError as error:
+    except (StartError, ControlError) as error:
         complain(str(error))
         return int(ExitCode.ERROR)
     except (KeyboardInterrupt, typer.Abort):

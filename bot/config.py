@@ -21,6 +21,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 ENV_PREFIX: Final = "NADO_BOT_"
 ENV_DELIMITER: Final = "__"
+MAINNET_WARMUP_S: Final = 3_600.0
 MAX_FILE_CHARACTERS: Final = 1 << 20
 VENUES: Final = ("sim", "testnet", "mainnet", "custom")
 
@@ -41,8 +42,10 @@ class Section(BaseModel):
 class PairSection(Section):
     """The two legs. BUY_FIRST buys `first` and sells `second`; SELL_FIRST is the mirror."""
 
-    first: str = Field(default="ETH-PERP", min_length=1, max_length=32)
-    second: str = Field(default="SOL-PERP", min_length=1, max_length=32)
+    first: str = Field(default="ETH-PERP", min_length=1, max_length=32, description="symbol of one leg")
+    second: str = Field(
+        default="SOL-PERP", min_length=1, max_length=32, description="symbol of the other leg"
+    )
     size_usd: Usd = Field(default=Decimal(150), description="budget per leg, USD at the worst entry price")
 
     @model_validator(mode="after")
@@ -98,7 +101,7 @@ class RiskSection(Section):
     daily_loss_pct: Decimal = Field(
         default=Decimal(1), gt=0, le=100, decimal_places=4, description="of the equity at start"
     )
-    daily_loss_usd: Usd | None = Field(default=None, description="replaces daily_loss_pct when set")
+    daily_loss_usd: Usd | None = Field(default=None, description="replaces daily_loss_pct; empty = that")
     max_net_delta_pct: Decimal = Field(
         default=Decimal(2), gt=0, le=100, decimal_places=2, description="a settled pair beyond it unwinds"
     )
@@ -129,7 +132,9 @@ class LiveSection(Section):
     """Real money: every venue but sim."""
 
     confirm: str | None = Field(
-        default=None, max_length=100, description="name/chain id of the network, as in mainnet/57073"
+        default=None,
+        max_length=100,
+        description="name/chain id, as in mainnet/57073; empty = asked for at a terminal",
     )
 
 
@@ -149,6 +154,58 @@ class ExchangeSection(Section):
     start_timeout_s: PositiveSeconds = Field(default=20.0, description="wait for its ready line")
 
 
+class AccountSection(Section):
+    """Who trades. The key itself never stands here: environment, key file or keystore (`credentials.py`)."""
+
+    key_file: Path | None = Field(default=None, description="file with the key, mode 0600; empty = none")
+    keystore: Path | None = Field(default=None, description="encrypted keystore, mode 0600; empty = none")
+    password_file: Path | None = Field(
+        default=None, description="its password, mode 0600; empty = NADO_KEYSTORE_PASSWORD"
+    )
+    owner_address: str | None = Field(
+        default=None, description="wallet that a linked signer signs for; empty = the key's own"
+    )
+    subaccount: str = Field(
+        default="default", pattern=r"^[ -~]{1,12}$", description="name of the subaccount, 12 letters at most"
+    )
+
+
+class ExpectSection(Section):
+    """What the operator believes about the two products, held against the exchange's rules at start."""
+
+    first_product_id: int | None = Field(default=None, ge=0, description="id of pair.first; empty = any")
+    first_tick: Decimal | None = Field(default=None, gt=0, description="its price step; empty = any")
+    first_size_step: Decimal | None = Field(default=None, gt=0, description="its size step; empty = any")
+    second_product_id: int | None = Field(default=None, ge=0, description="id of pair.second; empty = any")
+    second_tick: Decimal | None = Field(default=None, gt=0, description="its price step; empty = any")
+    second_size_step: Decimal | None = Field(default=None, gt=0, description="its size step; empty = any")
+
+
+class RolloutSection(Section):
+    """How a new set-up is brought to live trading step by step."""
+
+    warmup_s: Seconds | None = Field(
+        default=None, description="stream stable before the first order; empty = 3600 on mainnet, else 0"
+    )
+    ladder_usd: tuple[Usd, ...] = Field(
+        default=(), description="sizes to start with, one a step, before pair.size_usd; empty = none"
+    )
+    ladder_cycles: int = Field(default=3, ge=1, le=10_000, description="complete cycles on each step")
+
+
+class AlertsSection(Section):
+    """Addresses are secrets: NADO_ALERT_WEBHOOK, TELEGRAM_BOT_TOKEN and TELEGRAM_CHAT_ID."""
+
+    repeat_s: Seconds = Field(default=60.0, description="the same alert at most once in this time")
+    per_minute: int = Field(default=20, ge=1, le=600, description="alerts of all kinds together")
+    telegram_url: str = Field(default="https://api.telegram.org", description="base of the Telegram API")
+
+
+class MetricsSection(Section):
+    host: str = Field(default="127.0.0.1", description="address Prometheus may read from")
+    port: int | None = Field(default=None, ge=0, le=65_535, description="0 = any free one; empty = off")
+
+
 class OutputSection(Section):
     csv_path: Path | None = Field(default=None, description="empty = runs/trades-<UTC time>.csv")
     state_dir: Path = Field(
@@ -158,6 +215,9 @@ class OutputSection(Section):
         default=None, description="journal of orders, asked about at the next start; empty = in state_dir"
     )
     log_file: Path | None = Field(default=None, description="copy of the event lines; empty = none")
+    log_format: Literal["text", "json"] = Field(
+        default="text", description="json = one object a line, for programs"
+    )
 
 
 class Settings(BaseSettings):
@@ -167,7 +227,9 @@ class Settings(BaseSettings):
         extra="forbid", frozen=True, env_prefix=ENV_PREFIX, env_nested_delimiter=ENV_DELIMITER
     )
 
-    venue: Literal["sim", "testnet", "mainnet", "custom"] = "sim"
+    venue: Literal["sim", "testnet", "mainnet", "custom"] = Field(
+        default="sim", description="where to trade; sim is the embedded exchange"
+    )
     pair: PairSection = PairSection()
     run: RunSection = RunSection()
     entry: EntrySection = EntrySection()
@@ -176,6 +238,11 @@ class Settings(BaseSettings):
     exchange: ExchangeSection = ExchangeSection()
     live: LiveSection = LiveSection()
     output: OutputSection = OutputSection()
+    account: AccountSection = AccountSection()
+    expect: ExpectSection = ExpectSection()
+    rollout: RolloutSection = RolloutSection()
+    alerts: AlertsSection = AlertsSection()
+    metrics: MetricsSection = MetricsSection()
 
     @classmethod
     def settings_customise_sources(
@@ -195,11 +262,19 @@ class Settings(BaseSettings):
             raise ValueError(
                 f"pair.size_usd {self.pair.size_usd} exceeds risk.max_leg_usd {self.risk.max_leg_usd}"
             )
+        if any(step > self.pair.size_usd for step in self.rollout.ladder_usd):
+            raise ValueError(f"rollout.ladder_usd has a step above pair.size_usd {self.pair.size_usd}")
         if self.max_gross_usd < 2 * self.pair.size_usd:
             raise ValueError(
                 f"risk.max_gross_usd {self.max_gross_usd} is below twice pair.size_usd {self.pair.size_usd}"
             )
         return self
+
+    @property
+    def warmup_s(self) -> float:
+        if self.rollout.warmup_s is not None:
+            return self.rollout.warmup_s
+        return MAINNET_WARMUP_S if self.venue == "mainnet" else 0.0
 
     @property
     def max_leg_usd(self) -> Decimal:
@@ -216,6 +291,11 @@ class Effective:
 
     settings: Settings
     sources: Mapping[str, str]
+
+    def rows(self) -> Iterator[tuple[str, str, str]]:
+        """Every key with its value and the layer that set it."""
+        for key, value in _flatten(self.settings.model_dump()):
+            yield key, "" if value is None else str(value), self.sources.get(key, "default")
 
     def lines(self) -> Iterator[str]:
         """`key = value (source)` for every value that is not a default."""

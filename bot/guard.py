@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from collections.abc import Callable
 from typing import Final
 
 from nadofast.errors import NadoError
@@ -24,6 +25,7 @@ QUIET_MS: Final = 700
 PROBE_PAUSE_S: Final = 0.4
 CLOCK_PAUSE_S: Final = 15.0
 START_SAMPLES: Final = 5
+STABLE_LOOK_S: Final = 0.05
 
 
 class Guard:
@@ -45,7 +47,7 @@ class Guard:
         self._market = market
         self._rest = rest
         self._timesync = timesync
-        self._limiter = limiter
+        self.limiter = limiter
         self._last_answer_ns = time.monotonic_ns()
         self.round_trip_ms = 0.0
 
@@ -78,7 +80,7 @@ class Guard:
 
     def is_pacing(self) -> bool:
         """The wallet's budget would not carry another cycle: wait, so that no leg is refused half-way."""
-        return self._limiter.left("execute") < self._cycle_weight
+        return self.limiter.left("execute") < self._cycle_weight
 
     async def wait_ready(self, timeout_s: float) -> str:
         """Wait until `not_ready` is empty and both sides have a price; else the reason after `timeout_s`."""
@@ -88,6 +90,19 @@ class Guard:
                 return reason
             await asyncio.sleep(0.01)
         return ""
+
+    async def wait_stable(self, stable_s: float, told: Callable[[str], None]) -> None:
+        """Return once nothing was missing for `stable_s` on end. told: why it begins again, each time."""
+        since = time.monotonic()
+        was_ready = True
+        while time.monotonic() - since < stable_s:
+            reason = self.not_ready()
+            if reason:
+                since = time.monotonic()
+                if was_ready:
+                    told(reason)
+            was_ready = not reason
+            await asyncio.sleep(STABLE_LOOK_S)
 
     def _no_price(self) -> str:
         ids = (product.product_id for product in self._market.products)

@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import logging
 import os
 import queue
 import sys
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, TextIO
 
 QUEUE_LINES: Final = 10_000
+RECENT_LINES: Final = 12
 CLOSE_TIMEOUT_S: Final = 2.0
 
 
@@ -89,19 +92,39 @@ def silence_stdout() -> None:
 
 
 class EventLog:
-    """Event lines: `HH:MM:SS.mmm  c03 BUY_FIRST  text`."""
+    """Event lines: `HH:MM:SS.mmm  c03 BUY_FIRST  text`; with as_json one object a line instead.
 
-    def __init__(self, output: Output) -> None:
+    recent: the last lines, for whoever looks at the bot. dropped: lines that nobody could be made to read.
+    """
+
+    def __init__(self, output: Output, *, as_json: bool = False) -> None:
         self._output = output
+        self._as_json = as_json
         self.context = ""
+        self.recent: deque[str] = deque(maxlen=RECENT_LINES)
 
-    def event(self, text: str) -> None:
+    @property
+    def dropped(self) -> int:
+        return self._output.dropped
+
+    def event(self, text: str, **fields: object) -> None:
+        """fields: ids and figures a program wants: `tag` and `digest` of an order, from signal to fill."""
         now = datetime.now(UTC)
         stamp = f"{now:%H:%M:%S}.{now.microsecond // 1000:03d}"
-        self._output.line(f"{stamp}  {self.context:<15}  {text}")
+        self.recent.append(f"{stamp}  {self.context:<15}  {text}")
+        if self._as_json:
+            record = {"at": now.isoformat(timespec="microseconds"), "context": self.context, "text": text}
+            self._output.line(json.dumps(record | fields, default=str))
+        else:
+            self._output.line(self.recent[-1])
 
     def block(self, lines: Sequence[str]) -> None:
-        self._output.line("\n".join(lines))
+        """Lines that belong together: a table, a summary."""
+        if self._as_json:
+            record = {"at": datetime.now(UTC).isoformat(timespec="microseconds"), "context": self.context}
+            self._output.line(json.dumps(record | {"block": list(lines)}))
+        else:
+            self._output.line("\n".join(lines))
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, indent: str = "  ") -> list[str]:

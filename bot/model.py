@@ -84,6 +84,13 @@ class Plan:
     recover_deadline_ns: int = 10_000_000_000
     stop_deadline_ns: int = 13_000_000_000
     max_failures: int = 3
+    ladder: tuple[SizingRules, ...] = ()
+    ladder_cycles: int = 1
+
+    def sizing_at(self, done: int) -> SizingRules:
+        """The size of the next cycle: up the ladder, `ladder_cycles` complete ones a step, then `sizing`."""
+        step = done // self.ladder_cycles
+        return self.ladder[step] if step < len(self.ladder) else self.sizing
 
     @property
     def cycle_weight(self) -> int:

@@ -42,11 +42,8 @@ from .model import (
     Verified,
     Verify,
 )
-<<<<<<< HEAD
-from .positions import PositionWatch
-=======
 from .named import NamedRecords
->>>>>>> main
+from .positions import PositionWatch
 from .reconcile import Reconciled, Reconciler
 from .recorder import CycleRecorder
 from .restart import adopted_size
@@ -91,11 +88,7 @@ class PairParts:
     inputs: InputLog = field(default_factory=InputLog)
 
 
-<<<<<<< HEAD
-class DNPairBot(PairByName):
-=======
-class DNPairBot(NamedRecords):
->>>>>>> main
+class DNPairBot(PairByName, NamedRecords):
     """One run of the pair, from flat to flat. `run()` returns how it ended."""
 
     def __init__(self, parts: PairParts, make_desk: MakeDesk) -> None:
@@ -203,6 +196,15 @@ class DNPairBot(NamedRecords):
 
     def _must_leave(self) -> bool:
         return self._p.exchange.gone.is_set() or self._p.stop.leave.is_set()
+
+    @property
+    def state(self) -> PairState:
+        """Where the machine stands. Immutable."""
+        return self._state
+
+    def open_orders(self) -> list[DeskOrder]:
+        """Orders that have not ended."""
+        return self._desk.open_orders()
 
     @property
     def cash_x18(self) -> int | None:

@@ -12,6 +12,7 @@ from nadofast.signing import Signer
 
 from .config import Settings, SettingsError
 from .exchange_process import Ready
+from .expected import mismatches
 
 ACTIVE_TIMEOUT_S: Final = 10.0
 POLL_S: Final = 0.05
@@ -27,16 +28,31 @@ def address_of(key: Secret) -> str:
     return Signer(key, chain_id=1, endpoint_address=NO_ADDRESS).address
 
 
-def choose_signer(ready: Ready, key: Secret | None) -> Signer:
-    """Our own key if there is one, else the first account the exchange opened with a key."""
+def choose_signer(ready: Ready, key: Secret | None, owner_address: str | None = None) -> Signer:
+    """Our own key if there is one, else the first account the exchange opened with a key.
+
+    owner_address: the wallet that a linked signer signs for; None = the key's own.
+    """
     secret = key or next((a.private_key for a in ready.accounts if a.private_key is not None), None)
     if secret is None:
         raise StartError("the embedded exchange opened no account with a key")
     where = ready.network
-    signer = Signer(secret, chain_id=where.chain_id, endpoint_address=where.endpoint_address)
-    if signer.subaccount() not in {account.subaccount for account in ready.accounts}:
+    signer = Signer(
+        secret, chain_id=where.chain_id, endpoint_address=where.endpoint_address, owner_address=owner_address
+    )
+    funded = {account.subaccount for account in ready.accounts}
+    if funded and owner_address is None and signer.subaccount() not in funded:
         raise StartError(f"the embedded exchange did not fund {signer.address}")
     return signer
+
+
+async def prove_signer(rest: Rest, signer: Signer, subaccount: str) -> None:
+    """A key that signs for another wallet must be the one the exchange has linked to it."""
+    if signer.owner_address == signer.address:
+        return
+    linked = await rest.linked_signer(subaccount)
+    if linked.lower() != signer.address.lower():
+        raise StartError(f"{signer.address} is not the linked signer of {signer.owner_address}")
 
 
 async def prove_identity(rest: Rest) -> None:
@@ -56,7 +72,18 @@ async def prove_identity(rest: Rest) -> None:
 
 
 async def pair_products(rest: Rest, settings: Settings) -> tuple[Product, Product]:
-    """The two configured perpetuals with the exchange's own rules, open for trading."""
+    """The two configured perpetuals, open for trading, with the rules that the operator expects."""
+    pair = await listed_pair(rest, settings)
+    for product in pair:
+        if product.trading_status != "live":
+            raise StartError(f"{product.symbol} is not open for trading: {product.trading_status}")
+    if wrong := mismatches(pair, settings.expect):
+        raise SettingsError("; ".join(wrong))
+    return pair
+
+
+async def listed_pair(rest: Rest, settings: Settings) -> tuple[Product, Product]:
+    """The two configured perpetuals with the exchange's own rules."""
     listed = (await rest.symbols()).values()
     by_symbol = {product.symbol: product for product in listed if product.is_perp}
     found = []
@@ -65,7 +92,5 @@ async def pair_products(rest: Rest, settings: Settings) -> tuple[Product, Produc
         if product is None:
             known = ", ".join(sorted(by_symbol))
             raise SettingsError(f"{key}: the exchange has no perpetual {symbol!r}; it has {known}")
-        if product.trading_status != "live":
-            raise StartError(f"{symbol} is not open for trading: {product.trading_status}")
         found.append(product)
     return found[0], found[1]

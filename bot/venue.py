@@ -92,10 +92,12 @@ def choose(
     seed: int,
     key: Secret | None,
     ask: Callable[[str], str] | None = None,
+    only_looks: bool = False,
 ) -> Venue:
     """Decide where to trade, before anything is started. Raises SettingsError.
 
     ask: puts a question to a person at a terminal and returns what was typed; None = nobody is there.
+    only_looks: nothing will be ordered, so real money needs no confirmation.
     """
     section = settings.exchange
     if settings.venue == "sim" and section.file is None:
@@ -112,7 +114,8 @@ def choose(
         )
     if is_real:
         key = _own_key(key, ready)
-        require_confirmation(where, settings.live.confirm, ask)
+        if not only_looks:
+            require_confirmation(where, settings.live.confirm, ask)
     exchange = RunningExchange(ready, f"{where.gateway_rest} {where.endpoint_address}")
     return Venue(exchange, is_embedded=False, is_real=is_real, key=key)
 

@@ -121,6 +121,6 @@ cdef class FeedCore:
     cdef int _unknown(self) except -1
     cdef int _count_fields(self) except -1
     cdef int _not_read(self, object error) except -1
-    cdef bint _call(self, object callback, object argument) except -1
+    cdef bint _call(self, object callback, object argument, int64_t start=*) except -1
     cdef int _call_two(self, object callback, object first, object second) except -1
     cdef int _callback_failed(self, object error) except -1

@@ -324,6 +324,7 @@ cdef class FeedCore:
 
     cdef int _bbo(self, int64_t received_ns, int link, bint timed) except -1:
         cdef ProductFeed feed = self.find(self.message.product_id)
+        cdef int64_t taken_ns = 0
         if feed is None:
             self.foreign += 1
             return NOT_OURS
@@ -334,11 +335,12 @@ cdef class FeedCore:
         feed.bbos += 1
         feed.bbo_is_new = True
         if timed:
-            histo_record(&self.bbo_latency, now_ns() - received_ns)
+            taken_ns = now_ns()
+            histo_record(&self.bbo_latency, taken_ns - received_ns)
         if feed.live:
             self._check_bbo(feed, received_ns)
         if feed.on_bbo is not None:
-            self._call(feed.on_bbo, feed.bbo)
+            self._call(feed.on_bbo, feed.bbo, taken_ns)
         if self.on_any_bbo is not None:
             self._call(self.on_any_bbo, feed.bbo)
         return TAKEN
@@ -376,6 +378,7 @@ cdef class FeedCore:
 
     cdef int _depth_live(self, ProductFeed feed, int64_t received_ns, uint32_t bit, bint timed) except -1:
         cdef int status
+        cdef int64_t taken_ns = 0
         if not feed.joined & bit and self._runs_ahead(feed, received_ns):
             feed.ahead += 1
             return SEEN_BEFORE
@@ -400,13 +403,14 @@ cdef class FeedCore:
         if feed.refreshing:
             feed.pending.keep(&self.message)
         if timed:
-            histo_record(&self.depth_latency, now_ns() - received_ns)
+            taken_ns = now_ns()
+            histo_record(&self.depth_latency, taken_ns - received_ns)
         self._check_bbo(feed, received_ns)
         if not feed.live:
             return BROKE
         self._check_horizon(feed)
         if feed.on_depth is not None:
-            self._call(feed.on_depth, feed.book)
+            self._call(feed.on_depth, feed.book, taken_ns)
         if self.on_any_depth is not None:
             self._call(self.on_any_depth, feed.book)
         return TAKEN
@@ -530,11 +534,12 @@ cdef class FeedCore:
 
     # --- callbacks ---
 
-    cdef bint _call(self, object callback, object argument) except -1:
-        """Run one callback: timed, its exception its own. True if it returned."""
-        cdef int64_t start = now_ns()
+    cdef bint _call(self, object callback, object argument, int64_t start=0) except -1:
+        """Run one callback: timed, its exception its own. True if it returned. start: the time, if just read."""
         cdef int64_t took
         cdef bint returned = True
+        if start == 0:
+            start = now_ns()
         try:
             callback(argument)
         except Exception as error:

@@ -44,7 +44,7 @@ cdef class MessageListener(WSListener):
     cdef int _agree(self, WSTransport transport) except -1
     cdef int _frame(self, WSTransport transport, WSFrame frame) except -1
     cdef int _control(self, WSTransport transport, WSFrame frame) except -1
-    cdef int _data(self, WSFrame frame) except -1
+    cdef int _data(self, WSTransport transport, WSFrame frame) except -1
     cdef int _inflate(self, WSFrame frame) except -1
     cdef int _part(self, WSFrame frame) except -1
     cdef int _fail(self, str reason) except -1

@@ -165,7 +165,7 @@ cdef class MessageListener(WSListener):
         if frame.rsv2 or frame.rsv3:
             return self._fail("protocol: RSV2 or RSV3 set")
         if frame.msg_type == WSMsgType.TEXT or frame.msg_type == WSMsgType.CONTINUATION:
-            return self._data(frame)
+            return self._data(transport, frame)
         return self._control(transport, frame)
 
     cdef int _control(self, WSTransport transport, WSFrame frame) except -1:
@@ -186,8 +186,11 @@ cdef class MessageListener(WSListener):
             return self._fail("protocol: a binary frame")
         return 0
 
-    cdef int _data(self, WSFrame frame) except -1:
+    cdef int _data(self, WSTransport transport, WSFrame frame) except -1:
         cdef bint is_first = frame.msg_type == WSMsgType.TEXT
+        if transport.is_close_frame_sent and transport.close_handshake.sent.code != WSCloseCode.OK:
+            # picows refuses a frame by a close frame of its own, then reads on until the socket is closed.
+            return self._fail("protocol: the transport refused a frame")
         if is_first == self.in_message:
             return self._fail("protocol: fragments out of order")
         if frame.rsv1 and not (is_first and self.deflate_negotiated):

@@ -6,6 +6,10 @@ from ._shortinflate cimport ShortInflater
 from ._status cimport INFLATE_BROKEN, INFLATE_NO_MEMORY, INFLATE_OK, INFLATE_TOO_LARGE, INFLATE_TRUNCATED
 
 
+cdef enum:
+    SHORT = 1020              # bytes of a message that are copied to append the tail
+
+
 cdef struct z_stream:  # as in zlib's public ABI, which has not changed since 1.2
     const uint8_t* next_in
     unsigned int avail_in
@@ -32,6 +36,7 @@ cdef class Inflater:
     cdef Py_ssize_t max_output
     cdef Py_ssize_t capacity
     cdef uint8_t* buffer      # zlib's output
+    cdef uint8_t[1024] joined # SHORT and the tail
     cdef const uint8_t* out   # one message, valid until the next begin()
     cdef Py_ssize_t out_size
 

@@ -1,9 +1,9 @@
 """permessage-deflate, receive side (RFC 7692), straight on zlib's C functions.
 
 zlib is found at run time, not at build time: the interpreter's own `zlib` extension brings it along,
-so neither a header nor a second library is needed. Per message there is no allocation: input is read
-where it lies, the four bytes a sender leaves out are fed as a second input, output goes to one buffer
-that only grows, up to the cap of one message.
+so neither a header nor a second library is needed. Per message there is no allocation: a short input is
+copied to where the four bytes follow that a sender leaves out, a long one is read where it lies and gets them
+as a second input; output goes to one buffer that only grows, up to the cap of one message.
 
 NADOFAST_INFLATE=own, read when a connection is made, takes our own decoder (_shortinflate) instead.
 """
@@ -14,7 +14,7 @@ import zlib
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stdint cimport uint8_t
 from libc.stdlib cimport free, malloc, realloc
-from libc.string cimport memset
+from libc.string cimport memcpy, memset
 
 
 cdef extern from "<dlfcn.h>" nogil:
@@ -156,12 +156,20 @@ cdef class Inflater:
         return status
 
     cdef int _feed_zlib(self, const uint8_t* data, Py_ssize_t size, bint final) noexcept nogil:
-        cdef int status = self._run(data, size)
+        cdef int status
+        if final and size <= SHORT:
+            # Copying a short message costs less than calling zlib again for its tail.
+            memcpy(self.joined, data, <size_t>size)
+            memcpy(self.joined + size, TAIL, sizeof(TAIL))
+            status = self._run(self.joined, size + <Py_ssize_t>sizeof(TAIL))
+        else:
+            status = self._run(data, size)
+            if status == INFLATE_OK and final:
+                status = self._run(TAIL, sizeof(TAIL))
         if status == INFLATE_OK and final:
-            status = self._run(TAIL, sizeof(TAIL))
-            if status == INFLATE_OK and not (self.stream.data_type & AT_BLOCK_START):
+            if not (self.stream.data_type & AT_BLOCK_START):
                 return INFLATE_TRUNCATED
-            if status == INFLATE_OK and self.no_takeover and z_reset(&self.stream) != Z_OK:
+            if self.no_takeover and z_reset(&self.stream) != Z_OK:
                 return INFLATE_BROKEN
         self.out = self.buffer
         return status

@@ -22,6 +22,7 @@ from ._scan cimport (
 )
 from ._x18 cimport UINT128_MAX, int128, int128_to_py, scan_int128, scan_uint128, uint128, uint128_to_py
 
+import dataclasses
 import json
 
 import orjson
@@ -42,6 +43,16 @@ from .events import (
     TradeEvent,
     UnknownEvent,
 )
+
+
+cdef extern from "Python.h":
+    ctypedef int (*DescrSet)(object, object, object) except -1
+
+    ctypedef struct PyTypeObject:
+        DescrSet tp_descr_set
+
+    ctypedef struct PyObject:
+        PyTypeObject* ob_type
 
 
 cdef enum:
@@ -204,81 +215,110 @@ cdef object _decoded(Message* m, Span* span, object loads):
         raise _error_at(m, f"cannot be decoded: {error}", span.at - m.base) from None
 
 
+cdef class Maker:
+    """Makes frozen slotted dataclasses without their __init__, which goes through object.__setattr__ per field."""
+
+    cdef type cls
+    cdef tuple slots          # member descriptors, in order of the fields
+
+    def __cinit__(self, type cls):
+        self.cls = cls
+        self.slots = tuple([cls.__dict__[field.name] for field in dataclasses.fields(cls)])
+
+    cdef object make(self, tuple values):
+        """values: one per field, in their order."""
+        cdef object event = self.cls.__new__(self.cls)
+        cdef Py_ssize_t i
+        cdef PyObject* slot
+        for i in range(len(self.slots)):
+            slot = <PyObject*>self.slots[i]
+            slot.ob_type.tp_descr_set(<object>slot, event, values[i])
+        return event
+
+
+cdef Maker BBO = Maker(BBOEvent)
+cdef Maker DEPTH = Maker(BookDepthEvent)
+cdef Maker TRADE = Maker(TradeEvent)
+cdef Maker FILL = Maker(FillEvent)
+cdef Maker ORDER_UPDATE = Maker(OrderUpdateEvent)
+cdef Maker POSITION_CHANGE = Maker(PositionChangeEvent)
+
+
 cdef object _bbo_event(Message* m):
-    return BBOEvent(
-        product_id=m.product_id,
-        timestamp_ns=m.timestamp_ns,
-        bid_price_x18=int128_to_py(m.bid_price),
-        bid_qty_x18=int128_to_py(m.bid_qty),
-        ask_price_x18=int128_to_py(m.ask_price),
-        ask_qty_x18=int128_to_py(m.ask_qty),
-    )
+    return BBO.make((
+        m.product_id,               # product_id
+        m.timestamp_ns,             # timestamp_ns
+        int128_to_py(m.bid_price),  # bid_price_x18
+        int128_to_py(m.bid_qty),    # bid_qty_x18
+        int128_to_py(m.ask_price),  # ask_price_x18
+        int128_to_py(m.ask_qty),    # ask_qty_x18
+    ))
 
 
 cdef object _depth_event(Message* m):
-    return BookDepthEvent(
-        product_id=m.product_id,
-        last_max_timestamp_ns=m.last_max_ns,
-        min_timestamp_ns=m.min_ns,
-        max_timestamp_ns=m.max_ns,
-        bids=_level_tuple(&m.bids),
-        asks=_level_tuple(&m.asks),
-    )
+    return DEPTH.make((
+        m.product_id,           # product_id
+        m.last_max_ns,          # last_max_timestamp_ns
+        m.min_ns,               # min_timestamp_ns
+        m.max_ns,               # max_timestamp_ns
+        _level_tuple(&m.bids),  # bids
+        _level_tuple(&m.asks),  # asks
+    ))
 
 
 cdef object _trade_event(Message* m):
-    return TradeEvent(
-        product_id=_product(m),
-        timestamp_ns=_time_ns(m),
-        price_x18=_int(m, F_PRICE),
-        taker_qty_x18=_int(m, F_TAKER_QTY),
-        maker_qty_x18=_int(m, F_MAKER_QTY),
-        is_taker_buyer=_bool(m, F_IS_TAKER_BUYER),
-    )
+    return TRADE.make((
+        _product(m),                 # product_id
+        _time_ns(m),                 # timestamp_ns
+        _int(m, F_PRICE),            # price_x18
+        _int(m, F_TAKER_QTY),        # taker_qty_x18
+        _int(m, F_MAKER_QTY),        # maker_qty_x18
+        _bool(m, F_IS_TAKER_BUYER),  # is_taker_buyer
+    ))
 
 
 cdef object _fill_event(Message* m):
-    return FillEvent(
-        product_id=_product(m),
-        timestamp_ns=_time_ns(m),
-        subaccount=_hex(m, F_SUBACCOUNT),
-        order_digest=_hex(m, F_ORDER_DIGEST),
-        appendix=_unsigned(m, F_APPENDIX, UINT128_MAX),
-        filled_qty_x18=_int(m, F_FILLED_QTY),
-        remaining_qty_x18=_int(m, F_REMAINING_QTY),
-        original_qty_x18=_int(m, F_ORIGINAL_QTY),
-        price_x18=_int(m, F_PRICE),
-        is_taker=_bool(m, F_IS_TAKER),
-        is_bid=_bool(m, F_IS_BID),
-        fee_x18=_int(m, F_FEE),
-        submission_idx=_unsigned(m, F_SUBMISSION_IDX, MAX_UINT64),
-        id=_optional_id(m),
-    )
+    return FILL.make((
+        _product(m),                                 # product_id
+        _time_ns(m),                                 # timestamp_ns
+        _hex(m, F_SUBACCOUNT),                       # subaccount
+        _hex(m, F_ORDER_DIGEST),                     # order_digest
+        _unsigned(m, F_APPENDIX, UINT128_MAX),       # appendix
+        _int(m, F_FILLED_QTY),                       # filled_qty_x18
+        _int(m, F_REMAINING_QTY),                    # remaining_qty_x18
+        _int(m, F_ORIGINAL_QTY),                     # original_qty_x18
+        _int(m, F_PRICE),                            # price_x18
+        _bool(m, F_IS_TAKER),                        # is_taker
+        _bool(m, F_IS_BID),                          # is_bid
+        _int(m, F_FEE),                              # fee_x18
+        _unsigned(m, F_SUBMISSION_IDX, MAX_UINT64),  # submission_idx
+        _optional_id(m),                             # id
+    ))
 
 
 cdef object _order_update_event(Message* m):
-    return OrderUpdateEvent(
-        product_id=_product(m),
-        timestamp_ns=_time_ns(m),
-        digest=_hex(m, F_DIGEST),
-        amount_x18=abs(_int(m, F_AMOUNT)),
-        reason=_text(m, F_REASON),
-        id=_optional_id(m),
-        filled_qty_x18=_optional(m, F_FILLED_QTY),
-        filled_price_x18=_optional(m, F_FILLED_PRICE),
-    )
+    return ORDER_UPDATE.make((
+        _product(m),                   # product_id
+        _time_ns(m),                   # timestamp_ns
+        _hex(m, F_DIGEST),             # digest
+        abs(_int(m, F_AMOUNT)),        # amount_x18
+        _text(m, F_REASON),            # reason
+        _optional_id(m),               # id
+        _optional(m, F_FILLED_QTY),    # filled_qty_x18
+        _optional(m, F_FILLED_PRICE),  # filled_price_x18
+    ))
 
 
 cdef object _position_change_event(Message* m):
-    return PositionChangeEvent(
-        product_id=_product(m),
-        timestamp_ns=_time_ns(m),
-        subaccount=_hex(m, F_SUBACCOUNT),
-        isolated=_bool(m, F_ISOLATED),
-        amount_x18=_int(m, F_AMOUNT),
-        v_quote_amount_x18=_int(m, F_V_QUOTE_AMOUNT),
-        reason=_text(m, F_REASON),
-    )
+    return POSITION_CHANGE.make((
+        _product(m),                # product_id
+        _time_ns(m),                # timestamp_ns
+        _hex(m, F_SUBACCOUNT),      # subaccount
+        _bool(m, F_ISOLATED),       # isolated
+        _int(m, F_AMOUNT),          # amount_x18
+        _int(m, F_V_QUOTE_AMOUNT),  # v_quote_amount_x18
+        _text(m, F_REASON),         # reason
+    ))
 
 
 cdef object _candlestick_event(Message* m):

@@ -48,7 +48,8 @@ class BookSync:
     """Snapshots for the products of one feed.
 
     fetch(product_id) takes a snapshot. on_valid(product_id) and on_invalid(product_id, reason) run inline at
-    the boundary (S9). on_bad_link(reason): the stream cannot be trusted, replace the socket.
+    the boundary (S9). on_bad_link(reason, product_ids): the stream of these cannot be trusted, replace its
+    sockets.
     """
 
     def __init__(
@@ -60,7 +61,7 @@ class BookSync:
         with_books: bool,
         on_valid: Callable[[int], None],
         on_invalid: Callable[[int, str], None],
-        on_bad_link: Callable[[str], None],
+        on_bad_link: Callable[[str, Sequence[int]], None],
         config: CheckConfig | None = None,
     ) -> None:
         self._core = core
@@ -122,6 +123,8 @@ class BookSync:
     def on_gap(self, product_id: int, reason: str) -> None:
         """The core found a break (S6): the book is invalid and deltas are buffered already."""
         self.resyncs += 1
+        # A refresh that is under way may be from before the gap.
+        self.planner.reset((product_id,))
         self.planner.need(product_id, reason, time.monotonic_ns())
         self._on_invalid(product_id, reason)
         self._wake.set()
@@ -145,16 +148,26 @@ class BookSync:
                     task = asyncio.create_task(self._take(product_id), name=f"snapshot {product_id}")
                     self._fetching.add(task)
                     task.add_done_callback(self._fetching.discard)
-                hopeless = self.planner.hopeless(now)
-                if hopeless is not None:
-                    self.planner.reset()
-                    self._on_bad_link(hopeless)
+                self._give_up(now)
                 wait_s = self.planner.wait_s(now)
                 await wait_event(self._wake, IDLE_S if wait_s is None else min(wait_s, IDLE_S))
         finally:
             for task in self._fetching:
                 task.cancel()
             await asyncio.gather(*self._fetching, return_exceptions=True)
+
+    def _give_up(self, now_ns: int) -> None:
+        """Replace the links of a product that cannot be synchronised. A book that is valid, and only could
+        not be refreshed, is no reason: it is asked for anew."""
+        hopeless = self.planner.hopeless(now_ns)
+        if hopeless is None:
+            return
+        product_id, reason = hopeless
+        self.planner.reset((product_id,))
+        if self.with_books and self._core.book(product_id).is_valid:
+            self.planner.need(product_id, "horizon", now_ns)
+        else:
+            self._on_bad_link(reason, (product_id,))
 
     async def _take(self, product_id: int) -> None:
         """One snapshot (S2), joined (S3, S4) unless the connection changed meanwhile (S7)."""
@@ -246,7 +259,7 @@ class BookSync:
         while self._disagreed_ns[0] < now_ns - self._config.disagree_window_s * _NS:
             self._disagreed_ns.popleft()
         if len(self._disagreed_ns) > self._config.max_disagreements:
-            self._on_bad_link(f"book and BBO of product {product_id} keep disagreeing")
+            self._on_bad_link(f"book and BBO of product {product_id} keep disagreeing", (product_id,))
             return
         self._core.begin(product_id)
         self.on_gap(product_id, "book and BBO disagree")

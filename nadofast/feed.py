@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from . import wire
 from ._book import OrderBook
 from ._core import Bbo, FeedCore
+from .busypoll import BusyPoll
 from .dispatch import NadoEventRouter
 from .errors import ConfigError, RequestTimeout
 from .events import ControlReply
@@ -58,7 +59,8 @@ class Feed:
     rest: the way out while the stream is down, and the source of fills missed meanwhile. timesync: shared
     with the order gateway, kept fresh here. links: sockets with the same streams; while one of them lives
     the loss of another loses nothing. shards: shares the products are spread over, `links` sockets each, for
-    those who follow many. Raises ConfigError on a stream name that does not exist.
+    those who follow many. busy_poll: keep the loop awake while the feed runs; market data arrives tens of
+    microseconds sooner and one core is used whole. Raises ConfigError on a stream name that does not exist.
     """
 
     def __init__(
@@ -75,6 +77,7 @@ class Feed:
         links: int = 1,
         shards: int = 1,
         config: FeedConfig | None = None,
+        busy_poll: bool = False,
     ) -> None:
         if links < 1 or not 1 <= shards <= max(1, len(products)) or links * shards > MAX_LINKS:
             raise ConfigError(
@@ -85,6 +88,7 @@ class Feed:
         self.products = tuple(products)
         self.timesync = timesync or TimeSync()
         self.subaccount = None if signer is None else signer.subaccount(subaccount)
+        self._busy_poll = BusyPoll() if busy_poll else None
         missed = None
         if rest is not None and self.subaccount is not None:
             missed = MissedFills(rest, self.subaccount, self.products)
@@ -130,9 +134,13 @@ class Feed:
         Raises ConfigError if this process has no authenticated socket of the wallet left.
         """
         self._upstream.start()
+        if self._busy_poll is not None:
+            self._busy_poll.start()
 
     async def stop(self) -> None:
         """Close the sockets and end every iterator."""
+        if self._busy_poll is not None:
+            self._busy_poll.stop()
         await self._upstream.stop()
         self._router.close()
 

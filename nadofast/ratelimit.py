@@ -150,6 +150,10 @@ class NadoRateLimiter:
             ),
         )
 
+    def limit(self, scope: Scope) -> int:
+        """Weight the tightest window of a scope holds when nothing is spent."""
+        return min(window.limit for window in self._config.limits[scope])
+
     def on_rate_error(self, scope: Scope) -> float:
         """The exchange said "too many": pause non-urgent requests. Returns the pause in seconds."""
         self.rate_errors += 1

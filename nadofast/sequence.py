@@ -138,11 +138,13 @@ class SnapshotPlanner:
         need.asked = False
         need.not_before_ns = now_ns + int(self._rng.uniform(ceiling / 2, ceiling) * _NS)
 
-    def hopeless(self, now_ns: int) -> str | None:
-        """Why the link should be replaced: a product that could not be synchronised for too long."""
+    def hopeless(self, now_ns: int) -> tuple[int, str] | None:
+        """A product that could not be synchronised for too long, and why its link should be replaced."""
         for product_id, need in self._needs.items():
             if now_ns - need.since_ns > self._config.give_up_s * _NS:
-                return f"product {product_id} not synchronised for {self._config.give_up_s} s ({need.reason})"
+                return product_id, (
+                    f"product {product_id} not synchronised for {self._config.give_up_s} s ({need.reason})"
+                )
         return None
 
     def _budget_wait_ns(self, now_ns: int) -> int:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from bot.config import SettingsError, known_keys, load
-from bot.credentials import key_from_environment
+from bot.config import AccountSection, SettingsError, known_keys, load
+from bot.credentials import find
 
 
 def toml(tmp_path: Path, text: str) -> Path:
@@ -123,12 +123,12 @@ def test_every_key_has_a_section_or_is_the_venue() -> None:
 )
 def test_bad_keys_say_what_is_wrong_and_never_what_they_are(text: str, expected: str) -> None:
     with pytest.raises(SettingsError, match="NADO_PRIVATE_KEY") as caught:
-        key_from_environment({"NADO_PRIVATE_KEY": text})
+        find(AccountSection(), {"NADO_PRIVATE_KEY": text})
     assert expected in str(caught.value)
     assert not text or text not in str(caught.value)
 
 
 def test_no_key_is_fine_and_a_good_one_is_secret() -> None:
-    assert key_from_environment({}) is None
-    key = key_from_environment({"NADO_PRIVATE_KEY": "0x" + "1a" * 32})
+    assert find(AccountSection(), {}).key is None
+    key = find(AccountSection(), {"NADO_PRIVATE_KEY": "0x" + "1a" * 32}).key
     assert "1a1a" not in f"{key!r}{key}"

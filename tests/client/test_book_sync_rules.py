@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +18,7 @@ from clientkit import until
 from nadofast import _feed
 from nadofast._feed import FeedCore
 from nadofast.booksync import BookSync, CheckConfig
-from nadofast.errors import InsufficientDepth
+from nadofast.errors import InsufficientDepth, RequestTimeout
 from nadofast.models import Snapshot
 from nadofast.sequence import SyncConfig
 
@@ -32,9 +32,10 @@ class Rig:
     """One product between a stream and snapshots; `boundaries` in the order they were told."""
 
     boundaries: list[tuple[str, str, bool]] = field(default_factory=list)
-    bad_links: list[str] = field(default_factory=list)
+    bad_links: list[tuple[str, Sequence[int]]] = field(default_factory=list)
     asked: list[asyncio.Future[Snapshot]] = field(default_factory=list)
     now_ns: int = 1
+    give_up_s: float = 5.0
 
     def __post_init__(self) -> None:
         self.core = FeedCore(
@@ -49,8 +50,8 @@ class Rig:
             with_books=True,
             on_valid=lambda _: self._told("valid", ""),
             on_invalid=lambda _, reason: self._told("invalid", reason),
-            on_bad_link=self.bad_links.append,
-            config=CheckConfig(disagree_s=0.05, planner=SyncConfig(retry_s=0.01)),
+            on_bad_link=lambda *why: self.bad_links.append(why),
+            config=CheckConfig(disagree_s=0.05, planner=SyncConfig(retry_s=0.01, give_up_s=self.give_up_s)),
         )
         self.book = self.core.book(PRODUCT)
 
@@ -108,8 +109,8 @@ class Rig:
 
 
 @contextlib.asynccontextmanager
-async def rig() -> AsyncIterator[Rig]:
-    made = Rig()
+async def rig(give_up_s: float = 5.0) -> AsyncIterator[Rig]:
+    made = Rig(give_up_s=give_up_s)
     task = asyncio.create_task(made.sync.run())
     try:
         yield made
@@ -265,3 +266,41 @@ async def test_s10_beyond_the_horizon_nothing_is_invented_and_a_touch_near_it_re
         assert r.book.is_valid
         assert r.book.known_levels == (100, 1)
         assert r.boundaries == [("valid", "", True)], "a refresh is no boundary"
+
+
+async def near_the_horizon(r: Rig) -> Levels:
+    """A valid book whose refresh has been asked for; the bids it began with."""
+    bids = [(1000 - step, 1) for step in range(100)]
+    await r.join(1000, bids, [(2000, 1)])
+    for step in range(95):
+        r.depth(1000 + step, 1001 + step, [(1000 - step, 0)])
+    await r.question(2)
+    return bids
+
+
+async def test_a_gap_during_a_refresh_is_asked_for_at_once() -> None:
+    async with rig() as r:
+        bids = await near_the_horizon(r)
+        assert r.depth(1096, 1100) == _feed.GAP
+        await r.question(3)
+        await r.answer(1100, bids[95:], [(2000, 1)])
+        assert r.book.is_valid
+
+
+async def test_a_refresh_that_never_comes_costs_no_link() -> None:
+    async with rig(give_up_s=0.1) as r:
+        await near_the_horizon(r)
+        r.asked[-1].set_exception(RequestTimeout("no answer"))
+        await until(lambda: len(r.asked) >= 4, "asked again and again")
+        assert r.bad_links == []
+        assert r.book.is_valid
+
+
+async def test_a_book_that_cannot_be_joined_costs_its_link() -> None:
+    async with rig(give_up_s=0.1) as r:
+        await r.join(1000)
+        r.depth(1001, 1010)
+        await until(lambda: r.bad_links, "given up")
+        ((reason, products),) = r.bad_links
+        assert products == (PRODUCT,)
+        assert "not synchronised" in reason

@@ -96,9 +96,10 @@ def test_it_gives_up_and_says_why() -> None:
     plan = planner(give_up_s=3.0)
     plan.need(8, "gap", 0)
     assert plan.hopeless(2 * S) is None
-    reason = plan.hopeless(4 * S)
-    assert reason is not None
-    assert "product 8" in reason
+    found = plan.hopeless(4 * S)
+    assert found is not None
+    assert found[0] == 8
+    assert "product 8 not synchronised for 3.0 s (gap)" in found[1]
     plan.reset()
     assert plan.hopeless(9 * S) is None
 

@@ -114,6 +114,18 @@ def test_output_beyond_the_first_buffer_and_the_cap() -> None:
         Inflater(max_output=len(big) - 1).inflate(Deflater()(big))
 
 
+@pytest.mark.parametrize("size", [1, 30, 700, 1500])
+def test_cap_of_short_messages_is_exact(size: int) -> None:
+    """Also where the tail that senders leave out is appended to a copy of the message."""
+    message = random.Random(size).randbytes(size)
+    for level in (0, 6):
+        inflater = Inflater(max_output=size)
+        deflate = Deflater(level=level)
+        assert [inflater.inflate(deflate(message)) for _ in range(3)] == [message] * 3
+        with pytest.raises(ValueError, match="limit"):
+            inflater.inflate(deflate(message + b"x"))
+
+
 def test_bomb_is_refused_before_it_is_unpacked() -> None:
     bomb = Deflater(level=9)(bytes(100_000_000))
     assert len(bomb) < 200_000

@@ -418,6 +418,24 @@ async def test_frames_the_transport_refuses_end_the_link(frame: bytes) -> None:
     assert inbox.log == ["connected", "disconnected"]
 
 
+@pytest.mark.parametrize("refused", [b"\x88\x01x", b"\x88\x06\x03\xe8ok\xff\xff", b"\x88\x02\x03\xed"])
+async def test_nothing_is_taken_after_a_frame_the_transport_refused(refused: bytes) -> None:
+    """The transport answers with a close frame and goes on reading for a moment."""
+    inbox = Inbox()
+
+    def script(transport: WSTransport) -> None:
+        transport.send(TEXT, b"one")
+        transport.send(TEXT, b"two")
+        transport.underlying_transport.write(refused)
+
+    async with connected(inbox.listener, script) as peer:
+        await eventually(lambda: any(kind == WSMsgType.CLOSE for kind, _ in peer.received))
+        assert peer.transport is not None
+        peer.transport.underlying_transport.write(b"\x81\x05three")
+        await eventually(lambda: peer.is_gone)
+    assert inbox.messages in ([], [b"one"], [b"one", b"two"])
+
+
 @pytest.mark.parametrize("cut", [1, 2, 3, 50])
 async def test_socket_that_ends_inside_a_frame(cut: int) -> None:
     inbox = Inbox()

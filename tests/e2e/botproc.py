@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 import urllib.request
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -26,7 +27,14 @@ class BotProcess:
     settings: dotted keys, given through the environment as a user would; pairs are held for 0.2 s.
     """
 
-    def __init__(self, tmp_path: Path, *arguments: str, key: str | None = None, **settings: object) -> None:
+    def __init__(
+        self,
+        tmp_path: Path,
+        *arguments: str,
+        key: str | None = None,
+        secrets: Mapping[str, str] | None = None,
+        **settings: object,
+    ) -> None:
         self.csv_path = tmp_path / "trades.csv"
         self.log_path = tmp_path / "events.log"
         self.lines: list[str] = []
@@ -35,6 +43,7 @@ class BotProcess:
         environ = {name: value for name, value in os.environ.items() if not name.startswith("NADO_")}
         if key is not None:
             environ["NADO_PRIVATE_KEY"] = key
+        environ.update(secrets or {})
         for name, value in {"run__hold_s": 0.2, **settings}.items():
             environ[f"NADO_BOT_{name.upper()}"] = str(value)
         self.process = subprocess.Popen(

@@ -1,6 +1,6 @@
 """Seeded, structure-aware fuzzing of the compiled code: hours on a sanitizer build, seconds on any.
 
-python tests/fuzz/run.py --target inflate|parse|book --seconds N --seed S
+python tests/fuzz/run.py --target inflate|parse|book|frames --seconds N --seed S
 A finding is an exception that names its case: the same seed and count reach it again.
 """
 
@@ -16,8 +16,9 @@ from itertools import pairwise
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "core")]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "core"), str(ROOT / "tests" / "fuzz")]
 
+from frames import fuzz_frames  # noqa: E402
 from samples import compact, replies, stream_events  # noqa: E402
 
 from nadofast._book import OrderBook  # noqa: E402
@@ -147,6 +148,7 @@ TARGETS: dict[str, Callable[[random.Random], Iterator[None]]] = {
     "inflate": fuzz_inflate,
     "parse": fuzz_parse,
     "book": fuzz_book,
+    "frames": lambda rng: fuzz_frames(rng, mutate),
 }
 
 

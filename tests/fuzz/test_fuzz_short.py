@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import variant
 
 ROOT = Path(__file__).parent.parent.parent
 SCRIPT = "tests/fuzz/run.py"
-TARGETS = ("inflate", "parse", "book")
+TARGETS = ("inflate", "parse", "book", "frames")
 
 
 def fuzz(root: Path, target: str, seconds: float, seed: int, environment: dict[str, str]) -> None:
@@ -36,29 +36,10 @@ def test_short(target: str) -> None:
     fuzz(ROOT, target, 2.0, 1, {})
 
 
-def runtime(name: str) -> str:
-    done = subprocess.run(
-        ["gcc", f"-print-file-name={name}"], capture_output=True, text=True, timeout=30, check=True
-    )
-    return done.stdout.strip()
-
-
 @pytest.fixture(scope="module")
-def sanitized(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def sanitized() -> Path:
     """A copy of the sources, compiled with the sanitizers."""
-    root = tmp_path_factory.mktemp("sanitize")
-    for folder in ("nadofast", "tests"):
-        shutil.copytree(ROOT / folder, root / folder, ignore=shutil.ignore_patterns("*.so", "__pycache__"))
-    for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, root)
-    subprocess.run(
-        [sys.executable, "setup.py", "-q", "build_ext", "--inplace"],
-        cwd=root,
-        env=os.environ | {"NADOFAST_BUILD": "sanitize"},
-        timeout=900,
-        check=True,
-    )
-    return root
+    return variant.make("sanitize")
 
 
 @pytest.mark.long
@@ -66,12 +47,7 @@ def sanitized(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_fuzz_sanitized(target: str, sanitized: Path) -> None:
     """Seeds from NADOFAST_SEEDS (first:last+1), NADOFAST_FUZZ_SECONDS each."""
     first, last = map(int, os.environ.get("NADOFAST_SEEDS", "0:2").split(":"))
-    environment = {
-        "LD_PRELOAD": f"{runtime('libasan.so')} {runtime('libubsan.so')}",
-        "ASAN_OPTIONS": "detect_leaks=0",
-        "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1",
-        "PYTHONMALLOC": "malloc",
-    }
+    environment = variant.environment("sanitize")
     seconds = float(os.environ.get("NADOFAST_FUZZ_SECONDS", "100"))
     for seed in range(first, last):
         fuzz(sanitized, target, seconds, seed, environment)

@@ -1,0 +1,122 @@
+"""The commands that do not trade: configuration, report, doctor."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+from rich.console import Console
+
+from . import configdoc, credentials, doctor, tradefile
+from .config import VENUES, SettingsError, load
+from .model import ExitCode
+
+CONFIG_HELP: Final = "Write, check and show settings."
+config_cli = typer.Typer(no_args_is_help=True, help=CONFIG_HELP, add_completion=False)
+
+
+@config_cli.command("init")
+def config_init(
+    venue: Annotated[str, typer.Option(help="sim, testnet or mainnet.")] = "sim",
+    out: Annotated[Path | None, typer.Option(help="File to write; empty: print.")] = None,
+) -> int:
+    """A commented settings file to start from."""
+    if venue not in configdoc.SAMPLES:
+        raise SettingsError(f"unknown venue {venue!r}; known: {', '.join(VENUES)}")
+    text = configdoc.sample(venue)
+    if out is None:
+        print(text, end="")
+        return 0
+    try:
+        with out.open("x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError:
+        raise SettingsError(f"{out}: exists already; it is not overwritten") from None
+    except OSError as error:
+        raise SettingsError(f"{out}: {error.strerror}") from None
+    print(f"wrote {out}")
+    return 0
+
+
+@config_cli.command("check")
+def config_check(file: Annotated[Path, typer.Argument(help="TOML file with settings.")]) -> int:
+    """Whether a file can be used; what is wrong with it otherwise. Nothing is started."""
+    effective = load(file)
+    for line in effective.lines():
+        print(line)
+    print(f"{file}: in order")
+    return 0
+
+
+@config_cli.command("show")
+def config_show(
+    config: Annotated[Path | None, typer.Option(help="TOML file with settings.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
+) -> int:
+    """Every value in force and where it came from. Secrets are not among the settings."""
+    rows = list(load(config).rows())
+    if as_json:
+        print(json.dumps({key: {"value": value, "source": source} for key, value, source in rows}, indent=2))
+        return 0
+    width = max(len(key) for key, _, _ in rows)
+    for key, value, source in rows:
+        print(f"{key:<{width}}  {value}  ({source})")
+    return 0
+
+
+@config_cli.command("reference")
+def config_reference() -> int:
+    """The reference of every setting, as Markdown."""
+    print(configdoc.reference(), end="")
+    return 0
+
+
+def report_command(
+    files: Annotated[list[Path], typer.Argument(help="Trades CSV files, in order.")],
+    out: Annotated[Path, typer.Option(help="HTML file to write.")] = Path("report.html"),
+    title: Annotated[str, typer.Option(help="Heading of the page.")] = "nadofast report",
+    as_json: Annotated[bool, typer.Option("--json", help="The sums as JSON; no page.")] = False,
+) -> int:
+    """Sums of some runs on the terminal, and one HTML page with plots."""
+    try:
+        from . import htmlreport
+    except ModuleNotFoundError as error:
+        raise SettingsError(f"{error.name} is needed: pip install 'nadofast[report]'") from None
+    try:
+        cycles = tradefile.read(files)
+        if as_json:
+            print(json.dumps(htmlreport.as_record(cycles), indent=2))
+            return 0
+        page = htmlreport.render(cycles, title)
+        out.write_text(page, encoding="utf-8")
+    except (tradefile.TradeFileError, ValueError) as error:
+        raise SettingsError(str(error)) from None
+    except OSError as error:
+        raise SettingsError(f"{out}: {error.strerror}") from None
+    print("\n".join([*htmlreport.summary_lines(cycles), f"page      {out}"]), file=sys.stdout)
+    return 0
+
+
+def doctor_command(
+    config: Annotated[Path | None, typer.Option(help="TOML file with settings.")] = None,
+    venue: Annotated[str | None, typer.Option(help="sim, testnet, mainnet or custom (sim).")] = None,
+    size_usd: Annotated[str | None, typer.Option(help="Budget per leg in USD (150).")] = None,
+    exchange: Annotated[
+        Path | None, typer.Option(help="Ready line of an exchange that already runs.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
+) -> int:
+    """Check everything that must be right before money is at stake. Orders nothing. 0: nothing is red."""
+    overrides = {"venue": venue, "pair.size_usd": size_usd, "exchange.file": exchange}
+    settings = load(config, {key: value for key, value in overrides.items() if value is not None}).settings
+    found = asyncio.run(doctor.visit(settings, credentials.find(settings.account)))
+    if as_json:
+        print(json.dumps([asdict(finding) for finding in found], indent=2))
+    else:
+        Console().print(doctor.table(found))
+    return int(ExitCode.ERROR if any(finding.mark is doctor.Mark.BAD for finding in found) else ExitCode.DONE)

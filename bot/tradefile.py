@@ -1,0 +1,141 @@
+"""The trades CSV read back: cycles with exact figures. What the file does not say is None, never zero."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from typing import Final
+
+NEEDED: Final = ("timestamp", "side", "price", "quantity", "fee_usd", "pnl_with_fee", "cycle_id")
+
+
+class TradeFileError(Exception):
+    """The file cannot be used; one line that names file, row and column."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trade:
+    """One order that filled. quantity is signed: sells are negative."""
+
+    at: datetime
+    symbol: str
+    purpose: str
+    price: Decimal
+    quantity: Decimal
+    fee_usd: Decimal
+    is_maker: bool | None
+    sent_to_fill_ms: float | None
+
+    @property
+    def notional_usd(self) -> Decimal:
+        return abs(self.quantity) * self.price
+
+
+@dataclass(slots=True)
+class Cycle:
+    """One cycle as its rows tell it."""
+
+    cycle_id: int
+    direction: str
+    started: datetime
+    skipped: bool = False
+    failure: str = ""
+    trades: list[Trade] = field(default_factory=list)
+    ended: datetime | None = None
+    gross_usd: Decimal | None = None
+    net_usd: Decimal | None = None
+    balance_change_usd: Decimal | None = None
+    funding_usd: Decimal = Decimal(0)
+    fee_saved_usd: Decimal = Decimal(0)
+    figures: dict[str, float] = field(default_factory=dict)
+    """leg_gap_write_ms, leg_gap_fill_ms, cycle_s, worst_net_delta_bps, unhedged_ms, maker_share_pct,
+    slippage_bps_entry, slippage_bps_exit, repricings: those that were measured."""
+
+    @property
+    def fees_usd(self) -> Decimal:
+        return sum((trade.fee_usd for trade in self.trades), Decimal(0))
+
+    @property
+    def volume_usd(self) -> Decimal:
+        return sum((trade.notional_usd for trade in self.trades), Decimal(0))
+
+    @property
+    def is_complete(self) -> bool:
+        return not self.skipped and not self.failure
+
+
+FIGURES: Final = (
+    "leg_gap_write_ms", "leg_gap_fill_ms", "cycle_s", "worst_net_delta_bps", "unhedged_ms", "maker_share_pct",
+    "slippage_bps_entry", "slippage_bps_exit", "repricings",
+)  # fmt: skip
+
+
+def read(paths: Iterable[Path]) -> list[Cycle]:
+    """The cycles of some files, in their order. Raises TradeFileError."""
+    return [cycle for path in paths for cycle in _read_one(path)]
+
+
+def _read_one(path: Path) -> list[Cycle]:
+    try:
+        with path.open(newline="", encoding="utf-8") as opened:
+            reader = csv.DictReader(opened)
+            missing = [name for name in NEEDED if name not in (reader.fieldnames or ())]
+            if missing:
+                raise TradeFileError(f"{path}: no trades file: column {missing[0]} is missing")
+            return _cycles(path, reader)
+    except OSError as error:
+        raise TradeFileError(f"{path}: {error.strerror}") from None
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise TradeFileError(f"{path}: no CSV file: {error}") from None
+
+
+def _cycles(path: Path, reader: csv.DictReader[str]) -> list[Cycle]:
+    cycles: list[Cycle] = []
+    for number, row in enumerate(reader, start=2):
+        try:
+            cycle_id = int(row["cycle_id"])
+            if not cycles or cycles[-1].cycle_id != cycle_id:
+                direction = row.get("direction") or ""
+                cycles.append(Cycle(cycle_id, direction, datetime.fromisoformat(row["timestamp"])))
+            _take(cycles[-1], row)
+        except (ValueError, TypeError, InvalidOperation, KeyError) as error:
+            raise TradeFileError(f"{path}: row {number} cannot be read: {error}") from None
+    return cycles
+
+
+def _take(cycle: Cycle, row: dict[str, str]) -> None:
+    cycle.skipped = cycle.skipped or row.get("cycle_skipped") == "true"
+    cycle.failure = row.get("failure") or cycle.failure
+    if row["price"]:
+        cycle.trades.append(_trade(row))
+    if row.get("exit_timestamp"):
+        cycle.ended = datetime.fromisoformat(row["exit_timestamp"])
+    if row["pnl_with_fee"]:
+        cycle.net_usd = Decimal(row["pnl_with_fee"])
+        cycle.gross_usd = Decimal(row.get("pnl_no_fee") or row["pnl_with_fee"])
+        cycle.balance_change_usd = _decimal(row.get("balance_change_usd"))
+        cycle.funding_usd = _decimal(row.get("funding_usd")) or Decimal(0)
+        cycle.fee_saved_usd = _decimal(row.get("fee_saved_usd")) or Decimal(0)
+        cycle.figures = {name: float(row[name]) for name in FIGURES if row.get(name)}
+
+
+def _trade(row: dict[str, str]) -> Trade:
+    maker, latency = row.get("is_maker"), row.get("sent_to_fill_ms")
+    return Trade(
+        datetime.fromisoformat(row["timestamp"]),
+        row.get("symbol") or "",
+        row.get("purpose") or row.get("order_type") or "",
+        Decimal(row["price"]),
+        Decimal(row["quantity"]) * (1 if row["side"] == "buy" else -1),
+        Decimal(row["fee_usd"]),
+        None if not maker else maker == "true",
+        float(latency) if latency else None,
+    )
+
+
+def _decimal(text: str | None) -> Decimal | None:
+    return Decimal(text) if text else None

@@ -1,0 +1,81 @@
+"""Commands that do not trade, as a user types them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bot import configdoc
+from bot.config import known_keys, load
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def bot(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("NADO_")}
+    return subprocess.run(
+        [sys.executable, "-m", "bot", *arguments], cwd=ROOT, env=clean | environ, text=True, timeout=60,
+        capture_output=True, check=False,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("venue", list(configdoc.SAMPLES))
+def test_a_sample_is_complete_and_can_be_loaded(tmp_path: Path, venue: str) -> None:
+    text = configdoc.sample(venue)
+    for key in known_keys():
+        assert f"{key.rpartition('.')[2]} =" in text
+    file = tmp_path / "bot.toml"
+    file.write_text(text)
+    chosen = dict(load(file, {}, {}).sources)
+    assert sorted(chosen) == sorted(configdoc.SAMPLES[venue])
+
+
+def test_init_writes_once_and_check_reads_it(tmp_path: Path) -> None:
+    file = tmp_path / "bot.toml"
+    assert bot("config", "init", "--out", str(file)).returncode == 0
+    again = bot("config", "init", "--out", str(file))
+    assert (again.returncode, again.stderr) == (2, f"bot: {file}: exists already; it is not overwritten\n")
+    checked = bot("config", "check", str(file))
+    assert checked.returncode == 0
+    assert checked.stdout.endswith(f"{file}: in order\n")
+
+
+def test_show_names_value_and_source_also_for_scripts(tmp_path: Path) -> None:
+    file = tmp_path / "bot.toml"
+    file.write_text("[run]\ncycles = 9\n")
+    shown = bot("config", "show", "--config", str(file), NADO_BOT_PAIR__SIZE_USD="175")
+    assert f"9  ({file})" in shown.stdout
+    assert "175  (environment)" in shown.stdout
+    as_json = json.loads(bot("config", "show", "--json").stdout)
+    assert as_json["run.cycles"] == {"value": "4", "source": "default"}
+    assert sorted(as_json) == sorted(known_keys())
+
+
+def test_a_key_in_the_environment_is_not_shown() -> None:
+    key = "0x" + "1f" * 32
+    shown = bot("config", "show", NADO_PRIVATE_KEY=key)
+    assert shown.returncode == 0
+    assert key[2:] not in shown.stdout + shown.stderr
+
+
+def test_every_setting_is_explained() -> None:
+    text = configdoc.reference()
+    assert (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8") == text
+    for _, _, keys in configdoc.sections():
+        for key in keys:
+            assert key.text, f"{key.name} has no description"
+            if key.default == "empty":
+                assert "empty" in key.text, f"{key.name} does not say what empty means"
+
+
+def test_report_of_a_file_that_is_none_is_one_line(tmp_path: Path) -> None:
+    file = tmp_path / "x.csv"
+    file.write_text("hello\n")
+    refused = bot("report", str(file))
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert refused.stderr == f"bot: {file}: no trades file: column timestamp is missing\n"

@@ -1,0 +1,120 @@
+"""The report: exact sums from the trades file, a page that needs no network, and clear refusals."""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from bot import htmlreport, tradefile
+from bot.metrics import COLUMNS
+from bot.tradefile import TradeFileError
+
+
+def row(**values: object) -> dict[str, str]:
+    return dict.fromkeys(COLUMNS, "") | {name: str(value) for name, value in values.items()}
+
+
+def trades_file(path: Path, rows: list[dict[str, str]]) -> Path:
+    lines = [",".join(COLUMNS), *(",".join(one[name] for name in COLUMNS) for one in rows)]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+def leg(cycle: int, side: str, price: str, fee: str, **more: object) -> dict[str, str]:
+    return row(
+        exchange="nado", timestamp=f"2026-11-24T17:32:{cycle:02d}.000+00:00", side=side, price=price,
+        quantity="0.05", fee_usd=fee, cycle_id=cycle, direction="BUY_FIRST", symbol="ETH-PERP",
+        purpose="entry" if side == "buy" else "exit-rest", is_maker="false", sent_to_fill_ms="33.5",
+        cycle_skipped="false", **more,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return trades_file(
+        tmp_path / "trades.csv",
+        [
+            leg(1, "buy", "3000.1", "0.044116910918821587"),
+            leg(
+                1, "sell", "3000.2", "0.000000000000000001", pnl_no_fee="0.005",
+                pnl_with_fee="-0.039116910918821588", balance_change_usd="-0.039116910918821588",
+                cycle_s="1.5", unhedged_ms="20", maker_share_pct="100.0", fee_saved_usd="0.03",
+                worst_net_delta_bps="0.5", leg_gap_write_ms="0.01", leg_gap_fill_ms="1.5",
+            ),
+            row(
+                timestamp="2026-11-24T17:33:00.000+00:00", cycle_id=2, direction="SELL_FIRST",
+                cycle_skipped="true", failure="book of <b>ETH</b> is not valid", pnl_with_fee="0",
+            ),
+        ],
+    )  # fmt: skip
+
+
+def test_sums_are_exact_to_the_last_digit(path: Path) -> None:
+    sums = htmlreport.totals(tradefile.read([path]))
+    assert sums.fees_usd == Decimal("0.044116910918821588")
+    assert sums.net_usd == sums.gross_usd - sums.fees_usd == Decimal("-0.039116910918821588")
+    assert sums.volume_usd == Decimal("0.05") * Decimal("6000.3")
+    assert (sums.cycles, sums.complete, sums.skipped, sums.failed) == (2, 1, 1, 0)
+    assert sums.balance_change_usd == sums.net_usd
+
+
+def test_several_files_are_one_story(path: Path) -> None:
+    sums = htmlreport.totals(tradefile.read([path, path]))
+    assert (sums.cycles, sums.net_usd) == (4, 2 * Decimal("-0.039116910918821588"))
+
+
+def test_the_terminal_says_the_same_sums(path: Path) -> None:
+    lines = htmlreport.summary_lines(tradefile.read([path]))
+    text = "\n".join(lines)
+    for part in ("2: 1 complete, 0 failed, 1 skipped", "-0.0441 USD", "net       -0.0391", "balances: equal"):
+        assert part in text
+
+
+def test_a_difference_to_the_exchange_is_said_out_loud(path: Path) -> None:
+    cycles = tradefile.read([path])
+    assert cycles[0].balance_change_usd is not None
+    cycles[0].balance_change_usd += Decimal("1e-18")
+    assert any("NOT equal" in line for line in htmlreport.summary_lines(cycles))
+
+
+def test_the_page_is_whole_needs_no_network_and_escapes_what_it_quotes(path: Path) -> None:
+    page = htmlreport.render(tradefile.read([path]), "run <1>")
+    outside = re.findall(r'(?:src|href)="(?!data:)([^"]+)"', page.replace(htmlreport.get_plotlyjs(), ""))
+    assert outside == []
+    assert "run &lt;1&gt;" in page
+    assert "&lt;b&gt;ETH&lt;/b&gt;" in page
+    assert "<b>ETH</b>" not in page
+    assert page.count('class="plot"') == len(htmlreport.PLOTS)
+    assert "-0.0391" in page
+
+
+def test_nothing_to_report_is_an_error_not_an_empty_page(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no cycle"):
+        htmlreport.render(tradefile.read([trades_file(tmp_path / "t.csv", [])]), "x")
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"a,b\n1,2\n", "column timestamp is missing"),
+        (b"", "column timestamp is missing"),
+        (b"\xff\xfe\x00", "no CSV file"),
+        (b"timestamp,side,price,quantity,fee_usd,pnl_with_fee,cycle_id\nnow,buy,1,1,0,,1\n", "row 2"),
+        (b"timestamp,side,price,quantity,fee_usd,pnl_with_fee,cycle_id\n2026-01-01,buy,x,1,0,,1\n", "row 2"),
+        (b"timestamp,side,price,quantity,fee_usd,pnl_with_fee,cycle_id\n2026-01-01,buy\n", "row 2"),
+    ],
+)
+def test_a_file_that_is_none_is_refused_with_the_place(tmp_path: Path, content: bytes, reason: str) -> None:
+    path = tmp_path / "bad.csv"
+    path.write_bytes(content)
+    with pytest.raises(TradeFileError, match=reason) as caught:
+        tradefile.read([path])
+    assert str(path) in str(caught.value)
+
+
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(TradeFileError, match="No such file"):
+        tradefile.read([tmp_path / "none.csv"])

@@ -1,0 +1,74 @@
+"""Each example runs against the embedded exchange and says what it promises."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from clientkit import DEADLINE_S, Venue
+from simproc import ROOT
+
+
+@asynccontextmanager
+async def example(venue: Venue, *arguments: str) -> AsyncIterator[asyncio.StreamReader]:
+    """The example as a process that reads the exchange's ready line; its output."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, str(ROOT / "examples" / arguments[0]), *arguments[1:],
+        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        process.stdin.write(json.dumps(venue.ready).encode() + b"\n")
+        await process.stdin.drain()
+        async with asyncio.timeout(DEADLINE_S):
+            yield process.stdout
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.communicate()
+
+
+async def until_end(output: asyncio.StreamReader) -> list[str]:
+    return (await output.read()).decode().splitlines()
+
+
+async def test_best_prices_of_several_products_are_printed(venue: Venue) -> None:
+    async with example(venue, "print_bbo.py", "-", "4", "8") as output:
+        seen: dict[str, tuple[float, float]] = {}
+        while len(seen) < 2:
+            line = (await output.readline()).decode()
+            found = re.fullmatch(r" +(\d+)  ([\d.]+) \| ([\d.]+)\n", line)
+            assert found is not None, line
+            seen[found[1]] = (float(found[2]), float(found[3]))
+    assert set(seen) == {"4", "8"}
+    assert all(0 < bid < ask for bid, ask in seen.values())
+
+
+async def test_latencies_are_measured_on_both_ways(venue: Venue) -> None:
+    async with example(venue, "latency_probe.py", "-", "4", "1.5") as output:
+        lines = await until_end(output)
+    assert re.fullmatch(r"\d+ events/s, clock ± \d+\.\d\d ms", lines[0]), lines
+    for line, kind in zip(lines[1:], ("event_to_handler", "rest_round_trip"), strict=True):
+        found = re.fullmatch(rf"{kind} +p50 ([\d.]+) ms  p95 ([\d.]+) ms  p99 ([\d.]+) ms", line)
+        assert found is not None, line
+        assert 0 < float(found[1]) <= float(found[2]) <= float(found[3]) < 5_000
+
+
+async def test_the_quoter_trades_and_leaves_nothing_on_the_book(venue: Venue) -> None:
+    async with example(venue, "quoter.py", "4", "8") as output:
+        lines = await until_end(output)
+    found = re.fullmatch(r"(\d+) fills, inventory (-?[\d.]+), result [+-][\d.]+ USD at the mid", lines[-1])
+    assert found is not None, lines
+    assert int(found[1]) == sum(line.startswith("fill ") for line in lines) > 0
+    truth = await venue.state()
+    account = venue.ready["accounts"][0]["subaccount"]
+    assert [order for order in truth["orders"] if order["end"] is None] == []
+    held = truth["balances"]["subaccounts"][account]["perps"].get("4", {"amount": "0"})
+    assert int(held["amount"]) / 10**18 == float(found[2])

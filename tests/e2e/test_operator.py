@@ -1,0 +1,189 @@
+"""A running bot in its operator's hands: asked, watched, told to stop, from other processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import urllib.request
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from botproc import ROOT, BotProcess, end_exchange, fault
+
+QUIET = {"exit__maker_timeout_s": 1, "metrics__port": 0}
+
+
+def operator(tmp_path: Path, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    """Another terminal of the same user."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("NADO_")}
+    clean["NADO_BOT_OUTPUT__STATE_DIR"] = str(tmp_path / "state")
+    return subprocess.run(
+        [sys.executable, "-m", "bot", *arguments], cwd=ROOT, env=clean | environ, text=True, timeout=60,
+        capture_output=True, check=False,
+    )  # fmt: skip
+
+
+def start(tmp_path: Path, *arguments: str, **settings: object) -> BotProcess:
+    return BotProcess(
+        tmp_path, *arguments, "--seed", "5", "--cycles", "50",
+        **{"output__state_dir": tmp_path / "state", **QUIET, **settings},
+    )  # fmt: skip
+
+
+def metrics(bot: BotProcess) -> str:
+    url = bot.wait_for("metrics   ").split("metrics   ")[1]
+    with urllib.request.urlopen(url, timeout=10) as page:
+        return str(page.read().decode())
+
+
+def test_status_dashboard_and_metrics_tell_the_same_story_and_flatten_ends_it(tmp_path: Path) -> None:
+    with start(tmp_path, run__hold_s=30) as bot:
+        bot.wait_for("SOL-PERP", after=len(bot.lines))
+        seen: dict[str, Any] = {}
+        while seen.get("phase") != "HEDGED":
+            seen = json.loads(operator(tmp_path, "status", "--json").stdout)
+        eth, sol = seen["legs"]
+        assert float(eth["position"]) > 0 > float(sol["position"])
+        assert (seen["pid"], seen["halt"], seen["cycle"]) == (bot.process.pid, "", 1)
+        assert all(link["state"] == "LIVE" for link in seen["links"])
+        page = metrics(bot)
+        assert 'nadofast_phase{phase="HEDGED"} 1.0' in page
+        assert f'nadofast_position{{product="ETH-PERP"}} {float(eth["position"])}' in page
+        picture = operator(tmp_path, "dashboard", "--once", COLUMNS="140").stdout
+        for part in ("HEDGED", f"ETH-PERP  {eth['position']}", "book valid", "daily loss"):
+            assert part in picture
+        assert operator(tmp_path, "alive").returncode == 0
+        told = operator(tmp_path, "flatten")
+        assert (told.returncode, told.stderr) == (0, "")
+        assert bot.finish() == 0
+    assert "positions now: none" in bot.output
+    assert "equal to the ledger to the last unit" in bot.output
+    gone = operator(tmp_path, "status")
+    assert (gone.returncode, gone.stdout) == (2, "")
+    assert gone.stderr.endswith("no bot is running\n")
+
+
+def test_drain_lets_the_cycle_end_as_planned(tmp_path: Path) -> None:
+    with start(tmp_path, run__hold_s=0.5) as bot:
+        bot.wait_for("BUILD")
+        assert "stage drain" in operator(tmp_path, "drain").stdout
+        assert bot.finish() == 0
+    summary = bot.wait_for("summary")
+    assert re.search(r"[1-9]\d* cycles complete .* 0 failed, 0 cut short, 0 skipped", summary)
+
+
+def test_plain_lines_where_there_is_no_terminal(tmp_path: Path) -> None:
+    with start(tmp_path, run__hold_s=5) as bot:
+        bot.wait_for("BUILD")
+        clean = {name: value for name, value in os.environ.items() if not name.startswith("NADO_")}
+        watcher = subprocess.Popen(
+            [sys.executable, "-m", "bot", "dashboard", "--every-s", "0.1"], cwd=ROOT, text=True,
+            env=clean | {"NADO_BOT_OUTPUT__STATE_DIR": str(tmp_path / "state")}, stdout=subprocess.PIPE,
+        )  # fmt: skip
+        assert watcher.stdout is not None
+        lines = [watcher.stdout.readline() for _ in range(5)]
+        watcher.terminate()
+        watcher.communicate(timeout=10)
+        operator(tmp_path, "flatten")
+        bot.finish()
+    assert all(re.match(r"\d\d:\d\d:\d\d [A-Z]+ cycle \d+/50 ETH-PERP", line) for line in lines), lines
+
+
+def test_a_process_that_hangs_is_named_and_does_not_block_the_terminal(tmp_path: Path) -> None:
+    with start(tmp_path) as bot:
+        bot.wait_for("BUILD")
+        bot.signal(signal.SIGSTOP)
+        asked = operator(tmp_path, "flatten")
+        assert (asked.returncode, asked.stdout) == (1, "")
+        assert "the process hangs" in asked.stderr
+        assert operator(tmp_path, "alive").returncode == 1
+        bot.signal(signal.SIGCONT)
+        operator(tmp_path, "flatten")
+        assert bot.finish() in (0, 4)  # the pause may have outlived what the exchange was silent for
+
+
+@pytest.fixture
+def hook() -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """A webhook's address and what came to it."""
+    got: list[dict[str, Any]] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            got.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Not to the terminal."""
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}/s3cr3t", got
+    server.shutdown()
+    server.server_close()
+    thread.join(5)
+
+
+def test_a_limit_that_is_reached_is_told_everywhere(
+    tmp_path: Path, hook: tuple[str, list[dict[str, Any]]]
+) -> None:
+    url, got = hook
+    with BotProcess(
+        tmp_path, "--seed", "5", "--cycles", "50", secrets={"NADO_ALERT_WEBHOOK": url},
+        **{"output__state_dir": tmp_path / "state", **QUIET, "risk__daily_loss_usd": "0.2"},
+    ) as bot:  # fmt: skip
+        assert bot.finish() == 3
+    assert "daily loss" in bot.stderr
+    assert any(alert["topic"] == "halt" and "daily loss" in alert["text"] for alert in got)
+    assert "s3cr3t" not in bot.output + bot.stderr
+    refused = operator(tmp_path, "status")
+    assert "no bot is running" in refused.stderr
+
+
+def test_a_cut_link_is_seen_in_metrics_and_the_bot_goes_on(tmp_path: Path) -> None:
+    with start(tmp_path, run__hold_s=2) as bot:
+        bot.wait_for("BUILD")
+        fault(bot.control, cut="subscribe")
+        while "nadofast_link_losses_total 0.0" in (page := metrics(bot)):
+            assert bot.process.poll() is None
+        assert re.search(r"nadofast_link_losses_total [1-9]", page)
+        operator(tmp_path, "flatten")
+        assert bot.finish() == 0
+
+
+def test_when_the_exchange_dies_the_exposure_is_named_and_flatten_is_no_lie(tmp_path: Path) -> None:
+    with start(tmp_path, run__hold_s=30) as bot:
+        bot.wait_for("SOL-PERP", after=3)
+        end_exchange(bot.exchange_pid)
+        assert bot.finish() in (1, 4)
+    assert "no bot is running" in operator(tmp_path, "flatten").stderr
+
+
+def test_two_bots_of_one_place_have_to_be_named(tmp_path: Path) -> None:
+    (tmp_path / "b").mkdir()
+    with start(tmp_path) as first, start(tmp_path / "b", output__state_dir=tmp_path / "state") as second:
+        first.wait_for("BUILD")
+        second.wait_for("BUILD")
+        unclear = operator(tmp_path, "status")
+        assert unclear.returncode == 2
+        names = unclear.stderr.rsplit(": ", 1)[1].strip().split(", ")
+        assert len(names) == 2
+        for name in names:
+            assert operator(tmp_path, "flatten", name).returncode == 0
+        assert (first.finish(), second.finish()) == (0, 0)
+
+
+def test_the_port_of_the_metrics_is_taken(tmp_path: Path) -> None:
+    with HTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as server:
+        with start(tmp_path, metrics__port=server.server_port) as bot:
+            assert bot.finish() == 2
+    assert f"metrics.port: 127.0.0.1:{server.server_port}" in bot.stderr
