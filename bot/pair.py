@@ -37,6 +37,7 @@ from .model import (
     Hedged,
     Note,
     PairState,
+    Phase,
     Plan,
     Send,
     Verified,
@@ -256,6 +257,8 @@ class DNPairBot(PairByName, NamedRecords):
         for leg, client in enumerate(parts.clients):
             quote, working = client.quote(), self._state.legs[leg].working
             enter.quote(leg, quote.bid_x18, quote.ask_x18)
+            if self._state.phase is Phase.FLAT and parts.market.is_book_valid(client.product.product_id):
+                enter.depth(leg, parts.market.depth(client.product.product_id))
             if working is not None and (view := self._desk.view(working.intent.tag)) is not None:
                 enter.order(leg, view)
         if parts.exchange.gone_reason is not None:
