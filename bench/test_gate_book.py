@@ -1,96 +1,197 @@
-"""Gate: parse + apply + read the top against orjson + sorted lists, interleaved in one run."""
+"""Gate: parse, apply and read the top, against orjson with sorted lists and against a floor in C.
+
+All contenders take the same messages in turn, and every one builds the right book before a clock runs.
+"""
 
 from __future__ import annotations
 
-import gc
+import random
 import statistics
 import sys
-import time
 from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
+import floor
+import inside
 import pytest
+from figures import interleaved, ns_per_message, ratio
 from reference import ReferenceBbo, ReferenceBook
-from streams import PRODUCT, bbo_messages, depth_messages
+from streams import PRODUCT, Stream, bbo_messages, depth_messages
 
 from nadofast import OrderBook
+from nadofast._core import Bbo
 from nadofast._feed import FeedCore
+from nadofast._latency import Histogram
 
 ROUNDS = 7
 
 
-def ns_per_message(call: Callable[[bytes], object], messages: list[bytes]) -> float:
-    gc.collect()
-    gc.disable()
-    try:
-        start = time.perf_counter_ns()
-        for message in messages:
-            call(message)
-        return (time.perf_counter_ns() - start) / len(messages)
-    finally:
-        gc.enable()
+@pytest.fixture(scope="module")
+def loops() -> ModuleType:
+    return inside.load()
 
 
-def interleaved(
-    ours: Callable[[], Callable[[bytes], object]],
-    reference: Callable[[], Callable[[bytes], object]],
-    messages: list[bytes],
-) -> tuple[float, float, float]:
-    """Medians of both in ns, and the median of the ratios of neighbouring runs: noise hits both alike."""
-    pairs = [(ns_per_message(ours(), messages), ns_per_message(reference(), messages)) for _ in range(ROUNDS)]
-    ratios = [slow / fast for fast, slow in pairs]
-    fast, slow = (statistics.median(values) for values in zip(*pairs, strict=True))
-    return fast, slow, statistics.median(ratios)
+@pytest.fixture(scope="module")
+def program() -> Path:
+    return floor.build()
 
 
-@pytest.mark.parametrize("changes", [1, 10, 40])
-@pytest.mark.parametrize(("levels", "anywhere"), [(200, False), (50, True), (1000, True)])
-def test_depth(benchmark: Any, say: Callable[[str], None], changes: int, levels: int, anywhere: bool) -> None:
-    count = 3_000 if changes < 40 else 1_000
-    stream, messages, snapshot = depth_messages(count, changes=changes, levels=levels, anywhere=anywhere)
-    expected = sorted(stream.bids.items(), reverse=True), sorted(stream.asks.items())
-
-    def ours() -> Callable[[bytes], object]:
-        book = OrderBook(PRODUCT)
-        book.load_snapshot(*snapshot, depth=10_000)
-        return book.apply
-
-    book, reference = OrderBook(PRODUCT), ReferenceBook(snapshot)
+def fresh_book(snapshot: Any) -> OrderBook:
+    book = OrderBook(PRODUCT)
     book.load_snapshot(*snapshot, depth=10_000)
+    return book
+
+
+def fresh_core(snapshot: Any) -> FeedCore:
+    core = FeedCore((PRODUCT,))
+    assert core.load_snapshot(PRODUCT, *snapshot, depth=10_000)
+    return core
+
+
+def check_depth(stream: Stream, messages: list[bytes], snapshot: Any, loops: ModuleType) -> None:
+    expected = sorted(stream.bids.items(), reverse=True), sorted(stream.asks.items())
+    books = [fresh_book(snapshot) for _ in range(2)]
+    core, reference = fresh_core(snapshot), ReferenceBook(snapshot)
     for message in messages:
-        book.apply(message)
+        books[0].apply(message)
         reference.apply(message)
-    assert (book.bids(10_000), book.asks(10_000)) == reference.levels() == expected
+    loops.parse_and_apply(messages, books[1], Bbo(PRODUCT))
+    loops.listen(messages, core)
+    for book in (*books, core.book(PRODUCT)):
+        assert (book.bids(10_000), book.asks(10_000)) == reference.levels() == expected
 
-    fast, slow, ratio = benchmark.pedantic(
-        lambda: interleaved(ours, lambda: ReferenceBook(snapshot).apply, messages), rounds=1, iterations=1
+
+@pytest.mark.parametrize(
+    ("changes", "levels", "anywhere", "least", "most"),
+    [
+        (1, 200, False, 15, None),
+        (10, 200, False, 15, 1.6),
+        (40, 200, False, 15, 1.6),
+        (10, 50, True, 15, None),
+        (10, 1000, True, 15, None),
+        (40, 1000, True, 15, None),
+    ],
+)
+def test_depth(
+    benchmark: Any,
+    say: Callable[[str], None],
+    loops: ModuleType,
+    program: Path,
+    changes: int,
+    levels: int,
+    anywhere: bool,
+    least: float,
+    most: float | None,
+) -> None:
+    """least: times orjson + sorted lists, with a Python call per message. most: times the floor, without."""
+    stream, messages, snapshot = depth_messages(2_048, changes=changes, levels=levels, anywhere=anywhere)
+    check_depth(stream, messages, snapshot, loops)
+    path = floor.write(floor.BUILD / "depth.txt", snapshot, messages)
+
+    def compiled() -> float:
+        return statistics.median(loops.parse_and_apply(messages, fresh_book(snapshot), Bbo(PRODUCT)))
+
+    contenders: list[Callable[[], float]] = [
+        lambda: ns_per_message(fresh_book(snapshot).apply, messages),
+        lambda: ns_per_message(ReferenceBook(snapshot).apply, messages),
+        compiled,
+        lambda: statistics.median(loops.listen(messages, fresh_core(snapshot))),
+        lambda: floor.fastest(program, path),
+    ]
+    runs = benchmark.pedantic(lambda: interleaved(ROUNDS, *contenders), rounds=1, iterations=1)
+    called, reference, inner, listener, lowest = runs
+    figures = {
+        "ns": statistics.median(called),
+        "reference_ns": statistics.median(reference),
+        "ratio": ratio(reference, called),
+        "compiled_to_floor": ratio(inner, lowest),
+        "listener_to_floor": ratio(listener, lowest),
+        "floor_ns": statistics.median(lowest),
+    }
+    benchmark.extra_info.update(figures)
+    say(
+        f"depth {changes:>2} {'anywhere' if anywhere else 'near the top':12} {levels:>5} levels"
+        f"  {figures['ns']:>6,.0f} ns  orjson {figures['reference_ns']:>7,.0f} ns  {figures['ratio']:>5.1f}x"
+        f"  C {figures['floor_ns']:>5,.0f} ns: compiled {figures['compiled_to_floor']:.2f}x,"
+        f" in the listener {figures['listener_to_floor']:.2f}x"
     )
-    shape = f"depth {changes:>2} {'anywhere' if anywhere else 'near the top':12} {levels:>5} levels"
-    benchmark.extra_info.update(ns=fast, reference_ns=slow, ratio=ratio)
-    say(f"{shape}  {fast:>8,.0f} ns  reference {slow:>8,.0f} ns  {ratio:.1f}x")
-    assert ratio > 3
+    assert figures["ratio"] >= least
+    assert most is None or figures["listener_to_floor"] <= most
 
 
-def test_bbo(benchmark: Any, say: Callable[[str], None]) -> None:
-    messages = bbo_messages(5_000)
-    core, reference = FeedCore((PRODUCT,)), ReferenceBbo()
+def test_a_book_of_many_levels_costs_no_more(
+    benchmark: Any, say: Callable[[str], None], loops: ModuleType
+) -> None:
+    streams = [depth_messages(4_096, levels=levels, anywhere=True)[1:] for levels in (50, 1000)]
+
+    def run(messages: list[bytes], snapshot: Any) -> float:
+        return statistics.median(loops.parse_and_apply(messages, fresh_book(snapshot), Bbo(PRODUCT)))
+
+    few, many = benchmark.pedantic(
+        lambda: interleaved(ROUNDS, lambda: run(*streams[0]), lambda: run(*streams[1])),
+        rounds=1,
+        iterations=1,
+    )
+    growth = ratio(many, few)
+    benchmark.extra_info.update(growth=growth)
+    say(f"depth 10 anywhere, 1,000 against 50 levels: {growth:.2f}x")
+    assert growth <= 1.2
+
+
+def test_bbo(benchmark: Any, say: Callable[[str], None], loops: ModuleType, program: Path) -> None:
+    messages, snapshot = bbo_messages(4_096), Stream().snapshot()
+    core, reference, bbo = FeedCore((PRODUCT,)), ReferenceBbo(), Bbo(PRODUCT)
     for message in messages:
         core.receive(message, 1)
         reference.apply(message)
         live = core.bbo(PRODUCT)
         ours = (live.bid_price_x18, live.bid_qty_x18, live.ask_price_x18, live.ask_qty_x18)
         assert (ours, live.timestamp_ns) == (reference.values, reference.timestamp_ns)
+    loops.parse_and_apply(messages, fresh_book(snapshot), bbo)
+    assert (bbo.bid_price_x18, bbo.ask_qty_x18) == (reference.values[0], reference.values[3])
+    path = floor.write(floor.BUILD / "bbo.txt", snapshot, messages)
 
-    def fresh() -> Callable[[bytes], object]:
+    def called() -> float:
         receive = FeedCore((PRODUCT,)).receive
-        return lambda message: receive(message, 1)
+        return ns_per_message(lambda message: receive(message, 1), messages)
 
-    fast, slow, ratio = benchmark.pedantic(
-        lambda: interleaved(fresh, lambda: ReferenceBbo().apply, messages), rounds=1, iterations=1
+    contenders: list[Callable[[], float]] = [
+        called,
+        lambda: ns_per_message(ReferenceBbo().apply, messages),
+        lambda: statistics.median(loops.parse_and_apply(messages, fresh_book(snapshot), Bbo(PRODUCT))),
+        lambda: floor.fastest(program, path),
+    ]
+    runs = benchmark.pedantic(lambda: interleaved(ROUNDS, *contenders), rounds=1, iterations=1)
+    python, slow, inner, lowest = runs
+    to_floor, to_reference = ratio(inner, lowest), ratio(slow, inner)
+    benchmark.extra_info.update(compiled_to_floor=to_floor, ratio=to_reference)
+    say(
+        f"best_bid_offer, compiled {statistics.median(inner):>4,.0f} ns"
+        f"  C {statistics.median(lowest):>4,.0f} ns: {to_floor:.2f}x"
+        f"  orjson {statistics.median(slow):>6,.0f} ns: {to_reference:.1f}x"
+        f"  by a Python call {statistics.median(python):>4,.0f} ns"
     )
-    benchmark.extra_info.update(ns=fast, reference_ns=slow, ratio=ratio)
-    say(f"best_bid_offer                     {fast:>8,.0f} ns  reference {slow:>8,.0f} ns  {ratio:.1f}x")
-    assert ratio > 3
+    assert to_floor <= 2
+    assert to_reference >= 15
+
+
+def test_a_duration_is_recorded_at_once(
+    benchmark: Any, say: Callable[[str], None], loops: ModuleType
+) -> None:
+    rng = random.Random(1)
+    values = [int(rng.lognormvariate(10, 2)) for _ in range(4_096)]
+    histogram = Histogram()
+    runs = benchmark.pedantic(
+        lambda: [loops.record(histogram, values) for _ in range(101)], rounds=1, iterations=1
+    )
+    ns = statistics.median(runs)
+    benchmark.extra_info.update(ns=ns)
+    say(f"latency histogram: {ns:.1f} ns a record")
+    assert histogram.count == 101 * 4_096
+    assert histogram.max == max(values)
+    assert ns <= 20
 
 
 def test_market_data_leaves_no_memory_and_runs_no_python(benchmark: Any, say: Callable[[str], None]) -> None:

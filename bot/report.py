@@ -31,6 +31,11 @@ def limits_lines(settings: Settings, limits: RiskLimits, equity_x18: int) -> lis
         f" · daily loss {show_usd(limits.daily_loss_x18, 2)} USD of {show_usd(equity_x18, 2)} USD equity",
         f"          quote age {limits.max_quote_age_ms} ms · net delta {settings.risk.max_net_delta_pct} %"
         f" · blind {settings.risk.max_blind_s:g} s",
+        f"          net delta held: line above {limits.warn_delta_bps / 100:g} %,"
+        f" no entry above {limits.max_entry_delta_bps / 100:g} %"
+        f" · a minute: {limits.max_orders_per_min or 'any'} orders,"
+        f" {limits.max_builds_per_min or 'any'} builds"
+        f" · maintenance windows {'kept' if limits.windows else 'not kept'}",
         f"          prices from mid: entry {entry.cap_bps} bps,"
         f" completing a leg {entry.cap_bps * entry.hedge_attempts} bps,"
         f" exit {exit_.cap_bps} bps, {exit_.cap_bps * MOST_EXIT_CAPS} bps if it does not fill,"

@@ -10,7 +10,7 @@ from libc.stdint cimport int64_t, uint64_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memcmp, memset, strlen
 
-from ._x18 cimport int128, number, scan_int128, time_ns
+from ._x18 cimport int128, pair, scan_int128, time_ns
 
 
 cdef enum:
@@ -36,10 +36,15 @@ cdef Name[F_COUNT] FIELD_NAMES = [
     "product_ids", "liquidator", "liquidatee", "time", "bbos",
     "result", "error", "error_code", "status",
 ]
-cdef size_t[F_COUNT] FIELD_SIZES
+# Fields by the length of their name: the first of a length, and the next one after each; F_COUNT ends a list.
+cdef int[SHORT_TEXT + 1] FIELDS_OF_SIZE
+cdef int[F_COUNT] NEXT_FIELD
 cdef int _index
+for _index in range(SHORT_TEXT + 1):
+    FIELDS_OF_SIZE[_index] = F_COUNT
 for _index in range(F_COUNT):
-    FIELD_SIZES[_index] = strlen(FIELD_NAMES[_index])
+    NEXT_FIELD[_index] = FIELDS_OF_SIZE[strlen(FIELD_NAMES[_index])]
+    FIELDS_OF_SIZE[strlen(FIELD_NAMES[_index])] = _index
 
 
 # --- memory -----------------------------------------------------------------------------------------------
@@ -93,25 +98,29 @@ cdef extern from *:
         if (size > 2) return memcpy(&half, p, 4), half;
         return size == 2 ? (memcpy(&two, p, 2), two) : (uint8_t)*p;
     }
-    /* Step over a constant text if it stands at p; NULL if it does not, or if p is NULL. Whole words are compared,
-       which may overlap; texts of 3 and 5 to 7 bytes are only found where a whole word is left. */
-    NADO_INLINE const char *nado_expect(const char *p, const char *end, const char *text) {
-        const size_t size = strlen(text), room = size > 4 && size < 8 ? 8 : size == 3 ? 4 : size;
-        const uint64_t mask = size < 8 ? ((uint64_t)1 << 8 * size % 64) - 1 : ~(uint64_t)0;
+    /* 0 if the constant text stands at p. Whole words are compared, which may overlap: a text of 3 needs 4 readable
+       bytes, one of 5 to 7 needs 8. */
+    NADO_INLINE uint64_t nado_differs(const char *p, const char *text) {
+        const size_t size = strlen(text);
         uint64_t differs = 0;
         size_t i;
-        if (__builtin_expect(p == NULL || p > end - room, 0)) return NULL;
         if (size < 8)
-            differs = (nado_load(p, size) & mask) ^ (
+            return (nado_load(p, size) & (((uint64_t)1 << 8 * size) - 1)) ^ (
                 (uint64_t)text[0] | (uint64_t)(size > 1 ? text[1] : 0) << 8 | (uint64_t)(size > 2 ? text[2] : 0) << 16
                 | (uint64_t)(size > 3 ? text[3] : 0) << 24 | (uint64_t)(size > 4 ? text[4] : 0) << 32
                 | (uint64_t)(size > 5 ? text[5] : 0) << 40 | (uint64_t)(size > 6 ? text[6] : 0) << 48);
-        else
-            for (i = 0; i < size; i += 8) {
-                const size_t at = i + 8 <= size ? i : size - 8;
-                differs |= nado_load(p + at, 8) ^ nado_load(text + at, 8);
-            }
-        return __builtin_expect(differs != 0, 0) ? NULL : p + size;
+        for (i = 0; i < size; i += 8) {
+            const size_t at = i + 8 <= size ? i : size - 8;
+            differs |= nado_load(p + at, 8) ^ nado_load(text + at, 8);
+        }
+        return differs;
+    }
+    /* Step over a constant text if it stands at p and something follows; NULL if not, or if p is NULL. Not found where
+       its last word would be cut. */
+    NADO_INLINE const char *nado_expect(const char *p, const char *end, const char *text) {
+        const size_t size = strlen(text), room = size > 4 && size < 8 ? 8 : size + 1;
+        if (__builtin_expect(p == NULL || p > end - room || nado_differs(p, text) != 0, 0)) return NULL;
+        return p + size;
     }
     /* A JSON number of at most 32 bits. */
     NADO_INLINE const char *nado_product(const char *p, const char *end, int64_t *out) {
@@ -124,48 +133,47 @@ cdef extern from *:
     }
     """
     const char* _expect "nado_expect"(const char* p, const char* end, const char* text) noexcept nogil
+    uint64_t _differs "nado_differs"(const char* p, const char* text) noexcept nogil
     const char* _product "nado_product"(const char* p, const char* end, int64_t* out) noexcept nogil
 
 cdef enum:
     SHORTEST = 96             # no canonical message is shorter
     LEVEL_SIZE = 9            # nor a level: ["1","2"]
+    BBO_HEAD = 38             # bytes before the first number
+    DEPTH_HEAD = 43
+    QTY_COMMA = 3             # "," between the two numbers of a level
+    QTY_KEY = 13              # "bid_qty":" between those of a best bid, with the quote and comma before it
 
 
 cdef bint _canonical_bbo(Message* m, const char* p, const char* end) noexcept nogil:
-    """p stands after {"type":"best_bid_offer"."""
-    p = _expect(p, end, b',"timestamp":"')
-    if p == NULL:
+    cdef const char* between
+    if _differs(p, b'{"type":"best_bid_offer","timestamp":"'):
         return False
-    p = _expect(time_ns(p, end, &m.timestamp_ns), end, b'","product_id":')
+    p = _expect(time_ns(p + BBO_HEAD, end, &m.timestamp_ns), end, b'","product_id":')
     if p == NULL:
         return False
     p = _expect(_product(p, end, &m.product_id), end, b',"bid_price":"')
     if p == NULL:
         return False
-    p = _expect(number(p, end, &m.bid_price, True), end, b'","bid_qty":"')
-    if p == NULL:
+    p = _expect(pair(p, end, QTY_KEY, False, &between, &m.bid_price, &m.bid_qty), end, b'","ask_price":"')
+    if p == NULL or _differs(between, b'","bid_qty":"'):
         return False
-    p = _expect(number(p, end, &m.bid_qty, False), end, b'","ask_price":"')
-    if p == NULL:
-        return False
-    p = _expect(number(p, end, &m.ask_price, True), end, b'","ask_qty":"')
-    if p == NULL:
-        return False
-    return _expect(number(p, end, &m.ask_qty, False), end, b'"}') == end
+    p = pair(p, end, QTY_KEY, True, &between, &m.ask_price, &m.ask_qty)
+    return p != NULL and not _differs(between, b'","ask_qty":"') and end - p == 2 and not _differs(p, b'"}')
 
 
 cdef inline const char* _canonical_levels(Levels* levels, const char* p, const char* end) noexcept nogil:
     """[["price","qty"],…] at p; what stands after it. There is room for as many levels as the text can hold."""
     cdef Level* level = levels.items
     cdef const char* after = _expect(p, end, b'[["')
+    cdef const char* between
     levels.count = 0
     if after == NULL:
         return _expect(p, end, b'[]')
     while True:
-        p = _expect(number(after, end, &level.price, True), end, b'","')
-        if p == NULL:
+        p = pair(after, end, QTY_COMMA, False, &between, &level.price, &level.qty)
+        if p == NULL or _differs(between, b'","'):
             return NULL
-        p = number(p, end, &level.qty, False)
         level += 1
         after = _expect(p, end, b'"],["')
         if after == NULL:
@@ -174,14 +182,12 @@ cdef inline const char* _canonical_levels(Levels* levels, const char* p, const c
 
 
 cdef bint _canonical_depth(Message* m, const char* p, const char* end) noexcept nogil:
-    """p stands after {"type":"book_depth"."""
     cdef Py_ssize_t most = m.size // LEVEL_SIZE + 1
     if not _make_room(&m.bids, most) or not _make_room(&m.asks, most):
         return False
-    p = _expect(p, end, b',"last_max_timestamp":"')
-    if p == NULL:
+    if _differs(p, b'{"type":"book_depth","last_max_timestamp":"'):
         return False
-    p = _expect(time_ns(p, end, &m.last_max_ns), end, b'","min_timestamp":"')
+    p = _expect(time_ns(p + DEPTH_HEAD, end, &m.last_max_ns), end, b'","min_timestamp":"')
     if p == NULL:
         return False
     p = _expect(time_ns(p, end, &m.min_ns), end, b'","max_timestamp":"')
@@ -196,22 +202,17 @@ cdef bint _canonical_depth(Message* m, const char* p, const char* end) noexcept 
     p = _expect(_canonical_levels(&m.bids, p, end), end, b',"asks":')
     if p == NULL:
         return False
-    return _expect(_canonical_levels(&m.asks, p, end), end, b'}') == end
+    p = _canonical_levels(&m.asks, p, end)
+    return p != NULL and end - p == 1 and p[0] == c'}'
 
 
 cdef int _canonical(Message* m, const char* p, const char* end) noexcept nogil:
-    cdef const char* after
     if end - p < SHORTEST:
         return -1
-    p = _expect(p, end, b'{"type":"b')
-    if p == NULL:
-        return -1
-    after = _expect(p, end, b'est_bid_offer"')
-    if after != NULL:
-        return KIND_BBO if _canonical_bbo(m, after, end) else -1
-    after = _expect(p, end, b'ook_depth"')
-    if after != NULL:
-        return KIND_DEPTH if _canonical_depth(m, after, end) else -1
+    if p[10] == c'e':
+        return KIND_BBO if _canonical_bbo(m, p, end) else -1
+    if p[10] == c'o':
+        return KIND_DEPTH if _canonical_depth(m, p, end) else -1
     return -1
 
 
@@ -237,6 +238,28 @@ cdef inline bint _is_hex(char ch) noexcept nogil:
     return c'0' <= ch <= c'9' or c'a' <= ch <= c'f' or c'A' <= ch <= c'F'
 
 
+cdef extern from *:
+    """
+    #define NADO_EACH 0x0101010101010101ULL
+    /* Step over bytes that mean nothing special inside a string: neither quote, backslash nor control. */
+    NADO_INLINE const char *nado_plain(const char *p, const char *end) {
+        while (end - p >= 8) {
+            uint64_t word, quote, backslash, found;
+            memcpy(&word, p, 8);
+            quote = word ^ NADO_EACH * '"';
+            backslash = word ^ NADO_EACH * '\\\\';
+            found = ((quote - NADO_EACH) & ~quote) | ((backslash - NADO_EACH) & ~backslash)
+                | ((word - NADO_EACH * 0x20) & ~word);
+            found &= NADO_EACH * 0x80;                   /* right up to the first one */
+            if (found) return p + (__builtin_ctzll(found) >> 3);
+            p += 8;
+        }
+        return p;
+    }
+    """
+    const char* _plain "nado_plain"(const char* p, const char* end) noexcept nogil
+
+
 cdef bint _string(Cursor* c, Span* out) noexcept nogil:
     cdef char ch
     cdef int i
@@ -245,6 +268,9 @@ cdef bint _string(Cursor* c, Span* out) noexcept nogil:
     out.type = V_STRING
     out.escaped = False
     while c.p < c.end:
+        c.p = _plain(c.p, c.end)
+        if c.p == c.end:
+            break
         ch = c.p[0]
         if ch == c'"':
             out.size = c.p - out.at
@@ -444,10 +470,12 @@ cdef int _field_of(const Span* key) noexcept nogil:
     if key.escaped:
         text = buffer
         size = unescape(key, buffer)
-    for field in range(F_COUNT):
-        if <Py_ssize_t>FIELD_SIZES[field] == size and memcmp(FIELD_NAMES[field], text, <size_t>size) == 0:
-            return field
-    return F_COUNT
+    if not 0 <= size <= SHORT_TEXT:
+        return F_COUNT
+    field = FIELDS_OF_SIZE[size]
+    while field < F_COUNT and memcmp(FIELD_NAMES[field], text, <size_t>size) != 0:
+        field = NEXT_FIELD[field]
+    return field
 
 
 cdef bint text_is(const Span* span, const char* text) noexcept nogil:

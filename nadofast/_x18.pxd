@@ -1,7 +1,7 @@
 """Decimal digits ↔ signed 128-bit integers (x18), as inline C. Include by `cimport`; there is no module.
 
 Bounds are checked before every read. Digits are taken eight at a time inside one 64-bit word; where a number
-ends is found 32 bytes at a time, with the vector instructions every x86-64 has (SSE2, so nothing to detect
+ends is found 64 bytes at a time, with the vector instructions every x86-64 has (SSE2, so nothing to detect
 when running) or with 64-bit words elsewhere and with NADO_PORTABLE. The wire grammar is `-?[0-9]{1,39}`; what
 does not fit int128 is refused, never wrapped. Cython must never convert
 an int128 to Python by itself (it would cut it to 64 bits): use `int128_to_py` and `int128_from_py`.
@@ -112,21 +112,21 @@ cdef extern from *:
         return __builtin_expect(after != NULL, 1) ? after : nado_scan_long(p, end, out);
     }
 
-    /* Bit i: byte i of the 32 at p is not a digit. Exact up to the first such byte that is not ASCII. */
+    /* Bit i: byte i of the 64 at p is not a digit. Exact up to the first such byte that is not ASCII. */
     NADO_INLINE uint64_t nado_not_digits(const char *p) {
-    #ifdef NADO_SSE2
-        const __m128i zero = _mm_set1_epi8('0'), above = _mm_set1_epi8(0x76);   /* 0..9 stay below 0x80 */
-        __m128i a = _mm_xor_si128(_mm_loadu_si128((const __m128i *)p), zero);
-        __m128i b = _mm_xor_si128(_mm_loadu_si128((const __m128i *)(p + 16)), zero);
-        return (uint32_t)_mm_movemask_epi8(_mm_adds_epu8(a, above))
-            | (uint64_t)(uint32_t)_mm_movemask_epi8(_mm_adds_epu8(b, above)) << 16;
-    #else
         uint64_t bits = 0;
         int i;
-        for (i = 0; i < 4; i++)
-            bits |= ((nado_stops(nado_word(p + 8 * i)) >> 7) * 0x0102040810204080ULL >> 56) << (8 * i);
-        return bits;
+    #ifdef NADO_SSE2
+        const __m128i zero = _mm_set1_epi8('0'), above = _mm_set1_epi8(0x76);   /* 0..9 stay below 0x80 */
+        for (i = 0; i < 64; i += 16) {
+            __m128i part = _mm_xor_si128(_mm_loadu_si128((const __m128i *)(p + i)), zero);
+            bits |= (uint64_t)(uint32_t)_mm_movemask_epi8(_mm_adds_epu8(part, above)) << i;
+        }
+    #else
+        for (i = 0; i < 64; i += 8)
+            bits |= ((nado_stops(nado_word(p + i)) >> 7) * 0x0102040810204080ULL >> 56) << i;
     #endif
+        return bits;
     }
 
     /* The word at p, of which `keep` says what are digits. */
@@ -137,25 +137,19 @@ cdef extern from *:
         return word & mask;
     }
 
-    /* Digits inside a text, not negative. Returns the first byte after them; NULL if there are none, if the text
-       ends first, or beyond int128. Needs 24 bytes of text before p, 32 in all and p <= end. Right-aligned words
-       make one path of all lengths up to 24. coarse: the last 16 digits are expected to be zeros. */
-    static const char *nado_rare_number(const char *p, const char *end, nado_int128 *out);
-    NADO_INLINE const char *nado_number(const char *p, const char *end, nado_int128 *out, int coarse) {
-        static const uint8_t keep[48] = {[24] = 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15,
-                                         15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15};
-        uint64_t stops, low, middle, tail, sum, carry = 0;
+    /* Value of the count (1..24) digits before p, in right-aligned words: one path for all lengths. 24 bytes before
+       p are read. coarse: the last 16 digits are expected to be zeros. */
+    NADO_INLINE void nado_value(const char *p, size_t count, nado_int128 *out, int coarse) {
+        static const uint8_t masks[48] = {[24] = 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15,
+                                          15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15};
+        const uint8_t *keep = masks;
+        uint64_t middle, low;
         nado_uint128 head;
-        size_t count;
-        if (__builtin_expect(p <= end - 32, 1)) stops = nado_not_digits(p);
-        else stops = nado_not_digits(end - 32) >> (p - (end - 32));
-        count = (size_t)__builtin_ctzll(stops | (uint64_t)1 << 32);
-        if (__builtin_expect(count - 1 > 23, 0)) return nado_rare_number(p, end, out);
-        p += count;
-        head = (nado_uint128)nado_full(nado_kept(p - 24, keep + count)) * 10000000000000000ULL;
+        __asm__("" : "+r"(keep));                        /* one address, three offsets */
         middle = nado_kept(p - 16, keep + count + 8);
         low = nado_kept(p - 8, keep + count + 16);
-        sum = (uint64_t)head;
+        head = (nado_uint128)nado_full(nado_kept(p - 24, keep + count)) * 10000000000000000ULL;
+        uint64_t sum = (uint64_t)head, tail, carry = 0;
         if (!coarse || __builtin_expect((low | middle) != 0, 0)) {
             tail = nado_full(middle) * 100000000;
             if (coarse || __builtin_expect(low != 0, 0)) tail += nado_full(low);
@@ -163,7 +157,38 @@ cdef extern from *:
             carry = sum < tail;
         }
         *out = (nado_int128)((nado_uint128)((uint64_t)(head >> 64) + carry) << 64 | sum);  /* 64-bit registers */
-        return p;
+    }
+
+    /* A price and, `gap` bytes behind its end, a quantity: digits inside a text, not negative. Returns the first
+       byte after the quantity and sets *between to that after the price; `gap` bytes and one more stand there. NULL if one has no digits, if the text
+       ends first, or beyond int128. Needs 24 bytes of text before p, 64 in all and p < end. Both ends come from
+       one mask, because finding the end of a number is what the next one waits for. late: the text is expected to
+       end within these 64 bytes. */
+    static const char *nado_rare_pair(const char *p, const char *end, size_t gap, const char **between,
+                                      nado_int128 *price, nado_int128 *qty);
+    NADO_INLINE const char *nado_pair(const char *p, const char *end, size_t gap, int late, const char **between,
+                                      nado_int128 *price, nado_int128 *qty) {
+        const uint64_t guard = (uint64_t)1 << 63;
+        uint64_t stops;
+        size_t first, second;
+        if (__builtin_expect(p <= end - 64, !late)) stops = nado_not_digits(p);
+        else stops = nado_not_digits(end - 64) >> ((p - (end - 64)) & 63);
+        first = (size_t)__builtin_ctzll(stops | guard);
+        second = (size_t)__builtin_ctzll(stops >> first >> gap | guard);
+        if (__builtin_expect(first - 1 > 23 || second - 1 > 23, 0))
+            return nado_rare_pair(p, end, gap, between, price, qty);
+        *between = p + first;
+        nado_value(p + first, first, price, 1);
+        nado_value(p + first + gap + second, second, qty, 0);
+        return p + first + gap + second;
+    }
+
+    static const char *nado_rare_number(const char *p, const char *end, nado_int128 *out);
+    static __attribute__((noinline)) const char *nado_rare_pair(
+            const char *p, const char *end, size_t gap, const char **between, nado_int128 *price, nado_int128 *qty) {
+        const char *after = nado_rare_number(p, end, price);
+        *between = after;
+        return after == NULL || (size_t)(end - after) < gap ? NULL : nado_rare_number(after + gap, end, qty);
     }
     static __attribute__((noinline)) const char *nado_rare_number(const char *p, const char *end, nado_int128 *out) {
         nado_uint128 value = 0;
@@ -173,20 +198,28 @@ cdef extern from *:
         return after;
     }
 
-    /* A time in ns: 19 digits from 2001 to 2286, or what nado_number takes and int64 holds. */
+    /* Whether the 19 bytes at p are digits. */
+    NADO_INLINE int nado_nineteen(const char *p) {
+    #ifdef NADO_SSE2
+        const __m128i zero = _mm_set1_epi8('0'), above = _mm_set1_epi8(0x76);
+        __m128i a = _mm_xor_si128(_mm_loadu_si128((const __m128i *)p), zero);
+        __m128i b = _mm_xor_si128(_mm_loadu_si128((const __m128i *)(p + 3)), zero);
+        return _mm_movemask_epi8(_mm_or_si128(_mm_adds_epu8(a, above), _mm_adds_epu8(b, above))) == 0;
+    #else
+        return (nado_stops(nado_word(p)) | nado_stops(nado_word(p + 8)) | nado_stops(nado_word(p + 11))) == 0;
+    #endif
+    }
+
+    /* A time in ns: 19 digits from 2001 to 2286, or what else int64 holds. */
     NADO_INLINE const char *nado_time(const char *p, const char *end, int64_t *out) {
         nado_int128 value;
         const char *after;
-        uint64_t first, second, last, whole;
-        if (end - p >= 19) {
-            first = nado_word(p);
-            second = nado_word(p + 8);
-            last = nado_word(p + 11);
-            if ((nado_stops(first) | nado_stops(second) | nado_stops(last)) == 0) {
-                whole = (nado_full(first) * 100000000 + nado_full(second)) * 1000 + nado_full(last >> 40 << 40);
-                *out = (int64_t)whole;
-                return whole <= INT64_MAX ? p + 19 : NULL;
-            }
+        uint64_t whole;
+        if (__builtin_expect(end - p >= 19 && nado_nineteen(p), 1)) {
+            whole = nado_full(nado_word(p)) * 100000000 + nado_full(nado_word(p + 8));
+            whole = whole * 1000 + (uint64_t)(p[16] * 100 + p[17] * 10 + p[18] - '0' * 111);
+            *out = (int64_t)whole;
+            return whole <= INT64_MAX ? p + 19 : NULL;
         }
         after = nado_rare_number(p, end, &value);
         if (after == NULL || value > INT64_MAX) return NULL;
@@ -208,7 +241,9 @@ cdef extern from *:
     const int128 INT128_MIN "NADO_INT128_MIN"
     const uint128 UINT128_MAX "NADO_UINT128_MAX"
     const char* scan_uint128 "nado_scan_uint128"(const char* p, const char* end, uint128* out) noexcept nogil
-    const char* number "nado_number"(const char* p, const char* end, int128* out, bint coarse) noexcept nogil
+    const char* pair "nado_pair"(
+        const char* p, const char* end, size_t gap, bint late, const char** between, int128* price, int128* qty
+    ) noexcept nogil
     const char* time_ns "nado_time"(const char* p, const char* end, int64_t* out) noexcept nogil
     object _wide_to_py "nado_int128_to_py"(int128 value)
     object uint128_to_py "nado_uint128_to_py"(uint128 value)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import orjson
 from coincurve import PrivateKey
@@ -100,8 +100,17 @@ def subaccount_hex(address: str, name: str = "default") -> str:
     return "0x" + owner + encoded.ljust(SUBACCOUNT_NAME_BYTES, b"\0").hex()
 
 
+class _Bearer:
+    """Whoever has the signature can use it: it is not stored, so what holds one cannot be pickled."""
+
+    __slots__ = ()
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(f"a {type(self).__name__} cannot be pickled")
+
+
 @dataclass(frozen=True, slots=True)
-class SignedCancel:
+class SignedCancel(_Bearer):
     """A cancel of single orders: product_ids[i] names the product of digests[i]."""
 
     sender: str
@@ -113,7 +122,7 @@ class SignedCancel:
 
 
 @dataclass(frozen=True, slots=True)
-class SignedCancelProducts:
+class SignedCancelProducts(_Bearer):
     """A cancel of everything on the products; none named means all products."""
 
     sender: str
@@ -124,7 +133,7 @@ class SignedCancelProducts:
 
 
 @dataclass(frozen=True, slots=True)
-class SignedStreamAuth:
+class SignedStreamAuth(_Bearer):
     """A stream authentication. expiration_ms bounds the request, not the session."""
 
     sender: str
@@ -134,7 +143,7 @@ class SignedStreamAuth:
 
 
 @dataclass(frozen=True, slots=True)
-class SignedLinkSigner:
+class SignedLinkSigner(_Bearer):
     """Names `signer` (address and 12 zero bytes; all zeros revoke) as linked signer of the subaccount."""
 
     sender: str

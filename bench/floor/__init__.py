@@ -29,11 +29,11 @@ def write(path: Path, snapshot: Any, messages: list[bytes]) -> Path:
 
 
 def run(
-    program: Path, kind: str, path: Path, *prefix: str
+    program: Path, kind: str, path: Path
 ) -> tuple[float, dict[int, int], dict[int, int], tuple[int, ...]]:
     """ns per message, final bids, asks and (bid, qty, ask, qty) of the last best_bid_offer."""
     done = subprocess.run(
-        [*prefix, program, kind, path], capture_output=True, text=True, timeout=120, check=True
+        [program, kind, "time", path], capture_output=True, text=True, timeout=120, check=True
     )
     first, *rest = done.stdout.splitlines()
     sides: list[dict[int, int]] = [{}, {}]
@@ -53,3 +53,8 @@ def last_bbo(messages: list[bytes]) -> tuple[int, ...]:
         if message["type"] == "best_bid_offer":
             return tuple(int(message[key]) for key in ("bid_price", "bid_qty", "ask_price", "ask_qty"))
     return (0, 0, 0, 0)
+
+
+def fastest(program: Path, path: Path) -> float:
+    """ns per message of the better of array and ladder."""
+    return min(run(program, kind, path)[0] for kind in KINDS)

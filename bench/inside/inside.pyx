@@ -5,7 +5,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdint cimport int64_t
 
 from nadofast._book cimport BOOK_CHANGED, BOOK_SAME, Level, OrderBook
-from nadofast._core cimport TAKEN, Bbo, FeedCore, now_ns
+from nadofast._core cimport HANDED_OVER, Bbo, FeedCore, now_ns
 from nadofast._latency cimport Histogram, histo_record
 from nadofast._scan cimport KIND_BBO, KIND_DEPTH, Message, message_free, message_init, scan
 
@@ -26,20 +26,21 @@ cdef void _touch(list messages, Py_ssize_t start, Py_ssize_t stop):
             _touched += PyBytes_AS_STRING(message)[at]
 
 
-def parse_and_apply(list messages, OrderBook book, Bbo bbo):
-    """Scan, apply and read the top. ns per message; ValueError if a message was not taken."""
+def parse_and_apply(list messages, OrderBook book, Bbo bbo, bint touch=True):
+    """Scan, apply and read the top. ns per message of each block; ValueError if a message was not taken."""
     cdef Message m
     cdef Level level
     cdef int status
     cdef bint taken
     cdef int64_t begin
-    cdef int64_t total = 0
     cdef Py_ssize_t block, stop, i
+    cdef list took = []
     message_init(&m)
     try:
         for block in range(0, len(messages), BLOCK):
             stop = min(block + BLOCK, len(messages))
-            _touch(messages, block, stop)
+            if touch:
+                _touch(messages, block, stop)
             begin = now_ns()
             for i in range(block, stop):
                 message = messages[i]
@@ -53,38 +54,38 @@ def parse_and_apply(list messages, OrderBook book, Bbo bbo):
                     taken = m.kind >= 0
                 if not taken:
                     raise ValueError(f"not taken: {message[:80]}")
-            total += now_ns() - begin
-        return total / <double>len(messages)
+            took.append((now_ns() - begin) / <double>(stop - block))
+        return took
     finally:
         message_free(&m)
 
 
 def listen(list messages, FeedCore core):
-    """As the listener of a socket does, clocks and counters included. ns per message."""
+    """As the listener of a socket does, one read burst a block. ns per message of each block."""
     cdef int64_t begin
-    cdef int64_t total = 0
     cdef Py_ssize_t block, stop, i
+    cdef list took = []
     for block in range(0, len(messages), BLOCK):
         stop = min(block + BLOCK, len(messages))
         _touch(messages, block, stop)
         begin = now_ns()
         for i in range(block, stop):
             message = messages[i]
-            if core.handle(PyBytes_AS_STRING(message), PyBytes_GET_SIZE(message), now_ns(), 0, True) > 1:
+            if core.handle(PyBytes_AS_STRING(message), PyBytes_GET_SIZE(message), begin, 0, True) > HANDED_OVER:
                 raise ValueError(f"not taken: {message[:80]}")
-        total += now_ns() - begin
-    return total / <double>len(messages)
+        took.append((now_ns() - begin) / <double>(stop - block))
+    return took
 
 
 def record(Histogram histogram, list values):
-    """ns per value recorded."""
+    """Record every value; ns per value."""
     cdef int64_t[4096] durations
-    cdef int count = min(len(values), 4096)
-    cdef int i, turn
+    cdef Py_ssize_t count = min(len(values), 4096)
+    cdef Py_ssize_t i
+    cdef int64_t begin
     for i in range(count):
         durations[i] = values[i]
-    cdef int64_t start = now_ns()
-    for turn in range(50):
-        for i in range(count):
-            histo_record(&histogram.data, durations[i])
-    return (now_ns() - start) / (50.0 * count)
+    begin = now_ns()
+    for i in range(count):
+        histo_record(&histogram.data, durations[i])
+    return (now_ns() - begin) / <double>count

@@ -406,3 +406,17 @@ def test_a_halt_that_cannot_be_written_still_halts(tmp_path: Path) -> None:
     assert switch.halt is not None
     assert switch.halt.reason == "enough"
     assert switch.halt.failure
+
+
+def test_the_gate_counts_and_a_tag_is_used_once(world: World, gate: RiskGate) -> None:
+    assert gate.check(intent("0.001", tag=1))
+    assert gate.check(intent("0.001", tag=1)).reasons == ("duplicate: tag 1 is in flight",)
+    assert gate.check(intent("0.001", tag=2))
+    assert (gate.approved, gate.refused) == (2, 1)
+
+
+def test_defaults_and_constants_are_the_documented_ones() -> None:
+    assert (LIMITS.max_entry_delta_bps, LIMITS.warn_delta_bps) == (1_000, 100)
+    assert CLIENT_ID_BASE == 1 << 40
+    plain = OrderIntent(1, 0, 4, Purpose.ENTRY, 1, 1)
+    assert (plain.ttl_ms, plain.discard) == (0, False)

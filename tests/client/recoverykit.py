@@ -31,7 +31,6 @@ from nadofast import (
     TimeSync,
     to_x18,
 )
-from nadofast.fallback import FallbackConfig
 
 PRODUCTS = (4, 8)
 DEADLINE_S = 15.0
@@ -210,12 +209,11 @@ async def fills_over_rest(exchange: Exchange, control: Control, rounds: int) -> 
     position = Figure("REST mode: fill → position told", 500.0)
     fill = Figure("REST mode: fill → price and fee told", None, note="out of the archive")
     signer, timesync = exchange.signer(), TimeSync()
-    config = replace(CONFIG, fallback=FallbackConfig())
     async with Rest(exchange.network) as rest:
         await rest.sync_time(timesync, 3)
         products = await rest.products(list(PRODUCTS))
         feed = Feed(
-            exchange.network, products=PRODUCTS, signer=signer, rest=rest, config=config, timesync=timesync
+            exchange.network, products=PRODUCTS, signer=signer, rest=rest, config=CONFIG, timesync=timesync
         )
         gateway = OrderGateway(
             exchange.network, signer, products=products, timesync=timesync, rest=rest, config=GatewayConfig()

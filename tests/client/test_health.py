@@ -60,6 +60,11 @@ def test_the_monitor_counts_rates_and_percentiles() -> None:
     assert monitor.get_latency_percentiles("trade") == {}
     now[0] += 60 * S
     assert monitor.get_rps() == 0
+    for _ in range(500):  # a new second each: only the last ten are remembered
+        monitor.record_event("fill", 1.0)
+        now[0] += S
+    assert monitor.get_rps() == pytest.approx(1, rel=0.11)
+    assert len(monitor._seconds) <= 11
     with pytest.raises(ValueError, match="negative"):
         monitor.record_event("fill", -1)
 

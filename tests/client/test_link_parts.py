@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -248,3 +249,31 @@ async def test_a_silent_link_is_probed_before_it_is_cut(is_alive: bool) -> None:
         await link.stop()
     assert probes[0] is LinkState.STALE
     assert any("no data" in reason for reason in lost) is not is_alive
+
+
+@pytest.mark.parametrize("carries_data", [True, False])
+async def test_only_a_link_that_carried_data_for_a_while_resets_the_back_off(carries_data: bool) -> None:
+    sockets: list[web.WebSocketResponse] = []
+
+    async def serve(socket: web.WebSocketResponse) -> None:
+        sockets.append(socket)
+        if len(sockets) <= 2:
+            return  # refused twice, so to speak: the back-off grows
+        while carries_data:
+            await socket.send_str("data")
+            await asyncio.sleep(0.01)
+        await echo(socket)
+
+    async def only_quiet(_: NadoConnectionManager) -> bool:
+        return True
+
+    async with ws_server(serve) as url:
+        link = manager(url, probe=only_quiet)
+        link.config = replace(QUICK, data_timeout_s=0.1, stable_after_s=0.2)
+        link.start()
+        await until(lambda: link.connects >= 3 and link.is_live, "the third one lives")
+        born = time.monotonic()
+        assert link._backoff.attempts >= 2
+        await until(lambda: link._backoff.attempts == 0 or time.monotonic() - born > 0.5, "long enough")
+        assert (link._backoff.attempts == 0) is carries_data
+        await link.stop()

@@ -287,6 +287,13 @@ async def test_a_gap_is_bounded_too(monkeypatch: pytest.MonkeyPatch) -> None:
     assert caught.value.lost == 8
 
 
+async def test_what_was_told_is_remembered_within_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nadofast.messagequeue.TOLD_KEPT", 8)
+    queue = NadoMessageQueue(ACCOUNT)
+    put(queue, *(fill(index) for index in range(30)))
+    assert list(queue._told) == [fill(index).key for index in range(22, 30)]
+
+
 async def test_a_batch_does_not_reach_over_a_gap() -> None:
     queue = NadoMessageQueue(ACCOUNT, QueueLimits(max_facts=1))
     put(queue, update(1, "0x1"), update(2, "0x2"))

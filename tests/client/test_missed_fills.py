@@ -57,7 +57,9 @@ class Archive:
 
 
 @asynccontextmanager
-async def backfill(archive: Archive) -> AsyncIterator[tuple[FillBackfill, list[int]]]:
+async def backfill(
+    archive: Archive, config: BackfillConfig = CONFIG
+) -> AsyncIterator[tuple[FillBackfill, list[int]]]:
     told: list[int] = []
     async with scripted(Script(archive=archive.answer)) as network, Rest(network, timeout_s=1) as rest:
         work = FillBackfill(
@@ -65,7 +67,7 @@ async def backfill(archive: Archive) -> AsyncIterator[tuple[FillBackfill, list[i
             "0x" + "11" * 32,
             [4],
             lambda fill: told.append(fill.submission_idx),
-            CONFIG,
+            config,
             exchange_now_s=lambda: START_S,
         )
         task = asyncio.create_task(work.run())
@@ -128,3 +130,14 @@ async def test_more_than_one_look_can_read_is_not_passed_over() -> None:
         for _ in range(4):
             await looked(archive, work)
     assert sorted(told) == list(range(100, 130))
+
+
+async def test_a_new_request_does_not_wait_for_the_next_look() -> None:
+    archive = Archive()
+    config = BackfillConfig(looks_s=(0.01, 60.0), spacing_s=0.02)
+    async with backfill(archive, config) as (work, told):
+        work.request()
+        await until(lambda: work.knows_history, "the first look")
+        archive.add(11, START_S + 5)
+        work.request()
+        await until(lambda: told == [11], "another look", 2.0)

@@ -12,10 +12,11 @@ from collections.abc import Iterator
 import pytest
 import recoverykit
 from faultkit import Exchange
-from recoverykit import HEAD, PRODUCTS, Figure
+from recoverykit import HEAD, LINK, PRODUCTS, Figure
 from simproc import SimProcess
 
 ROUNDS = int(os.environ.get("NADOFAST_ROUNDS", "100"))
+"""Of each fault in the long run."""
 BUSY = 5.0
 """By so much the goals are stretched where other processes may want the same cores."""
 
@@ -46,9 +47,10 @@ async def test_a_cut_costs_one_question_a_book(exchange: Exchange) -> None:
 
 async def test_a_mute_link_is_noticed_at_its_age_and_never_before(exchange: Exchange) -> None:
     async with exchange.control() as control:
-        late, _ = await recoverykit.mutes(exchange, control, 2)
+        late, healed = await recoverykit.mutes(exchange, control, 2)
     assert min(late.samples) >= 0
     keeps(late, BUSY)
+    assert max(healed.samples) < LINK.probe_timeout_s * 1_000, "the market moved without it: no need to wait"
 
 
 async def test_two_links_lose_nothing(exchange: Exchange) -> None:

@@ -51,6 +51,7 @@ def test_values() -> None:
     (isolated,) = read("query_isolated_positions")
     assert (isolated.product_id, isolated.amount_x18, isolated.margin_x18) == (4, to_x18("0.5"), to_x18(250))
     assert read("query_fee_rates").taker_x18(4) == 350000000000000
+    assert read("query_fee_rates").maker_x18(4) == 100000000000000
     assert read("query_order").unfilled_x18 == to_x18("0.1")
     assert read("query_market_liquidity").bids[0] == (to_x18("3021.4"), to_x18("4.125"))
     assert read("query_all_products")[8].size_increment_x18 == to_x18("0.1")

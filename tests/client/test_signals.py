@@ -65,6 +65,15 @@ def test_spread_thresholds(last: int, state: str) -> None:
     assert told(*[10] * 9, last).get_spread_state() == state
 
 
+def test_the_mean_is_of_the_last_hundred_before() -> None:
+    handler = told(*[1_000] * 50, *[10] * 100)
+    for _ in range(3):
+        assert handler.get_spread_state() is SpreadState.STABLE, "what is older does not weigh"
+        handler.on_bbo(bbo(2000 * X18, X18, 2010 * X18, X18))
+    handler.on_bbo(bbo(2000 * X18, X18, 2016 * X18, X18))
+    assert handler.get_spread_state() is SpreadState.WIDENING
+
+
 def test_a_spread_has_a_state_from_the_tenth_on() -> None:
     with pytest.raises(errors.NoSignal, match="9 of 10"):
         told(*[1] * 9).get_spread_state()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import random
 import statistics
@@ -164,7 +165,8 @@ async def soak(exchange: Exchange, seconds: float) -> tuple[Life, list[dict[str,
 
 
 @pytest.mark.long
-async def test_soak_long() -> None:
+async def test_soak_long(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.CRITICAL)  # ten minutes of warnings, captured, are memory that grows
     with SimProcess(seed=SEED, rate=2000, accounts=4) as sim:
         tasks_before = len(asyncio.all_tasks())
         life, shown, struck = await soak(Exchange(sim.ready), SOAK_S)

@@ -181,6 +181,24 @@ async def test_an_event_of_another_subaccount_reaches_nobody(venue: Venue) -> No
         assert seen == []
 
 
+async def test_a_book_is_told_to_callbacks_and_queues_alike(venue: Venue) -> None:
+    inline: list[Any] = []
+    async with venue.feed() as feed:
+        off = feed.on("book_depth", inline.append)
+        queue = feed.events(["book_depth"])
+        await feed.wait_synced(DEADLINE_S)
+        await until(lambda: len(inline) > 4, "depth flows")
+        assert len(queue) <= 2, "one slot a product"
+        assert await queue.dequeue() in (feed.book(ETH), feed.book(8))
+        off()
+        told = len(inline)
+        del queue
+        feed.on("trade", lambda _: None)()  # whoever comes next finds the queue gone
+        depth = feed.stats()["core"]["by_kind"]["book_depth"]
+        await until(lambda: feed.stats()["core"]["by_kind"]["book_depth"] > depth + 3, "depth flows on")
+        assert len(inline) == told
+
+
 async def test_a_slow_market_callback_is_named(venue: Venue, caplog: pytest.LogCaptureFixture) -> None:
     def dawdler(_: Any) -> None:
         time.sleep(0.001)

@@ -84,9 +84,21 @@ def test_an_order_cannot_be_changed_and_hides_its_signature() -> None:
     assert order.signature[2:] not in repr(order)
     assert order.digest in repr(order)
     with pytest.raises(TypeError):
-        pickle.dumps(order)
-    with pytest.raises(TypeError):
         copy.copy(order)
+
+
+def test_no_signature_is_shown_or_stored() -> None:
+    for signed in (
+        SIGNER.sign_order(**FIELDS),
+        SIGNER.sign_cancel([4], ["0x" + "ab" * 32], 7),
+        SIGNER.sign_cancel_products([4, 8], 7),
+        SIGNER.sign_stream_auth(1_790_000_000_000),
+        SIGNER.sign_link_signer("0x" + "cd" * 32, 1),
+    ):
+        assert len(signed.signature) == 132
+        assert signed.signature[2:] not in repr(signed)
+        with pytest.raises(TypeError, match="cannot be pickled"):
+            pickle.dumps(signed)
 
 
 def test_equality_is_that_of_digest_signature_and_tag() -> None:

@@ -7,7 +7,7 @@ import time
 from decimal import Decimal
 
 import pytest
-from deskkit import ETH, SIZE, SOL, Desk, open_desk, until
+from deskkit import ETH, SIZE, SOL, Desk, until
 
 from bot.client import NadoClient
 from bot.order_results import OrderUpdate
@@ -175,17 +175,17 @@ async def test_a_closed_connection_is_seen_and_comes_back(desk: Desk) -> None:
     await until(lambda: sum(u.filled_size for u in heard) == SIZE, "updates go on after the reconnect")
 
 
-async def test_a_silent_socket_is_pinged() -> None:
-    """The exchange cuts what does not ping; ours does by itself, and measures the way there and back."""
-    async with open_desk() as desk:
-        link = desk.feed.link
-        before = link.ping_round_trip.count
-        await link.send_ping()
-        await until(lambda: link._listener is not None and link._listener.last_pong_ns > 0, "a pong")
-        await link.handle_pong()
-        assert link.ping_round_trip.count > before - 1
-        assert link.config.ping_interval_s < 30
-        assert link.config.pong_timeout_s <= 10
+async def test_a_silent_socket_is_pinged_and_its_pongs_are_timed(desk: Desk) -> None:
+    """The exchange cuts what is silent for 30 s; ours pings by itself, and a missing pong cuts the link."""
+    link = desk.feed.link
+    assert link.config.ping_interval_s + link.config.pong_timeout_s < 30
+    await until(lambda: link.ping_round_trip.count > 0, "the first ping is answered without being asked for")
+    before = link.ping_round_trip.count
+    await link.send_ping()
+    await until(lambda: link.ping_round_trip.count > before, "the pong of a ping of our own")
+    await desk.faults(half_open="subscribe")
+    await link.send_ping()
+    assert link.ping_round_trip.count == before + 1
 
 
 async def test_fills_come_over_rest_while_the_socket_is_down(desk: Desk) -> None:

@@ -1,0 +1,58 @@
+"""Where a request goes in the turns nobody waits for: a socket that refuses, a caller that leaves at once."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import pytest
+from clientkit import until
+from rudekit import ORDER, Script, gateway
+from test_doubt import placed
+
+from nadofast import OrderState, errors
+
+
+async def test_a_socket_that_refuses_to_write_costs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    script = Script(execute=placed)
+
+    def refuse(_: bytes) -> None:
+        raise errors.ConnectionLost("gone in this very turn")
+
+    async with gateway(script) as client:
+        await until(lambda: client.path == "ws", "the socket is up")
+        monkeypatch.setattr(client.link, "send", refuse)
+        outcome = await client.place(ORDER)
+        assert (outcome.is_confirmed, outcome.path) == (True, "rest")
+        stats = client.stats()
+        assert (stats["ws_requests"], stats["rest_requests"], stats["in_flight"]) == (0, 1, 0)
+    assert script.over_socket == []
+
+
+async def test_orders_abandoned_in_the_turn_they_left_are_in_doubt() -> None:
+    async with gateway(Script()) as client:
+        await until(lambda: client.path == "ws", "the socket is up")
+        placing = asyncio.ensure_future(client.place_many([ORDER, ORDER]))
+        await asyncio.sleep(0)  # one turn: written, and nobody waits yet
+        assert client.stats()["in_flight"] == 2
+        placing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await placing
+        assert client.stats()["in_flight"] == 0
+        assert [order.state for order in client.tracker.live()] == [OrderState.UNKNOWN] * 2
+
+
+async def test_an_answer_that_comes_as_the_caller_leaves_is_kept() -> None:
+    script = Script()
+    async with gateway(script) as client:
+        await until(lambda: client.path == "ws", "the socket is up")
+        placing = asyncio.ensure_future(client.place(ORDER))
+        await until(lambda: script.over_socket, "sent")
+        client._delivery._on_text(
+            client._delivery.lanes.concurrent, json.dumps(placed(script.over_socket[0])).encode()
+        )
+        placing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await placing
+        (order,) = client.tracker.live()
+        assert order.state is OrderState.OPEN

@@ -1,0 +1,73 @@
+"""Mutations of one module, one at a time: comparisons, arithmetic, constants, conditions and returns.
+
+Each mutant replaces one node of the syntax tree. The module's tests run with that one file changed, in a
+process of their own; a mutant nobody notices is a survivor.
+"""
+
+from __future__ import annotations
+
+import ast
+import copy
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+SWAPS: Final[dict[type, type]] = {
+    ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq,
+    ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.FloorDiv, ast.FloorDiv: ast.Mult, ast.And: ast.Or,
+    ast.Or: ast.And, ast.Is: ast.IsNot, ast.IsNot: ast.Is, ast.In: ast.NotIn, ast.NotIn: ast.In,
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """line: where; what: in words; source: the whole mutated module."""
+
+    line: int
+    what: str
+    source: str
+
+
+def mutants(source: str) -> Iterator[Mutant]:
+    """Every mutant of a module, in the order of its lines. Texts and annotations are left alone."""
+    tree = ast.parse(source)
+    for index, node in enumerate(ast.walk(tree)):
+        for what, change in _changes(node):
+            mutated = copy.deepcopy(tree)
+            target = next(n for i, n in enumerate(ast.walk(mutated)) if i == index)
+            change(target)
+            ast.fix_missing_locations(mutated)
+            yield Mutant(getattr(node, "lineno", 0), what, ast.unparse(mutated))
+
+
+def _changes(node: ast.AST) -> Iterator[tuple[str, object]]:
+    if isinstance(node, ast.Compare) and len(node.ops) == 1 and type(node.ops[0]) in SWAPS:
+        yield _swap(node.ops[0], "ops")
+    elif (
+        (isinstance(node, ast.BinOp) and type(node.op) in SWAPS)
+        or isinstance(node, ast.BoolOp)
+        or (isinstance(node, ast.AugAssign) and type(node.op) in SWAPS)
+    ):
+        yield _swap(node.op, "op")
+    elif isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not | ast.USub):
+        yield "without its sign", lambda n: _replace(n, n.operand)
+    elif isinstance(node, ast.Constant) and isinstance(node.value, bool):
+        yield f"{not node.value} for {node.value}", lambda n: setattr(n, "value", not n.value)
+    elif isinstance(node, ast.Constant) and isinstance(node.value, int):
+        yield f"{node.value + 1} for {node.value}", lambda n: setattr(n, "value", n.value + 1)
+    elif isinstance(node, ast.If):
+        yield "never", lambda n: setattr(n, "test", ast.Constant(False))
+
+
+def _swap(op: ast.AST, field: str) -> tuple[str, object]:
+    other = SWAPS[type(op)]
+
+    def change(node: ast.AST) -> None:
+        setattr(node, field, [other()] if field == "ops" else other())
+
+    return f"{other.__name__} for {type(op).__name__}", change
+
+
+def _replace(node: ast.AST, other: ast.AST) -> None:
+    """Turn a node into another one in place: `+x` stands for x."""
+    node.op = ast.UAdd()  # type: ignore[attr-defined]
