@@ -98,6 +98,7 @@ class Link:
     plan: Plan
     equity_x18: int
     state_dir: Path
+    spare: Callable[[], OrderGateway]
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +190,7 @@ async def _start(
         clients=(first, second), gateway=link.gateway, gate=link.gate, ledger=link.ledger,
         standing=link.standing, reconciler=link.reconciler, guard=link.guard,
         recorder=CycleRecorder(link.products, link.ledger, link.market, link.standing),
-        exchange=exchange, stop=stop, log=log, csv=csv,
+        exchange=exchange, stop=stop, log=log, csv=csv, spare=link.spare,
     )  # fmt: skip
     choice = OnOpen(job.settings.run.on_open)
     found = await _look(link, choice)
@@ -282,10 +283,13 @@ async def _connect(job: Job, venue: Venue, ready: Ready, stack: AsyncExitStack) 
         gate.admit(order)
         journal.record(order)
 
-    gateway = OrderGateway(
-        ready.network, signer, products=by_id, timesync=timesync, rest=rest, limiter=limiter, tracker=tracker,
-        before_send=before_send, subaccount=account.subaccount,
-    )  # fmt: skip
+    def make_gateway() -> OrderGateway:
+        return OrderGateway(
+            ready.network, signer, products=by_id, timesync=timesync, rest=rest, limiter=limiter,
+            tracker=tracker, before_send=before_send, subaccount=account.subaccount,
+        )  # fmt: skip
+
+    gateway = make_gateway()
     plan = _plan(job.settings, products, is_embedded=venue.is_embedded)
     guard = Guard(feed, market, rest, timesync, limiter, cycle_weight=plan.cycle_weight)
     reconciler = Reconciler(
@@ -305,7 +309,7 @@ async def _connect(job: Job, venue: Venue, ready: Ready, stack: AsyncExitStack) 
         raise StartError(f"not ready after {job.settings.run.ready_timeout_s:g} s: {reason}")
     return Link(
         products, rest, feed, gate, gateway, timesync, market, ledger, standing, guard, reconciler, plan,
-        info.equity_x18, state.path,
+        info.equity_x18, state.path, make_gateway,
     )  # fmt: skip
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from nadofast.products import mul_x18
+
 from . import execution
 from .execution import LegState
 from .model import (
@@ -26,7 +28,7 @@ from .model import (
     Send,
 )  # fmt: skip
 from .risk import Purpose
-from .sizing import LegQuote, NoSize, size_pair
+from .sizing import LegQuote, NoSize, PairSize, size_pair
 from .steps import (
     Step,
     ended,
@@ -40,7 +42,7 @@ from .steps import (
     unwind,
     with_leg,
 )
-from .units import NS_PER_MS
+from .units import BPS, NS_PER_MS, show_usd
 
 SKIP_PAUSE_NS = 500 * NS_PER_MS
 
@@ -59,7 +61,7 @@ def flat(state: PairState, inputs: PairInputs, plan: Plan, now_ns: int) -> Step:
             f"{state.skips} cycles skipped" if state.skips >= plan.max_skips else f"{state.failures} failed"
         )
         return ended(state, End(ExitCode.ERROR, f"{count} in a row")), []
-    if now_ns < state.not_before_ns:
+    if now_ns < state.not_before_ns or (plan.is_by_hand and state.wanted is None):
         return state, []
     if inputs.pacing:
         notes: list[Action] = [] if state.is_pacing else [Note("waiting for the order budget to recover")]
@@ -70,8 +72,8 @@ def flat(state: PairState, inputs: PairInputs, plan: Plan, now_ns: int) -> Step:
             waited_s = plan.ready_timeout_ns / 1e9
             return ended(state, End(ExitCode.ERROR, f"not ready for {waited_s:.0f} s: {missing}")), []
         return state, []
-    direction = Direction.BUY_FIRST if state.done % 2 == 0 else Direction.SELL_FIRST
-    state = replace(state, cycle=state.cycle + 1, direction=direction, attempts=0)
+    turn = Direction.BUY_FIRST if state.done % 2 == 0 else Direction.SELL_FIRST
+    state = replace(state, cycle=state.cycle + 1, direction=state.wanted or turn, wanted=None, attempts=0)
     return _enter(state, inputs, plan, now_ns)
 
 
@@ -88,13 +90,31 @@ def _enter(state: PairState, inputs: PairInputs, plan: Plan, now_ns: int) -> Ste
     if isinstance(size, NoSize):
         return _skip(state, size.reason, now_ns)
     targets = tuple(s * d for s, d in zip(size.sizes_x18, state.direction.signs, strict=True))
+    if why := _cannot_enter(inputs, plan, size, (targets[0], targets[1])):
+        return _skip(state, why, now_ns)
     legs = (LegState(target_x18=targets[0]), LegState(target_x18=targets[1]))
     actions: list[Action] = [Begin(state.cycle, state.direction, size)] if state.attempts == 0 else []
     state = replace(
-        move_to(state, Phase.BUILDING, now_ns), legs=legs, attempts=state.attempts + 1, first_fill_ns=None
-    )
+        move_to(state, Phase.BUILDING, now_ns), legs=legs, attempts=state.attempts + 1, first_fill_ns=None,
+        mids_x18=(inputs.legs[0].mid_x18, inputs.legs[1].mid_x18),
+    )  # fmt: skip
     state, send = _cross(state, inputs, plan, now_ns, Purpose.ENTRY, (0, 1), plan.entry_cap_bps)
     return state, [*actions, *send]
+
+
+def _cannot_enter(inputs: PairInputs, plan: Plan, size: PairSize, targets_x18: tuple[int, int]) -> str:
+    """Both legs are looked at before either leaves: what is shown inside the cap, and the margin of both."""
+    margin_x18 = 0
+    for product, seen, target_x18, notional_x18 in zip(
+        plan.products, inputs.legs, targets_x18, size.notionals_x18, strict=True
+    ):
+        price_x18 = execution.entry_price_x18(product, target_x18, seen.mid_x18, plan.entry_cap_bps)
+        if seen.depth is not None and seen.depth.visible_x18(target_x18, price_x18) < abs(target_x18):
+            return f"{product.symbol}: the book does not show the size inside {plan.entry_cap_bps} bps"
+        margin_x18 += mul_x18(notional_x18, 10**18 - product.long_weight_initial_x18)
+    if inputs.equity_x18 is not None and inputs.equity_x18 < margin_x18:
+        return f"margin: {show_usd(inputs.equity_x18, 2)} USD of {show_usd(margin_x18, 2)} USD"
+    return ""
 
 
 def building(state: PairState, inputs: PairInputs, plan: Plan, now_ns: int) -> Step:
@@ -133,7 +153,21 @@ def _cannot_hedge(state: PairState, inputs: PairInputs, plan: Plan, now_ns: int)
         return "deadline of the second leg"
     if any(leg.missing_x18 and leg.attempts > plan.hedge_attempts for leg in state.legs):
         return "no fill inside the cap"
+    if (more_bps := _completing_costs_bps(state, inputs)) > plan.leg_risk_bps:
+        return f"completing it costs {more_bps} bps more than leaving the other"
     return ""
+
+
+def _completing_costs_bps(state: PairState, inputs: PairInputs) -> int:
+    """What the market's move since the decision makes completing dearer than leaving, of what is missing."""
+    dearer_x18 = missing_x18 = 0
+    for leg, seen, then_x18 in zip(state.legs, inputs.legs, state.mids_x18, strict=True):
+        if not seen.has_quote or not then_x18:
+            return 0
+        moved_x18 = seen.mid_x18 - then_x18
+        dearer_x18 += mul_x18(leg.missing_x18, moved_x18) + mul_x18(leg.held_x18, moved_x18)
+        missing_x18 += mul_x18(abs(leg.missing_x18), seen.mid_x18)
+    return dearer_x18 * BPS // missing_x18 if missing_x18 else 0
 
 
 def _hedge_complete(state: PairState, now_ns: int) -> Step:
@@ -153,6 +187,10 @@ def hedged(state: PairState, inputs: PairInputs, plan: Plan, now_ns: int) -> Ste
         return unwind(state, why, now_ns)
     if all(leg.has_quote for leg in inputs.legs) and net_delta_bps(state, inputs) > plan.max_net_delta_bps:
         return unwind(state, f"net delta above {plan.max_net_delta_bps} bps", now_ns)
+    if is_unanswered(state, plan, now_ns):
+        return unwind(state, "the exchange does not confirm the positions", now_ns)
+    if state.is_verifying:
+        return settle(state, inputs, now_ns, lambda s, _: (s, []))
     if now_ns - state.since_ns >= plan.hold_ns:
         return unwind(state, "", now_ns)
     return state, []

@@ -130,6 +130,9 @@ class OrderDesk:
         order = self._orders.get(tag)
         return None if order is None else order.view()
 
+    def order(self, tag: int) -> DeskOrder | None:
+        return self._orders.get(tag)
+
     def open_orders(self) -> list[DeskOrder]:
         return [order for order in self._orders.values() if not order.is_final]
 
@@ -158,6 +161,9 @@ class OrderDesk:
     def ended_tags(self) -> frozenset[int]:
         """Orders that have ended by now."""
         return frozenset(tag for tag, order in self._orders.items() if order.is_final)
+
+    def all_tags(self) -> frozenset[int]:
+        return frozenset(self._orders)
 
     def decided_tags(self) -> frozenset[int]:
         """Orders the engine has decided on by now: ended, or refused if they came only now. What of these

@@ -120,7 +120,7 @@ class World:
         self._equity_x18 = int(value["equity"])
 
     def _on_foreign(self, value: Mapping[str, Any]) -> None:
-        self._foreign = Foreign(value["number"], value["why"])
+        self._foreign = Foreign(value["number"], value["why"], value["certain"])
 
     def _on_turn(self, value: Mapping[str, Any]) -> None:
         """Time passed; that is all."""
@@ -222,7 +222,7 @@ class InputLog:
 
     def foreign(self, what: Foreign) -> None:
         """A position changed, and no order of ours did it."""
-        self._enter("foreign", {"number": what.number, "why": what.why})
+        self._enter("foreign", {"number": what.number, "why": what.why, "certain": what.is_certain})
 
     def turn(self) -> PairInputs:
         """The timer: what a decision is made on, at `now_ns`. Always an entry of its own."""

@@ -13,7 +13,7 @@ from dataclasses import replace
 from . import execution
 from .building import building, flat, hedged
 from .model import Action, End, ExitCode, Note, PairInputs, PairState, Phase, Plan
-from .steps import Step, ended, recover
+from .steps import Step, ask, ended, recover
 from .unwinding import recovering, unwinding
 
 MAX_TRANSITIONS = 6
@@ -29,9 +29,14 @@ def decide(state: PairState, inputs: PairInputs, plan: Plan, now_ns: int) -> Ste
             state = ended(state, lost)
             break
         if (foreign := inputs.foreign) is not None and foreign.number > state.foreign:
-            state, more = recover(replace(state, foreign=foreign.number), foreign.why, now_ns)
-            actions += more
-            break
+            state = replace(state, foreign=foreign.number)
+            if foreign.is_certain:
+                state, more = recover(state, foreign.why, now_ns)
+                actions += more
+                break
+            if state.phase is Phase.HEDGED and not state.is_verifying:
+                state, more = ask(state, now_ns)
+                actions += more
         phase = state.phase
         state, more = _HANDLERS[phase](state, inputs, plan, now_ns)
         actions += more

@@ -9,9 +9,11 @@ from typing import Final
 from nadofast.feed import Feed
 from nadofast.products import Product, mul_x18
 
+from .execution import Depth
 from .units import bps_of
 
 LIQUIDITY_LEVELS: Final = 20
+DEPTH_LEVELS: Final = 10
 FOREVER_MS: Final = 10**9
 
 
@@ -66,6 +68,11 @@ class Market:
 
     def is_book_valid(self, product_id: int) -> bool:
         return self._feed.book(product_id).is_valid
+
+    def depth(self, product_id: int) -> Depth:
+        """The best levels of both sides. Raises BookInvalid while the book is not."""
+        book = self._feed.book(product_id)
+        return Depth(tuple(book.bids(DEPTH_LEVELS)), tuple(book.asks(DEPTH_LEVELS)))
 
     def liquidity_x18(self, product_id: int, amount_x18: int) -> int:
         """Quote visible against an order of this sign on the best levels; 0 while the book is invalid."""

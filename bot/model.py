@@ -55,6 +55,7 @@ class Plan:
     first fill of an entry until the other leg is full, or both are left. exit_leg_ns: from the first fill of
     an exit on the other leg may rest no longer than this. max_stale_ns: a position whose market is not seen
     for so long is closed. leg_risk_bps: completing a leg may cost so much more than leaving the other one.
+    is_by_hand: a cycle begins only when one is wanted.
     """
 
     products: tuple[Product, Product]
@@ -78,6 +79,7 @@ class Plan:
     exit_leg_ns: int = 1_000_000_000
     max_stale_ns: int = 3_000_000_000
     leg_risk_bps: int = 25
+    is_by_hand: bool = False
     verify_deadline_ns: int = 3_000_000_000
     recover_deadline_ns: int = 10_000_000_000
     stop_deadline_ns: int = 13_000_000_000
@@ -114,10 +116,12 @@ class Verified:
 @dataclass(frozen=True, slots=True)
 class Foreign:
     """A position changed and no order of ours did it: a liquidation, ADL, somebody else. number: of how many
-    so far."""
+    so far. is_certain: the exchange named a reason; else a match that no fill of ours explains, which may be
+    news that was overtaken, so the positions have to be asked for."""
 
     number: int
     why: str
+    is_certain: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,14 +159,17 @@ class End:
 class PairState:
     """cycle counts every begun cycle, done the complete ones; skips and failures are in a row.
 
-    urgent: why an exit must cross at once ("" = may rest). first_fill_ns starts the leg-risk clock of the
-    phase: an entry's, or an exit's. foreign: how many changes of others were dealt with.
+    wanted: direction of the next cycle, None: the other one than last time. urgent: why an exit must cross
+    at once ("" = may rest). first_fill_ns starts the leg-risk clock of the phase: an entry's, or an exit's.
+    foreign: how many changes of others were dealt with. cancelled_ns: when everything was cancelled last.
+    mids_x18: of both products when the entry was decided.
     """
 
     phase: Phase = Phase.FLAT
     since_ns: int = 0
     legs: tuple[LegState, LegState] = field(default_factory=lambda: (LegState(), LegState()))
     direction: Direction = Direction.BUY_FIRST
+    wanted: Direction | None = None
     cycle: int = 0
     done: int = 0
     skips: int = 0

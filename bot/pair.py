@@ -16,9 +16,10 @@ from nadofast.gateway import OrderGateway
 from nadofast.orders import OrderState, TrackedOrder
 
 from . import report
+from .byname import PairByName
 from .client import NadoClient
 from .desk import DeskOrder, OrderDesk
-from .emergency import flatten
+from .emergency import Emergency, Unwound
 from .guard import Guard
 from .inputs import InputLog
 from .ledger import Ledger
@@ -36,12 +37,14 @@ from .model import (
     Hedged,
     Note,
     PairState,
+    Phase,
     Plan,
     Send,
     Verified,
     Verify,
 )
 from .named import NamedRecords
+from .positions import PositionWatch
 from .reconcile import Reconciled, Reconciler
 from .recorder import CycleRecorder
 from .restart import adopted_size
@@ -65,7 +68,7 @@ VERIFY_PAUSE_S: Final = 0.5
 
 @dataclass(frozen=True, slots=True)
 class PairParts:
-    """What the composition root hands over."""
+    """What the composition root hands over. spare: makes the order gateway of an emergency."""
 
     plan: Plan
     feed: Feed
@@ -82,10 +85,11 @@ class PairParts:
     stop: StopRequest
     log: EventLog
     csv: TradesCsv
+    spare: Callable[[], OrderGateway]
     inputs: InputLog = field(default_factory=InputLog)
 
 
-class DNPairBot(NamedRecords):
+class DNPairBot(PairByName, NamedRecords):
     """One run of the pair, from flat to flat. `run()` returns how it ended."""
 
     def __init__(self, parts: PairParts, make_desk: MakeDesk) -> None:
@@ -97,6 +101,12 @@ class DNPairBot(NamedRecords):
         self._cash_x18: int | None = None
         self.last_exposure = "none"
         self._desk = make_desk(self._order_changed)
+        self._emergency = Emergency(
+            parts.clients, parts.spare, parts.gate, parts.reconciler, parts.market,
+            cap_bps=parts.plan.exit_cap_bps, on_intent=self._desk.expect, must_leave=self._must_leave,
+        )  # fmt: skip
+        self._positions = PositionWatch(parts.ledger, tuple(p.product_id for p in parts.plan.products))
+        self._leave_feed = parts.feed.on("position_change", self._positions.on_change)
         parts.stop.on_request(self._wake.set)
         parts.ledger.on_move = self.log_position_update
 
@@ -111,7 +121,7 @@ class DNPairBot(NamedRecords):
             while self._state.end is None:
                 self._step()
                 await self._wait()
-            end = self._state.end
+            end = await self._last_resort(self._state.end)
         except Exception as error:
             end = await self._flatten_after(error)
         end = self._say_end(end)
@@ -158,22 +168,32 @@ class DNPairBot(NamedRecords):
 
     async def _flatten(self, end: End) -> End:
         """`end` when the exchange says flat in time, else the same reason with the account exposed."""
-        parts = self._p
+        unwound = await self._unwind_by_force(end.reason)
+        is_flat = unwound is not None and unwound.flat is not None
+        return end if is_flat else End(ExitCode.EXPOSED, end.reason)
+
+    async def _last_resort(self, end: End) -> End:
+        """The machine gave up with something open, and the exchange is there: out without the machine."""
+        if end.code is not ExitCode.EXPOSED or self._must_leave() or self._is_blind():
+            return end
+        return await self._flatten(End(ExitCode.ERROR, end.reason))
+
+    async def _unwind_by_force(self, reason: str, legs: tuple[int, ...] = (0, 1)) -> Unwound | None:
+        """The emergency unwind, said and accounted. None: it failed by a defect of its own."""
         self._cash_x18 = None
         try:
-            flat = await flatten(
-                parts.clients, parts.gateway, parts.gate, parts.reconciler, parts.market,
-                cap_bps=self._plan.exit_cap_bps, deadline_s=FLATTEN_DEADLINE_S,
-                on_intent=self._desk.expect, must_leave=self._must_leave,
-            )  # fmt: skip
-        except Exception as second:
-            parts.log.event(f"flattening failed: {type(second).__name__}: {second}")
-            flat = None
-        if flat is None:
-            return End(ExitCode.EXPOSED, end.reason)
-        self._desk.cover(self._desk.ended_tags())
-        self._cash_x18 = flat.cash_x18
-        return end
+            unwound = await self._emergency.unwind(reason, FLATTEN_DEADLINE_S, legs)
+        except Exception as error:
+            self._p.log.event(f"emergency unwind failed: {type(error).__name__}: {error}")
+            return None
+        self._p.log.event(str(unwound))
+        if unwound.flat is not None and not any(unwound.flat.positions_x18):
+            self._desk.cover(self._desk.all_tags())
+            self._cash_x18 = unwound.flat.cash_x18
+        return unwound
+
+    def _is_blind(self) -> bool:
+        return self._p.guard.blind_ns(self._p.inputs.now_ns) > SILENT_NS
 
     def _must_leave(self) -> bool:
         return self._p.exchange.gone.is_set() or self._p.stop.leave.is_set()
@@ -237,6 +257,8 @@ class DNPairBot(NamedRecords):
         for leg, client in enumerate(parts.clients):
             quote, working = client.quote(), self._state.legs[leg].working
             enter.quote(leg, quote.bid_x18, quote.ask_x18)
+            if self._state.phase is Phase.FLAT and parts.market.is_book_valid(client.product.product_id):
+                enter.depth(leg, parts.market.depth(client.product.product_id))
             if working is not None and (view := self._desk.view(working.intent.tag)) is not None:
                 enter.order(leg, view)
         if parts.exchange.gone_reason is not None:
@@ -247,6 +269,9 @@ class DNPairBot(NamedRecords):
             enter.stop(flatten_ns)
         enter.drain(is_on=parts.stop.stage is not Stage.NONE)
         enter.blind(parts.guard.blind_ns(enter.now_ns))
+        busy = {order.intent.product_id for order in self._desk.open_orders()}
+        if (found := self._positions.look(busy, enter.now_ns)) is not None:
+            enter.foreign(found)
         enter.stale(max(client.quote().age_ms for client in parts.clients) * NS_PER_MS)
         parts.standing.remember()
         is_paused = parts.guard.is_pacing() or bool(parts.gate.pause_reason())
@@ -257,8 +282,8 @@ class DNPairBot(NamedRecords):
         if self._verifying is not None:
             self._verifying.cancel()
             await asyncio.gather(self._verifying, return_exceptions=True)
-        is_silent = parts.guard.blind_ns(parts.inputs.now_ns) > SILENT_NS
-        is_pointless = is_silent or parts.exchange.gone.is_set() or parts.stop.leave.is_set()
+        self._leave_feed()
+        is_pointless = self._is_blind() or parts.exchange.gone.is_set() or parts.stop.leave.is_set()
         await self._desk.leave(cancel=not is_pointless)
         if parts.recorder.cycle is not None:  # the cycle this run ended in: its fills belong on record
             orders, is_flat = self._desk.take_all(), self._cash_x18 is not None

@@ -12,7 +12,7 @@ import contextlib
 import os
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -40,8 +40,20 @@ from bot.risk import RiskGate, RiskLimits
 from bot.shutdown import StopRequest
 from bot.standing import Standing
 from bot.tradecsv import TradesCsv
-from nadofast import Network, OrderBook, OrderGateway, OrderTracker, Rest, Secret, Signer, TimeSync, to_x18
+from nadofast import (
+    Network,
+    OrderBook,
+    OrderGateway,
+    OrderTracker,
+    OrderType,
+    Rest,
+    Secret,
+    Signer,
+    TimeSync,
+    to_x18,
+)
 from nadofast import parse as parse_event
+from nadofast.appendix import unpack_appendix
 from nadofast.errors import ExchangeError, NotConnected, RequestTimeout
 from nadofast.events import FillEvent, OrderUpdateEvent
 from nadofast.fallback import ConnectionMode
@@ -67,6 +79,7 @@ MARKET_STEP_S = 0.02
 DEPTH_STEP_NS = 50_000_000
 HOUSE_STEP_S = 0.1
 HEDGED_WITHIN_BPS = 1_000
+SCRIPT_DEADLINE_S = 120.0
 UNHEDGED_FLOOR_X18 = to_x18(1)
 
 
@@ -179,6 +192,24 @@ class WorldBbo:
         return 0 < self.ask_price_x18 < 1 << 126
 
 
+class WorldLink(ModelLink):
+    """The model of a socket with the life of a link: up from the start."""
+
+    world: PairWorld
+
+    def start(self) -> None:
+        """It is up already."""
+
+    async def stop(self) -> None:
+        self.is_dead = True
+
+    def blocked(self) -> str | None:
+        return super().blocked() if self.world.has_socket else "no socket"
+
+    async def wait_first_try(self, timeout_s: float) -> bool:
+        return self.is_live
+
+
 class WorldFeed:
     """What the bot reads of a `Feed`. Down: events are lost, prices come over HTTP twice a second, and it is
     live again only once the archive has shown what was missed. Mute: live, prices stand, events are lost."""
@@ -196,6 +227,16 @@ class WorldFeed:
         self._mute_until_s = 0.0
         self.account_live = True
         self.is_dead = False
+
+    async def start(self) -> None:
+        """It has been live from the beginning."""
+
+    async def wait_synced(self, timeout_s: float) -> None:
+        """The same."""
+
+    @property
+    def is_live(self) -> bool:
+        return self.account_live
 
     @property
     def mode(self) -> ConnectionMode:
@@ -352,6 +393,8 @@ class PairWorld:
             self.exchange, products, seed=self.seed, rate=self.rate, regime=REGIMES[self.regime]
         )
         self.dead_leg: int | None = None
+        self.has_socket = True
+        self.kinds: list[OrderType] = []
         self.was_seized = False
         self.limits = RiskLimits(to_x18(150), to_x18(300), to_x18(1_000), 5_000)
         self.entries: list[Entry] = []
@@ -376,23 +419,46 @@ class PairWorld:
             raise
         return end
 
-    async def _live(self, plan: Callable[[tuple[Product, Product]], Plan], *, chaos: bool) -> End:
+    def play(
+        self,
+        plan: Callable[[tuple[Product, Product]], Plan],
+        script: Callable[[DNPairBot], Awaitable[Any]],
+    ) -> Any:
+        """Let `script` use a bot that nobody else drives; what it returns."""
+        random.seed(self.seed)
+
+        async def act() -> Any:
+            background = await self._open(plan)
+            async with asyncio.timeout(SCRIPT_DEADLINE_S):
+                found = await script(self.bot)
+            await self.bot.cleanup()
+            await self._close(background)
+            return found
+
+        with virtual_clock(self.loop):
+            return virtualtime.run(self.loop, act())
+
+    async def _open(self, plan: Callable[[tuple[Product, Product]], Plan]) -> list[asyncio.Task[Any]]:
         self.house.open()
         self.house.advance(1.0)
-        started_s = self.loop.time()
-        background = [self.spawn(self._market(started_s)), self.spawn(self._keep_house())]
+        background = [self.spawn(self._market(self.loop.time())), self.spawn(self._keep_house())]
         self.bot = await self._start(plan)
+        return background
+
+    async def _close(self, background: list[asyncio.Task[Any]]) -> None:
+        for task in (*background, *self._tasks):
+            task.cancel()
+        await asyncio.gather(*background, *self._tasks, return_exceptions=True)
+
+    async def _live(self, plan: Callable[[tuple[Product, Product]], Plan], *, chaos: bool) -> End:
+        background = await self._open(plan)
         vars(self.weather).update(vars(self.forecast))  # a start in fair weather; the rest is on record
         if chaos:
             background.append(self.spawn(self._chaos()))
         end = await self.bot.run_alternating_strategy(self.cash_x18)
         self.weather.calm()
-        for task in background:
-            task.cancel()
         await self._compare(end)
-        for task in tuple(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._close(background)
         return end
 
     async def _start(self, plan: Callable[[tuple[Product, Product]], Plan]) -> DNPairBot:
@@ -403,7 +469,8 @@ class PairWorld:
             "world", "http://gateway", "ws://x", "ws://x", "ws://x", "http://archive",
             exchange.config.chain_id, exchange.config.endpoint_address,
         )  # fmt: skip
-        limiter, timesync = NadoRateLimiter(clock_ns=clock_ns), TimeSync(clock_ns=clock_ns)
+        limiter = NadoRateLimiter(clock_ns=clock_ns)
+        timesync = TimeSync(clock_ns=clock_ns, wall_ns=lambda: EPOCH_NS + clock_ns())
         rest = WorldRest(self, network, limiter)
         signer = Signer(self.key, chain_id=network.chain_id, endpoint_address=network.endpoint_address)
         listed = await rest.products([ETH, SOL])
@@ -414,11 +481,16 @@ class PairWorld:
         standing = Standing(ledger, market, timesync=timesync, clock_ns=clock_ns)
         gate = RiskGate(self.limits, standing.risk_view)
         tracker = OrderTracker(clock_ns=clock_ns)
-        gateway = OrderGateway(
-            network, signer, products=listed, timesync=timesync, rest=rest, limiter=limiter, tracker=tracker,
-            before_send=gate.admit,
-        )  # fmt: skip
-        self._plug(gateway)
+
+        def make_gateway() -> OrderGateway:
+            gateway = OrderGateway(
+                network, signer, products=listed, timesync=timesync, rest=rest, limiter=limiter,
+                tracker=tracker, before_send=gate.admit,
+            )  # fmt: skip
+            self._plug(gateway)
+            return gateway
+
+        gateway = make_gateway()
         made = plan(products)
         guard = Guard(
             feed, market, rest, timesync, limiter, cycle_weight=made.cycle_weight
@@ -453,7 +525,7 @@ class PairWorld:
             gateway=gateway, gate=gate, ledger=ledger, standing=standing, reconciler=reconciler, guard=guard,
             recorder=self.recorder, exchange=Away(), stop=self.stop,
             log=EventLog(self.said), csv=csv,
-            inputs=InputLog(self.entries.append, clock_ns=clock_ns),
+            spare=make_gateway, inputs=InputLog(self.entries.append, clock_ns=clock_ns),
         )  # fmt: skip
         self.cash_x18 = (await reconciler.start({})).cash_x18((ETH, SOL))
 
@@ -467,7 +539,8 @@ class PairWorld:
 
     def _plug(self, gateway: OrderGateway) -> None:
         """The model of a socket in the place of the concurrent lane's."""
-        link = ModelLink(self.loop, self.rng, self.wire, self.weather)
+        link = WorldLink(self.loop, self.rng, self.wire, self.weather)
+        link.world = self
         delivery = gateway._delivery
         lane = delivery.lanes.concurrent
         lane.link = link
@@ -592,7 +665,9 @@ class PairWorld:
         order, product_id = body["order"], body["product_id"]
         amount, appendix = int(order["amount"]), int(order["appendix"])
         position = self.positions_x18()[(ETH, SOL).index(product_id)]
-        is_resting, is_reduce_only = appendix >> 9 & 3 == 3, bool(appendix >> 11 & 1)
+        kind = unpack_appendix(appendix)
+        is_resting, is_reduce_only = kind.order_type is OrderType.POST_ONLY, kind.reduce_only
+        self.kinds.append(kind.order_type)
         if is_resting and not self.was_seized and "place_order" in message:
             others = sum(o.remaining_x18 for o in self.exchange.books[product_id].of_account(self.subaccount))
             if abs(amount) + others > abs(position) or (amount > 0) == (position > 0):

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from machinekit import ETH, MS, SOL, Dice, ToyExchange, inputs, leg, plan
 
-from bot.execution import LegState, OrderView, Working
+from bot.execution import Depth, LegState, OrderView, Working
 from bot.machine import decide
 from bot.model import (
     Begin,
@@ -113,6 +113,30 @@ def test_an_impossible_size_is_a_skip_not_a_failure() -> None:
     state, actions = decide(FLAT, inputs(), plan(sizing=rules), NOW)
     assert (state.phase, state.skips, state.failures) == (Phase.FLAT, 1, 0)
     assert [type(a) for a in actions] == [CycleEnd]
+
+
+def test_a_book_that_does_not_show_the_size_or_margin_that_is_not_there_is_a_skip() -> None:
+    thin = Depth(((to_x18(2999), to_x18(1)),), ((to_x18("3000.1"), to_x18("0.041")),))
+    legs = (replace(inputs().legs[0], depth=thin), inputs().legs[1])
+    state, actions = decide(FLAT, inputs(legs=legs), plan(), NOW)
+    assert (state.phase, state.skips, [type(a) for a in actions]) == (Phase.FLAT, 1, [CycleEnd])
+    assert "does not show" in actions[0].failure  # type: ignore[union-attr]
+    state, actions = decide(FLAT, inputs(equity_x18=to_x18(6)), plan(), NOW)
+    assert (state.phase, state.skips) == (Phase.FLAT, 1)
+    assert "margin" in actions[0].failure  # type: ignore[union-attr]
+    assert decide(FLAT, inputs(equity_x18=to_x18(7)), plan(), NOW)[0].phase is Phase.BUILDING
+
+
+def test_a_leg_that_has_become_dear_is_not_completed() -> None:
+    """ETH is held, SOL was sold in part and has fallen since: out again, not after it."""
+    state, seen = building((10**6, True), (3, True))
+    legs = (seen.legs[0], replace(seen.legs[1], bid_x18=to_x18("139.50"), ask_x18=to_x18("139.51")))
+    after, _ = decide(state, replace(seen, legs=legs), plan(), NOW + 40 * MS)
+    assert after.phase is Phase.UNWINDING
+    assert "completing it costs" in after.urgent
+    legs = (seen.legs[0], replace(seen.legs[1], bid_x18=to_x18("139.90"), ask_x18=to_x18("139.91")))
+    _, actions = decide(state, replace(seen, legs=legs), plan(), NOW + 40 * MS)
+    assert [i.purpose for a in actions if isinstance(a, Send) for i in a.intents] == [Purpose.HEDGE]
 
 
 # ---------------------------------------------------------------------- BUILDING

@@ -99,7 +99,7 @@ async def test_positions_that_cannot_be_read_because_of_a_defect_are_named(
     code, reason, text = await run_with(tmp_path)
     assert code is ExitCode.EXPOSED
     assert reason.startswith("internal error: KeyError: 'a defect'; exposure: ETH-PERP +0.042")
-    assert "flattening failed: KeyError" in text
+    assert "emergency unwind failed: KeyError" in text
 
 
 async def test_orders_that_left_before_the_gateway_failed_are_not_taken_for_unsent(

@@ -1,0 +1,54 @@
+"""Position changes that no order of ours made: a liquidation, auto-deleveraging, somebody else's trade.
+
+The stream tells every new position. What the booked fills do not explain, once nothing of ours is under way
+on that product and the fills had time to come, is somebody else's doing.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from nadofast.events import PositionChangeEvent
+
+from .ledger import Ledger
+from .model import Foreign
+from .reconcile import MATCHED
+from .units import NS_PER_MS, show
+
+# A fill event follows its position change within a depth batch; a busy loop may take a little longer.
+SETTLE_NS: Final = 300 * NS_PER_MS
+
+
+class PositionWatch:
+    """Compares what the stream says of positions with the ledger; `look` is called at every decision."""
+
+    def __init__(self, ledger: Ledger, product_ids: tuple[int, ...]) -> None:
+        self._ledger = ledger
+        self._told: dict[int, tuple[int, str]] = {}
+        self._product_ids = product_ids
+        self._differs_since_ns: dict[int, int] = {}
+        self._count = 0
+
+    def on_change(self, event: PositionChangeEvent) -> None:
+        """A cross position has a new size."""
+        if event.product_id in self._product_ids and not event.isolated:
+            self._told[event.product_id] = (event.amount_x18, event.reason)
+
+    def look(self, busy: set[int], now_ns: int) -> Foreign | None:
+        """What has just turned out to be somebody else's doing; told once. busy: products with an order of
+        ours under way."""
+        for product_id, (told_x18, reason) in tuple(self._told.items()):
+            booked_x18 = self._ledger.position_x18(product_id)
+            if told_x18 == booked_x18:
+                self._differs_since_ns.pop(product_id, None)
+                continue
+            since_ns = self._differs_since_ns.setdefault(product_id, now_ns)
+            if product_id in busy and reason == MATCHED:
+                self._differs_since_ns[product_id] = now_ns
+            elif reason != MATCHED or now_ns - since_ns >= SETTLE_NS:
+                del self._told[product_id], self._differs_since_ns[product_id]
+                self._count += 1
+                why = f"position of product {product_id} changed without us ({reason}): "
+                why += f"{show(booked_x18)} → {show(told_x18)}"
+                return Foreign(self._count, why, is_certain=reason != MATCHED)
+        return None

@@ -1,0 +1,203 @@
+"""`DNPairBot` by its historical names, and the emergency unwind: on the real engine, in virtual time."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from machinekit import plan
+from pairworld import ETH, SOL, PairWorld
+
+from bot.model import Plan
+from bot.order_results import OrderResult
+from bot.pair import DNPairBot
+from bot.sizing import PairSize
+from nadofast import OrderType
+from nadofast.products import Product, to_x18
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> PairWorld:
+    return PairWorld(7, tmp_path)
+
+
+def trade(products: tuple[Product, Product]) -> Plan:
+    return plan(products=products, hold_ns=200_000_000)
+
+
+def test_both_legs_leave_together_and_their_results_say_what_filled(world: PairWorld) -> None:
+    async def script(bot: DNPairBot) -> tuple[OrderResult, OrderResult]:
+        return await bot.place_simultaneous_orders("buy", "sell")
+
+    eth, sol = world.play(trade, script)
+    assert (eth.success, eth.side, eth.status) == (True, "buy", "FILLED")
+    assert (sol.success, sol.side, sol.status) == (True, "sell", "FILLED")
+    held = world.positions_x18()
+    assert (to_x18(eth.filled_size), -to_x18(sol.filled_size)) == held
+    sent = [order["id"] for order in world.exchange.orders_state()]
+    assert len(sent) == 2
+
+
+def test_legs_in_one_direction_are_no_pair(world: PairWorld) -> None:
+    async def script(bot: DNPairBot) -> None:
+        await bot.place_simultaneous_orders("buy", "buy")
+
+    with pytest.raises(ValueError, match="one buy and one sell"):
+        world.play(trade, script)
+
+
+@pytest.mark.parametrize("side", [("buy", "sell"), ("sell", "buy")])
+def test_build_then_unwind_in_either_direction(world: PairWorld, side: tuple[str, str]) -> None:
+    async def script(bot: DNPairBot) -> tuple[bool, tuple[int, int], bool]:
+        built = await bot.execute_build_cycle(*side)
+        held = world.positions_x18()
+        return built, held, await bot.execute_unwind_cycle(side[1], side[0])
+
+    built, held, unwound = world.play(trade, script)
+    assert (built, unwound) == (True, True)
+    assert (held[0] > 0, held[1] > 0) == (side[0] == "buy", side[1] == "buy")
+    assert world.positions_x18() == (0, 0)
+
+
+def test_an_unwind_in_the_wrong_direction_is_refused_and_one_of_nothing_is_false(world: PairWorld) -> None:
+    async def script(bot: DNPairBot) -> bool:
+        found = await bot.execute_unwind_cycle()
+        await bot.execute_build_cycle("buy", "sell")
+        with pytest.raises(ValueError, match="does not close"):
+            await bot.execute_unwind_cycle("buy", "sell")
+        await bot.execute_unwind_cycle("sell", "buy")
+        return found
+
+    assert world.play(trade, script) is False
+    assert world.positions_x18() == (0, 0)
+
+
+def test_cycles_by_hand_add_up(world: PairWorld) -> None:
+    """Five of them: all complete, in under ten seconds each, and the balance is the sum of their results."""
+
+    async def script(bot: DNPairBot) -> list[bool]:
+        await bot.initialize_clients()
+        cycles = [bot.execute_buy_first_cycle, bot.execute_sell_first_cycle]
+        return [await cycles[number % 2]() for number in range(5)]
+
+    assert world.play(trade, script) == [True] * 5
+    finished = world.recorder.finished
+    assert [cycle.direction.value for cycle in finished] == ["BUY_FIRST", "SELL_FIRST"] * 2 + ["BUY_FIRST"]
+    assert all(cycle.cycle_s is not None and cycle.cycle_s < 10 for cycle in finished)
+    account = world.exchange.accounts.open(world.subaccount)
+    won = account.spot_x18(0) + sum(p.v_quote_x18 for p in account.perps.values()) - to_x18(100_000)
+    assert won == sum(cycle.pnl.net_x18 for cycle in finished if cycle.pnl is not None)
+
+
+def test_a_cycle_after_a_failed_one_starts_clean(world: PairWorld) -> None:
+    async def script(bot: DNPairBot) -> tuple[bool, bool]:
+        world.dead_leg = SOL
+        failed = await bot.execute_buy_first_cycle()
+        assert world.positions_x18() == (0, 0)  # the leg that filled was unwound
+        world.dead_leg = None
+        return failed, await bot.execute_buy_first_cycle()
+
+    assert world.play(trade, script) == (False, True)
+
+
+def test_sizes_by_name(world: PairWorld) -> None:
+    async def script(bot: DNPairBot) -> list[Any]:
+        shown, too_deep = [
+            bot.calculate_order_size_with_slippage("ETH", "buy")[1],
+            bot.calculate_balanced_quantities(),
+        ]
+        with pytest.raises(ValueError, match="not a leg"):
+            bot.calculate_order_size("BTC")
+        return [bot.calculate_order_size("SOL-PERP"), shown, too_deep]
+
+    amount, slippage, size = world.play(trade, script)
+    assert isinstance(size, PairSize)
+    assert to_x18(amount) == size.sizes_x18[1]
+    assert slippage is not None
+    assert slippage >= 0
+
+
+# ---------------------------------------------------------------------- emergencies
+
+
+@pytest.mark.parametrize("down", [(), ("stream",), ("orders",), ("stream", "orders")])
+def test_an_emergency_closes_everything_at_market_whatever_is_down(
+    world: PairWorld, down: tuple[str, ...]
+) -> None:
+    """With the stream or the order socket gone, over HTTP; the result says why, how long and at what cost."""
+
+    async def script(bot: DNPairBot) -> Any:
+        await bot.execute_build_cycle()
+        assert world.feed is not None
+        before = len(world.kinds)
+        if "stream" in down:
+            world.feed.lose()
+        if "orders" in down:
+            world.has_socket = False
+        failed = OrderResult(False, error_message="no answer")
+        found = await bot.handle_emergency_unwind(None, failed, reason="test")
+        return found, world.kinds[before:]
+
+    unwound, kinds = world.play(trade, script)
+    assert unwound.flat is not None
+    assert world.positions_x18() == (0, 0)
+    assert unwound.reason == "test; no answer"
+    assert unwound.took_s < 10
+    assert unwound.slippage_bps is not None
+    assert set(kinds) == {OrderType.IOC}
+    assert world.gate.halt_reason is not None
+
+
+def test_one_leg_alone_can_be_closed(world: PairWorld) -> None:
+    async def script(bot: DNPairBot) -> tuple[tuple[int, int], tuple[int, int], bool]:
+        await bot.execute_build_cycle()
+        await bot.emergency_unwind_eth()
+        first = world.positions_x18()
+        await bot.emergency_unwind_sol()
+        second = world.positions_x18()
+        return first, second, await bot._force_close_position("ETH")
+
+    first, second, nothing_left = world.play(trade, script)
+    assert first[0] == 0
+    assert first[1] != 0
+    assert second == (0, 0)
+    assert nothing_left is True
+
+
+def test_an_emergency_that_cannot_finish_names_what_is_left_in_time(world: PairWorld) -> None:
+    async def script(bot: DNPairBot) -> Any:
+        await bot.execute_build_cycle()
+        world.dead_leg = ETH
+        started_s = world.loop.time()
+        return await bot.handle_emergency_unwind(reason="test"), world.loop.time() - started_s
+
+    unwound, took_s = world.play(trade, script)
+    assert unwound.flat is None
+    assert took_s <= 12
+    assert world.positions_x18()[0] != 0
+    assert world.positions_x18()[1] == 0
+    assert "ETH-PERP" in world.bot.exposure
+
+
+def test_a_leg_that_is_taken_from_us_ends_the_pair_at_once(world: PairWorld) -> None:
+    """A liquidation of one leg while both are held: noticed by the stream, the other one closed at market."""
+
+    async def seize() -> None:
+        await asyncio.sleep(1.0)
+        assert all(world.positions_x18())
+        world.was_seized = bool(world.exchange.seize(world.subaccount, ETH))
+
+    async def script(bot: DNPairBot) -> float:
+        taken = asyncio.ensure_future(seize())
+        bot._plan = replace(bot._plan, hold_ns=10**12, cycles=1, max_failures=1)
+        end = await bot.run_alternating_strategy(world.cash_x18)
+        await taken
+        assert end.reason == "1 failed in a row"
+        return world.gaps_s[-1]
+
+    assert world.play(trade, script) < 1.0
+    assert world.positions_x18() == (0, 0)
+    assert "liquidate" in world.recorder.finished[0].failure
