@@ -1,4 +1,4 @@
-"""One way to keep a book, timed (CPU) in its own process and under its own interpreter: parse, apply, read the top.
+"""One way to keep a book, timed (CPU) in a process of its own: parse, apply, read the top.
 
     keeper.py NAME FILE...      FILE: a stream as of bench/floor
 
