@@ -19,7 +19,7 @@ async def example(venue: Venue, *arguments: str) -> AsyncIterator[asyncio.Stream
     """The example as a process that reads the exchange's ready line; its output."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, str(ROOT / "examples" / arguments[0]), *arguments[1:],
-        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
     )  # fmt: skip
     assert process.stdin is not None

@@ -57,4 +57,5 @@ def test_a_stream_that_stays_down_is_traded_out_of_over_http(tmp_path: Path) -> 
             time.sleep(0.05)
         assert bot.finish(timeout_s=60) == 0, bot.output + bot.stderr
     assert "3 cycles complete" in bot.output
-    assert bot.output.count("equal to the last unit") == 3
+    assert bot.output.count("equal to the last unit") >= 3  # a cycle the outage cut short may be tried again
+    assert "differs by" not in bot.output
