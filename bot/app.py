@@ -281,7 +281,12 @@ async def _connect(job: Job, venue: Venue, ready: Ready, stack: AsyncExitStack) 
 
     def before_send(order: TrackedOrder) -> None:
         gate.admit(order)
-        journal.record(order)
+        try:
+            journal.record(order)
+        except (OSError, JournalError) as error:
+            gate.halt(f"journal: {error}")
+            if not gate.is_exit(order):  # a full disk blocks entries, never the way out
+                raise
 
     def make_gateway() -> OrderGateway:
         return OrderGateway(

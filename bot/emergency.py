@@ -107,7 +107,7 @@ class Emergency:
                     await gateway.stop()
 
     async def _until_flat(self, gateway: OrderGateway, legs: tuple[int, ...]) -> Reconciled | None:
-        product_ids = [self._clients[leg].product.product_id for leg in legs]
+        product_ids = [client.product.product_id for client in self._clients]  # verify counts both books
         cap_bps, flat_answers = self._cap_bps, 0
         await gateway.cancel_product(product_ids)
         while not self._must_leave():

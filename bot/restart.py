@@ -47,7 +47,7 @@ class Found:
 
     @property
     def is_clean(self) -> bool:
-        return not any(self.positions_x18) and not self.resting
+        return not any(self.positions_x18) and not any(self.isolated_x18) and not self.resting
 
     @property
     def foreign(self) -> tuple[OpenOrder, ...]:
@@ -73,11 +73,11 @@ def refusal(found: Found, choice: OnOpen) -> str:
     """Why this start may not go on; "" when it may."""
     if found.is_clean:
         return ""
+    if any(found.isolated_x18):
+        return f"the account holds isolated positions ({found.words()}): they are not traded here"
     if choice is OnOpen.REFUSE:
         others = ", ".join(one.value for one in OnOpen if one is not OnOpen.REFUSE)
         return f"the account already holds {found.words()}; choose with run.on_open what to do: {others}"
-    if any(found.isolated_x18):
-        return f"the account holds isolated positions ({found.words()}): they are not traded here"
     if found.foreign and choice is not OnOpen.FLATTEN:
         return f"the account has {len(found.foreign)} orders of somebody else; only flatten takes them off"
     return ""

@@ -264,6 +264,11 @@ class RiskGate:
             raise PermissionError(f"halted: {self.halt_reason}")
         flight.has_left = True
 
+    def is_exit(self, order: TrackedOrder) -> bool:
+        """Whether this is an approved order that only takes exposure away."""
+        flight = self._in_flight.get((order.client_id or 0) - CLIENT_ID_BASE)
+        return flight is not None and flight.intent.purpose.is_exit
+
     def expect(self, tag: int, open_x18: int) -> None:
         """What this order may still add to the booked position: unfilled, or filled and not booked yet."""
         if tag in self._in_flight:

@@ -170,3 +170,17 @@ async def test_a_deep_directory_is_no_obstacle_a_missing_one_is_refused(
     await bot.server.stop()
     with pytest.raises(ControlError, match="No such file"):
         await Bot(tmp_path / "no" / "s").server.start()
+
+
+async def test_requests_in_a_heap_leave_the_loop_its_turns(bot: Bot) -> None:
+    reader, writer = await asyncio.open_unix_connection(str(bot.path), limit=1 << 22)
+    writer.write(b'{"do": "status"}\n' * 50)
+    turns = 0
+    for _ in range(50):
+        line = asyncio.ensure_future(reader.readline())
+        while not line.done():
+            await asyncio.sleep(0)
+            turns += 1
+        assert orjson.loads(line.result())["ok"]
+    assert turns > 500  # other work had its turn between any two answers
+    writer.close()
