@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import replace
 from decimal import Decimal
@@ -35,7 +36,7 @@ STUCK_AFTER: Final = 2
 """Unwinds in a row without a smaller position, then the position is closed by force."""
 
 
-class PairByName:
+class PairByName(ABC):
     """The methods; `DNPairBot` brings the parts and the loop."""
 
     _p: PairParts
@@ -45,14 +46,17 @@ class PairByName:
     _stuck = 0
     _unwind_left_x18: int | None = None
 
+    @abstractmethod
     def _step(self) -> None:
-        raise NotImplementedError
+        """One decision, carried out."""
 
+    @abstractmethod
     async def _wait(self) -> None:
-        raise NotImplementedError
+        """Until something is new, or a step is due."""
 
+    @abstractmethod
     async def _unwind_by_force(self, reason: str, legs: tuple[int, ...] = (0, 1)) -> Unwound | None:
-        raise NotImplementedError
+        """Cross out of these legs; None if that could not be proved."""
 
     # ------------------------------------------------------------------ life
 
