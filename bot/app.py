@@ -28,10 +28,11 @@ from nadofast.products import Product, to_x18
 from nadofast.ratelimit import NadoRateLimiter
 from nadofast.rest import Rest
 from nadofast.secret import Secret
+from nadofast.signing import Signer
 from nadofast.timesync import TimeSync
 from nadofast.wire import FUNDING_PAYMENT
 
-from . import operations, preflight, report, statedir
+from . import doctor, operations, preflight, report, rollout, statedir
 from .client import NadoClient
 from .config import Settings, SettingsError
 from .desk import DeskOrder, OrderDesk
@@ -53,6 +54,7 @@ from .recorder import CycleRecorder
 from .recovery import recover
 from .restart import Found, OnOpen, first_state, refusal
 from .risk import RiskGate, RiskLimits
+from .rollout import Task
 from .shutdown import StopRequest
 from .sizing import LegQuote, NoSize, SizingRules, size_pair
 from .standing import Standing
@@ -71,13 +73,19 @@ STREAMS: Final = (*DEFAULT_STREAMS, FUNDING_PAYMENT)
 @dataclass(frozen=True, slots=True)
 class Job:
     """What one run was asked to do. ends_process: nothing but the last words comes after it. venue: where, as
-    `venue.choose` decides it; None = decided at the start."""
+    `venue.choose` decides it; None = decided at the start. task: what the start is for."""
 
     settings: Settings
     seed: int
     key: Secret | None
     ends_process: bool = False
     venue: Venue | None = None
+    task: Task = Task.TRADE
+
+    @property
+    def on_open(self) -> OnOpen:
+        """What happens to a pair that is found open."""
+        return OnOpen.FLATTEN if self.task is Task.FLATTEN else OnOpen(self.settings.run.on_open)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +107,7 @@ class Link:
     equity_x18: int
     state_dir: Path
     spare: Callable[[], OrderGateway]
+    signer: Signer
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,13 +120,14 @@ class Session:
     cash_x18: int
     equity_x18: int
     found: Found
+    link: Link
     start: PairState | None = None
 
 
-async def run(job: Job, output: Output, csv: TradesCsv) -> tuple[ExitCode, str]:
+async def run(job: Job, output: Output, csv: TradesCsv, log: EventLog | None = None) -> tuple[ExitCode, str]:
     """One run from start to end. Returns the exit code and, unless it is 0, the reason in one line."""
     settings = job.settings
-    log = EventLog(output, as_json=settings.output.log_format == "json")
+    log = log or EventLog(output, as_json=settings.output.log_format == "json")
     report_loop_errors(log)
     venue = job.venue or choose(settings, seed=job.seed, key=job.key)
     with StopRequest(
@@ -136,9 +146,61 @@ async def run(job: Job, output: Output, csv: TradesCsv) -> tuple[ExitCode, str]:
             if session is None:
                 log.event(f"{stop.by} before trading: nothing was ordered")
                 return ExitCode.DONE, ""
-            await unless_stopped(stop, exchange, _warm_up(session, settings))
-            end = await _trade(session, OnOpen(settings.run.on_open), stop)
+            end = await _carry_out(session, job, stop)
+            if job.task is Task.DRY_RUN or not (job.task is Task.TRADE or session.parts.recorder.finished):
+                log.event(f"END  {end.reason}")
+                return end.code, "" if end.code is ExitCode.DONE else end.reason
             return _finish(session, end, log, csv)
+
+
+async def _carry_out(session: Session, job: Job, stop: StopRequest) -> End:
+    """What the start was for."""
+    bot, parts, log = session.bot, session.parts, session.parts.log
+    if job.task is Task.DRY_RUN:
+        end = await rollout.dry_run(bot, parts)
+        why = refusal(session.found, job.on_open)
+        return End(ExitCode.ERROR, f"a run would refuse: {why}") if why else end
+    if job.task is Task.FLATTEN and session.found.is_clean:
+        return End(ExitCode.DONE, "nothing is open: no position, no order on the books")
+    if job.task is Task.CANARY:
+        return await _canary(session, job, stop)
+    await unless_stopped(stop, parts.exchange, _warm_up(session, job.settings))
+    end = await _trade(session, job.on_open, stop)
+    log.context = ""
+    return end
+
+
+async def _canary(session: Session, job: Job, stop: StopRequest) -> End:
+    """Checks, one cycle, checks, verdict. Nothing is ordered when something is wrong before."""
+    parts, link = session.parts, session.link
+    log, feed = parts.log, parts.feed
+    before = await doctor.examine(
+        doctor.Patient(
+            job.settings, link.rest, link.signer, parts.gateway.subaccount, parts.guard.limiter,
+            link.timesync, link.products,
+        )
+    )  # fmt: skip
+    if any(finding.mark is doctor.Mark.BAD for finding in before):
+        lines, end = rollout.verdict(before, [], End(ExitCode.ERROR, "nothing was ordered"))
+        log.block(lines)
+        return end
+    await unless_stopped(stop, parts.exchange, _warm_up(session, job.settings))
+    failovers = feed.get_connection_metrics()["failover_count"]
+    end = await _trade(session, job.on_open, stop)
+    log.context = ""
+    is_proved = session.bot.cash_x18 is not None and parts.ledger.is_flat
+    after = rollout.judge(
+        rollout.Outcomes(
+            cycles=parts.recorder.finished, end=end, exposure=session.bot.last_exposure,
+            halt=parts.gate.halt_reason or "", gap_x18=_gap_x18(session) if is_proved else None,
+            taken_over=parts.ledger.taken_over.count,
+            failovers=feed.get_connection_metrics()["failover_count"] - failovers,
+            max_net_delta_bps=parts.plan.max_net_delta_bps, lost=parts.csv.failure or log.failure,
+        )
+    )  # fmt: skip
+    lines, end = rollout.verdict(before, after, end)
+    log.block(lines)
+    return end
 
 
 async def _warm_up(session: Session, settings: Settings) -> None:
@@ -192,14 +254,13 @@ async def _start(
         recorder=CycleRecorder(link.products, link.ledger, link.market, link.standing),
         exchange=exchange, stop=stop, log=log, csv=csv, spare=link.spare,
     )  # fmt: skip
-    choice = OnOpen(job.settings.run.on_open)
-    found = await _look(link, choice)
+    found = await _look(link, job.on_open, only_looks=job.task is Task.DRY_RUN)
     seen = await link.reconciler.start(link.market.marks_x18)
     if found.is_clean and not link.ledger.is_flat:
         raise StartError("the account was flat and is not any more: something else trades on it")
     session = Session(
         DNPairBot(parts, _desk_maker(parts)), parts, seen.cash_x18(p.product_id for p in link.products),
-        link.equity_x18, found, _first_state(link, seen, choice),
+        link.equity_x18, found, link, _first_state(link, seen, job.on_open),
     )  # fmt: skip
     _announce(session, job, link)
     await _attach(session, job, link, stack)
@@ -217,8 +278,9 @@ async def _attach(session: Session, job: Job, link: Link, stack: AsyncExitStack)
     )  # fmt: skip
 
 
-async def _look(link: Link, choice: OnOpen) -> Found:
-    """What the account holds. Orders on the books are taken off, unless the choice forbids to go on."""
+async def _look(link: Link, choice: OnOpen, *, only_looks: bool) -> Found:
+    """What the account holds. Orders on the books are taken off, unless the choice forbids to go on or this
+    start only looks."""
     ids = tuple(product.product_id for product in link.products)
     seen = await link.reconciler.read(with_isolated=True)
     books = [await link.reconciler.resting(product_id) for product_id in ids]
@@ -228,6 +290,8 @@ async def _look(link: Link, choice: OnOpen) -> Found:
         (seen.isolated_x18(ids[0]), seen.isolated_x18(ids[1])),
         tuple(order for book in books for order in book),
     )
+    if only_looks:
+        return found
     if reason := refusal(found, choice):
         raise StartError(reason)
     if found.resting:
@@ -281,6 +345,8 @@ async def _connect(job: Job, venue: Venue, ready: Ready, stack: AsyncExitStack) 
 
     def before_send(order: TrackedOrder) -> None:
         gate.admit(order)
+        if job.task is Task.DRY_RUN:
+            rollout.shut(order)
         try:
             journal.record(order)
         except (OSError, JournalError) as error:
@@ -307,14 +373,14 @@ async def _connect(job: Job, venue: Venue, ready: Ready, stack: AsyncExitStack) 
     await recover(
         journal.found, journal=journal, tracker=tracker, timesync=timesync, gateway=gateway, rest=rest,
         subaccount=subaccount, product_ids=tuple(by_id),
-        adopt_foreign=OnOpen(job.settings.run.on_open) is not OnOpen.REFUSE,
+        adopt_foreign=job.on_open is not OnOpen.REFUSE and job.task is not Task.DRY_RUN,
     )  # fmt: skip
     start_helper(stack, guard.run(), on_failure=lambda error: gate.halt(f"internal error: {error}"))
     if reason := await guard.wait_ready(job.settings.run.ready_timeout_s):
         raise StartError(f"not ready after {job.settings.run.ready_timeout_s:g} s: {reason}")
     return Link(
         products, rest, feed, gate, gateway, timesync, market, ledger, standing, guard, reconciler, plan,
-        info.equity_x18, state.path, make_gateway,
+        info.equity_x18, state.path, make_gateway, signer,
     )  # fmt: skip
 
 
@@ -471,6 +537,13 @@ def _announce(session: Session, job: Job, link: Link) -> None:
 # ---------------------------------------------------------------------- end
 
 
+def _gap_x18(session: Session) -> int:
+    """The exchange's cash less the ledger's, at the last proof of flat."""
+    parts, cash_x18 = session.parts, session.bot.cash_x18
+    gap_x18 = None if cash_x18 is None else parts.reconciler.cash_gap_x18(cash_x18)
+    return (gap_x18 or 0) + parts.reconciler.unexplained_x18
+
+
 def _finish(session: Session, end: End, log: EventLog, csv: TradesCsv) -> tuple[ExitCode, str]:
     """The summary, and the exposure by name if there is one."""
     parts, exposure = session.parts, session.bot.last_exposure
@@ -479,8 +552,7 @@ def _finish(session: Session, end: End, log: EventLog, csv: TradesCsv) -> tuple[
     parts.standing.remember(at_once=True)
     if session.bot.cash_x18 is not None and parts.ledger.is_flat:
         change_x18 = session.bot.cash_x18 - session.cash_x18
-        gap_x18 = parts.reconciler.cash_gap_x18(session.bot.cash_x18) or 0
-        gap_x18 += parts.reconciler.unexplained_x18
+        gap_x18 = _gap_x18(session)
         verdict = f"off by {gap_x18} x18" if gap_x18 else "equal to the ledger to the last unit"
         extras.insert(0, f"exchange balance {show_usd(change_x18, signed=True)} USD: {verdict}")
     log.context = ""

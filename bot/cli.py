@@ -5,23 +5,26 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import secrets
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated, Any, Final
 
 import typer
 import uvloop
 
 from . import app as application
-from . import commands, credentials, latch, remote, statedir
-from .config import Effective, SettingsError, load
+from . import commands, credentials, latch, oldflags, remote, statedir
+from .config import Effective, Settings, SettingsError, load
 from .control import ControlError
 from .logs import EventLog, LogBridge, Output
 from .model import ExitCode
 from .preflight import StartError
+from .rollout import Task
 from .tradecsv import TradesCsv
 from .venue import choose
 
@@ -67,14 +70,23 @@ def run_command(
     ] = None,
     csv_path: Annotated[Path | None, typer.Option(help="Trades CSV (runs/trades-<UTC time>.csv).")] = None,
     log_file: Annotated[Path | None, typer.Option(help="Copy of the event lines.")] = None,
+    hold_s: Annotated[float | None, typer.Option(help="Seconds a hedged pair is held (0.5).")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Connect, size, sign and show the orders; send nothing.")
+    ] = False,
+    canary: Annotated[
+        bool, typer.Option("--canary", help="All checks, one cycle, a verdict; the exit code says it.")
+    ] = False,
 ) -> int:
     """Trade the pair: open both legs, hold, close, report; alternating direction."""
+    task = _task(dry_run=dry_run, canary=canary, cycles=cycles)
     overrides = {
         "venue": venue,
         "exchange.file": exchange,
         "run.on_open": on_open,
         "live.confirm": confirm,
-        "run.cycles": cycles,
+        "run.cycles": 1 if canary else cycles,
+        "run.hold_s": hold_s,
         "pair.size_usd": size_usd,
         "exchange.seed": seed,
         "output.csv_path": csv_path,
@@ -86,8 +98,16 @@ def run_command(
     if seed_used is None:
         seed_used = secrets.randbits(SEED_BITS)
     ask = input if sys.stdin is not None and sys.stdin.isatty() else None
-    where = choose(effective.settings, seed=seed_used, key=key, ask=ask)
-    return _trade(effective, application.Job(effective.settings, seed_used, key, True, where))
+    where = choose(effective.settings, seed=seed_used, key=key, ask=ask, only_looks=task is Task.DRY_RUN)
+    return trade(effective, application.Job(effective.settings, seed_used, key, True, where, task))
+
+
+def _task(*, dry_run: bool, canary: bool, cycles: int | None) -> Task:
+    if dry_run and canary:
+        raise SettingsError("--dry-run sends nothing and --canary trades a cycle: which one is meant?")
+    if canary and cycles not in (None, 1):
+        raise SettingsError("--canary is one cycle; leave --cycles away")
+    return Task.DRY_RUN if dry_run else Task.CANARY if canary else Task.TRADE
 
 
 @cli.command("resume")
@@ -115,20 +135,21 @@ def resume_command(
     return int(ExitCode.DONE)
 
 
-def _trade(effective: Effective, job: application.Job) -> int:
+def trade(effective: Effective, job: application.Job) -> int:
+    """One start, whatever its task, from the files it writes to its exit code."""
     settings = effective.settings
-    output = _open_output(settings.output.log_file)
-    bridge = LogBridge(EventLog(output))
-    try:
-        csv = _open_csv(settings.output.csv_path, output, settings.venue)
+    with contextlib.ExitStack() as stack:
+        output = _open_output(settings.output.log_file)
+        stack.callback(output.close)
+        log = EventLog(output, as_json=settings.output.log_format == "json")
+        csv = _open_csv(_csv_path(settings, job.task, stack), output, settings.venue)
+        bridge = LogBridge(log)
         logging.getLogger().addHandler(bridge)
+        stack.callback(logging.getLogger().removeHandler, bridge)
         for line in effective.lines():
-            output.line(f"setting   {line}")
+            log.event(f"setting   {line}")
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            code, reason = runner.run(application.run(job, output, csv))
-    finally:
-        logging.getLogger().removeHandler(bridge)
-        output.close()
+            code, reason = runner.run(application.run(job, output, csv, log))
     texts = [reason] if reason else []
     lost = csv.failure or output.failure or (f"{output.dropped} lines dropped" if output.dropped else "")
     if lost:
@@ -138,6 +159,13 @@ def _trade(effective: Effective, job: application.Job) -> int:
     return int(code or (ExitCode.ERROR if csv.failure else ExitCode.DONE))
 
 
+def _csv_path(settings: Settings, task: Task, stack: contextlib.ExitStack) -> Path:
+    """A dry run trades nothing and leaves no file behind."""
+    if task is Task.DRY_RUN:
+        return Path(stack.enter_context(TemporaryDirectory(prefix="nadofast-dry-run-"))) / "trades.csv"
+    return settings.output.csv_path or Path("runs") / f"trades-{datetime.now(UTC):%Y%m%d-%H%M%S-%f}.csv"
+
+
 def _open_output(log_file: Path | None) -> Output:
     try:
         return Output(log_file=log_file)
@@ -145,12 +173,11 @@ def _open_output(log_file: Path | None) -> Output:
         raise SettingsError(f"output.log_file: {log_file}: {_reason(error)}") from None
 
 
-def _open_csv(path: Path | None, output: Output, mode: str) -> TradesCsv:
-    chosen = path or Path("runs") / f"trades-{datetime.now(UTC):%Y%m%d-%H%M%S-%f}.csv"
+def _open_csv(path: Path, output: Output, mode: str) -> TradesCsv:
     try:
-        return TradesCsv(chosen, output.submit, mode=mode)
+        return TradesCsv(path, output.submit, mode=mode)
     except (OSError, ValueError) as error:
-        raise SettingsError(f"output.csv_path: {chosen}: {_reason(error)}") from None
+        raise SettingsError(f"output.csv_path: {path}: {_reason(error)}") from None
 
 
 def _reason(error: Exception) -> str:
@@ -166,8 +193,12 @@ def complain(text: str) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line; returns the exit code. No traceback reaches the user."""
     try:
-        result = cli(args=list(sys.argv[1:] if arguments is None else arguments), standalone_mode=False)
-        return int(result or 0)
+        args, notes, env_file = oldflags.translate(sys.argv[1:] if arguments is None else arguments)
+        for note in notes:
+            complain(note)
+        if env_file is not None:
+            os.environ.update(oldflags.environment(env_file, os.environ))
+        return int(cli(args=args, standalone_mode=False) or 0)
     except PARSER_ERROR as error:
         if text := error.format_message():  # empty after the help it has just printed
             complain(text)

@@ -1,130 +1,154 @@
-"""What people read: one plain line per event, and tables. A thread writes, so no reader can stall trading.
+"""What people read: one plain line per event, and tables. Written by the loop itself, between its callbacks.
 
-Lines go to stdout and, if asked for, to a file. A full pipe, a closed pipe or a full disk never reaches the
-loop: lines are dropped and counted.
+Lines go to stdout and, if asked for, to a file. Nobody waits for a reader: what a pipe or a terminal does not
+take at once stays in a bounded queue, and lines beyond it are dropped and counted. A closed pipe or a full
+disk is remembered, never raised.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-import io
 import json
 import logging
-import os
-import queue
+import secrets
 import sys
-import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, TextIO
 
+from .screen import Screen
+
 QUEUE_LINES: Final = 10_000
+JOBS_A_TURN: Final = 64
 RECENT_LINES: Final = 12
 CLOSE_TIMEOUT_S: Final = 2.0
 
 
 class Output:
-    """A bounded queue and the one thread that writes. All that the bot prints or appends goes through it."""
+    """All that the bot prints or appends goes through it, in order, right after the callback that said it.
+
+    Files are written as they are (a page of the system's memory takes it); a stream that may be full is asked
+    first. Outside of a loop everything is written at once.
+    """
 
     def __init__(self, stream: TextIO | None = None, log_file: Path | None = None) -> None:
         """Raises OSError if the log file cannot be opened."""
-        self._stream: TextIO | None = sys.stdout if stream is None else stream
-        if isinstance(self._stream, io.TextIOWrapper):
-            self._stream.reconfigure(errors="replace")  # a terminal without these letters shows others
+        shown = sys.stdout if stream is None else stream
+        self._screen = None if shown is None else Screen(shown)
         self._file = log_file.open("a", encoding="utf-8") if log_file is not None else None
-        self._jobs: queue.Queue[Callable[[], None] | None] = queue.Queue(QUEUE_LINES)
-        self._thread = threading.Thread(target=self._run, name="output", daemon=True)
-        self._thread.start()
-        self.dropped = 0
-        self.failure: str | None = None
+        self._jobs: deque[Callable[[], None]] = deque()
+        self._is_due = False
+        self._dropped = 0
+        self._failure: str | None = None
+
+    @property
+    def dropped(self) -> int:
+        """Lines that went nowhere."""
+        return self._dropped + (0 if self._screen is None else self._screen.dropped)
+
+    @property
+    def failure(self) -> str | None:
+        """Why something was not written, None if all was."""
+        return self._failure or (None if self._screen is None else self._screen.failure)
 
     def line(self, text: str) -> None:
         """Print one line (or several, already joined)."""
         self.submit(lambda: self._write(text + "\n"))
 
     def submit(self, job: Callable[[], None]) -> None:
-        """Run a small write (an appended CSV row) in the writing thread, in order with the lines."""
+        """Run a small write (an appended CSV row) in its turn with the lines."""
+        if len(self._jobs) >= QUEUE_LINES:
+            self._dropped += 1
+            return
+        self._jobs.append(job)
         try:
-            self._jobs.put_nowait(job)
-        except queue.Full:
-            self.dropped += 1
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            self._work(len(self._jobs))
+            return
+        if not self._is_due:
+            self._is_due = True
+            loop.call_soon(self._turn, loop)
 
     def close(self) -> None:
-        """Write what is queued, at most for two seconds, and close the log file."""
-        with contextlib.suppress(queue.Full):
-            self._jobs.put(None, timeout=CLOSE_TIMEOUT_S)
-        self._thread.join(CLOSE_TIMEOUT_S)
-        if self._file is not None and not self._thread.is_alive():
-            self._file.close()
+        """Write what is queued, wait for a slow reader at most two seconds, and close the log file."""
+        self._work(len(self._jobs))
+        if self._screen is not None:
+            self._screen.close(CLOSE_TIMEOUT_S)
+        if self._file is not None:
+            with contextlib.suppress(OSError):
+                self._file.close()
+            self._file = None
 
-    def _run(self) -> None:
-        while (job := self._jobs.get()) is not None:
+    def _turn(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._work(JOBS_A_TURN)
+        self._is_due = bool(self._jobs)
+        if self._is_due:
+            loop.call_soon(self._turn, loop)
+
+    def _work(self, most: int) -> None:
+        for _ in range(min(most, len(self._jobs))):
             try:
-                job()
+                self._jobs.popleft()()
             except OSError as error:
-                self.failure = error.strerror or type(error).__name__
-            except Exception as error:  # one bad line must not end the thread that writes all others
-                self.failure = f"{type(error).__name__}: {error}"
+                self._failure = error.strerror or type(error).__name__
+            except Exception as error:  # one bad line must not keep the others
+                self._failure = f"{type(error).__name__}: {error}"
 
     def _write(self, text: str) -> None:
-        if self._stream is not None:
-            try:
-                self._stream.write(text)
-                self._stream.flush()
-            except (BrokenPipeError, ValueError):
-                self._stream = None
-                silence_stdout()
-            except OSError as error:  # a full disk behind a redirection: the log file may be elsewhere
-                self.failure = f"stdout: {error.strerror}"
+        if self._screen is not None:
+            self._screen.write(text)
         if self._file is not None:
             self._file.write(text)
             self._file.flush()
-
-
-def silence_stdout() -> None:
-    """The reader of our stdout is gone: let the interpreter's last flush go nowhere instead of failing."""
-    with contextlib.suppress(OSError, ValueError):
-        null = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(null, sys.stdout.fileno())
-        os.close(null)
 
 
 class EventLog:
     """Event lines: `HH:MM:SS.mmm  c03 BUY_FIRST  text`; with as_json one object a line instead.
 
     recent: the last lines, for whoever looks at the bot. dropped: lines that nobody could be made to read.
+    run: tells this run's records from those of others in one place.
     """
 
     def __init__(self, output: Output, *, as_json: bool = False) -> None:
         self._output = output
         self._as_json = as_json
         self.context = ""
+        self.run = secrets.token_hex(4)
         self.recent: deque[str] = deque(maxlen=RECENT_LINES)
 
     @property
     def dropped(self) -> int:
         return self._output.dropped
 
+    @property
+    def failure(self) -> str:
+        """Why something was not written; "" if all was."""
+        return self._output.failure or ""
+
     def event(self, text: str, **fields: object) -> None:
-        """fields: ids and figures a program wants: `tag` and `digest` of an order, from signal to fill."""
+        """fields: ids and figures a program wants: `signal`, `tag` and `digest` of an order, for example."""
         now = datetime.now(UTC)
         stamp = f"{now:%H:%M:%S}.{now.microsecond // 1000:03d}"
         self.recent.append(f"{stamp}  {self.context:<15}  {text}")
         if self._as_json:
-            record = {"at": now.isoformat(timespec="microseconds"), "context": self.context, "text": text}
-            self._output.line(json.dumps(record | fields, default=str))
+            self._output.line(json.dumps(self._record(now) | {"text": text} | fields, default=str))
         else:
             self._output.line(self.recent[-1])
 
     def block(self, lines: Sequence[str]) -> None:
         """Lines that belong together: a table, a summary."""
         if self._as_json:
-            record = {"at": datetime.now(UTC).isoformat(timespec="microseconds"), "context": self.context}
-            self._output.line(json.dumps(record | {"block": list(lines)}))
+            self._output.line(json.dumps(self._record(datetime.now(UTC)) | {"block": list(lines)}))
         else:
             self._output.line("\n".join(lines))
+
+    def _record(self, now: datetime) -> dict[str, object]:
+        at = now.isoformat(timespec="microseconds")
+        return {"at": at, "run": self.run, "context": self.context}
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, indent: str = "  ") -> list[str]:

@@ -32,6 +32,7 @@ from .model import (
     Cancel,
     CancelAll,
     CycleEnd,
+    Direction,
     End,
     ExitCode,
     Hedged,
@@ -202,6 +203,12 @@ class DNPairBot(PairByName, NamedRecords):
     def state(self) -> PairState:
         """Where the machine stands. Immutable."""
         return self._state
+
+    def foresee(self, direction: Direction) -> tuple[PairState, list[Action]]:
+        """What the machine would do now from flat, in this direction. Nothing of it is carried out."""
+        self._gather()
+        start = PairState(since_ns=self._p.inputs.now_ns, wanted=direction)
+        return decide(start, self._p.inputs.turn(), self._plan, self._p.inputs.now_ns)
 
     def open_orders(self) -> list[DeskOrder]:
         """Orders that have not ended."""

@@ -49,7 +49,7 @@ Row = Mapping[str, str]
 
 
 class CsvFile:
-    """Appends rows to one file. Writing happens where `submit` runs the job: never on the loop.
+    """Appends rows to one file. `submit` runs the write once the callback that asked for it is over.
 
     failure: why a row could not be written; what should be in the file is not all there then.
     """

@@ -6,9 +6,12 @@ import asyncio
 import io
 import logging
 import os
+import re
 import signal
-import threading
+import socket
+import time
 from pathlib import Path
+from typing import TextIO
 
 import pytest
 
@@ -67,27 +70,106 @@ def test_stages_only_go_up_and_the_first_request_names_it() -> None:
     assert (stop.stage, stop.leave.is_set(), stop.flatten_ns) == (Stage.LEAVE, True, 5)
 
 
-class Stuck(io.StringIO):
-    """A reader that does not read: every write waits."""
+def piped() -> tuple[int, TextIO]:
+    """The reader's end of a pipe, and a stream into it as stdout would be."""
+    read_fd, write_fd = os.pipe()
+    return read_fd, os.fdopen(write_fd, "w", encoding="utf-8")
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.go = threading.Event()
 
-    def write(self, text: str) -> int:
-        self.go.wait(5)
-        return super().write(text)
+def drained(read_fd: int) -> str:
+    """All that was written, once nobody writes any more."""
+    with os.fdopen(read_fd, encoding="utf-8") as reader:
+        return reader.read()
 
 
 def test_a_reader_that_stalls_costs_lines_never_time() -> None:
-    stream = Stuck()
+    read_fd, stream = piped()
     output = Output(stream)
-    for number in range(QUEUE_LINES + 500):
-        output.line(str(number))
-    assert output.dropped >= 400
-    stream.go.set()
+    started = time.monotonic()
+    fits = 64 * 1024 // 100
+    for number in range(QUEUE_LINES + fits + 500):
+        output.line(f"{number:<98}")
+    assert time.monotonic() - started < 5.0
+    assert 400 <= output.dropped <= 600
+    reader = os.fdopen(read_fd, encoding="utf-8")
+    assert [int(reader.readline()) for _ in range(3)] == [0, 1, 2]
+    reader.close()
     output.close()
-    assert stream.getvalue().startswith("0\n1\n2\n")
+    stream.close()
+    assert output.failure is None
+
+
+async def test_a_slow_reader_gets_every_line_in_order_and_the_loop_goes_on(tmp_path: Path) -> None:
+    read_fd, stream = piped()
+    output = Output(stream, log_file=tmp_path / "log")
+    expected = [f"{number:<98}" for number in range(3_000)]
+    for line in expected:
+        output.line(line)
+    assert (tmp_path / "log").read_text() == ""  # said, and not yet written: the callback goes first
+    loop, got = asyncio.get_running_loop(), bytearray()
+    everything = asyncio.Event()
+
+    def read() -> None:
+        got.extend(os.read(read_fd, 1_000))
+        if len(got) == 99 * len(expected):
+            everything.set()
+
+    loop.add_reader(read_fd, read)
+    async with asyncio.timeout(30):
+        await everything.wait()
+    loop.remove_reader(read_fd)
+    output.close()
+    stream.close()
+    os.close(read_fd)
+    assert got.decode().splitlines() == expected
+    assert (tmp_path / "log").read_text().splitlines() == expected
+    assert output.dropped == 0
+
+
+def test_the_stream_of_whoever_started_us_stays_blocking() -> None:
+    read_fd, stream = piped()
+    output = Output(stream)
+    output.line("one")
+    assert os.get_blocking(stream.fileno())
+    output.close()
+    assert os.get_blocking(stream.fileno())
+    stream.close()
+    assert drained(read_fd) == "one\n"
+
+
+def test_a_socket_as_stdout(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a service manager gives."""
+    monkeypatch.setattr("bot.screen.silence_stdout", lambda: None)
+    ours, theirs = socket.socketpair()
+    with os.fdopen(os.dup(ours.fileno()), "w", encoding="utf-8") as stream:
+        output = Output(stream)
+        for number in range(20_000):
+            output.line(f"{number:<98}")
+        assert output.dropped > 0
+        assert theirs.recv(98).decode().strip() == "0"
+        theirs.close()
+        output.line("nobody reads this")
+        output.close()
+    ours.close()
+
+
+def test_a_full_disk_behind_stdout_is_remembered() -> None:
+    with open("/dev/full", "w", encoding="utf-8") as full:
+        output = Output(full)
+        output.line("one")
+        output.close()
+    assert output.failure == "stdout: No space left on device"
+
+
+def test_nothing_of_the_bot_or_the_client_runs_in_a_thread() -> None:
+    """House rule: no threads for concurrency."""
+    root = Path(__file__).resolve().parents[2]
+    files = [path for name in ("bot", "nadofast") for path in sorted((root / name).glob("*.py"))]
+    assert len(files) > 80
+    forbidden = re.compile(
+        r"import threading|from threading|to_thread|run_in_executor|ThreadPool|import queue"
+    )
+    assert [path.name for path in files if forbidden.search(path.read_text())] == []
 
 
 class Gone(io.StringIO):
@@ -98,7 +180,7 @@ class Gone(io.StringIO):
 def test_a_reader_that_left_silences_stdout_and_keeps_the_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bot.logs.silence_stdout", lambda: None)
+    monkeypatch.setattr("bot.screen.silence_stdout", lambda: None)
     output = Output(Gone(), log_file=tmp_path / "log")
     output.line("one")
     output.line("two")
