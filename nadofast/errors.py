@@ -135,11 +135,20 @@ class EventOverflow(NadoError):
     """A reader of events fell behind, and `lost` account events cannot be told it any more.
 
     retryable: the next read may find them. Otherwise the next read goes on behind them: take the exchange's
-    word on orders and positions first.
+    word on orders and positions first. missing: (digest, submission index) of fills among them that the
+    archive does not show, where it was asked.
     """
 
-    def __init__(self, message: str, *, lost: int = 0, retryable: bool = False) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        lost: int = 0,
+        retryable: bool = False,
+        missing: tuple[tuple[str, int], ...] = (),
+    ) -> None:
         self.lost = lost
+        self.missing = missing
         self.retryable = retryable
         super().__init__(message)
 

@@ -14,17 +14,15 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from .errors import EventOverflow
-from .events import AllBBOEvent, BoundaryEvent, FillEvent
+from .events import AllBBOEvent, BoundaryEvent
 from .gap import Gap
 from .kinds import ALL_KINDS, BOUNDARY, PRIORITIES, Priority, kind_of
 from .waiting import wait_event
 
 EVENTS_LOST: Final = "events_lost"
-TOLD_KEPT: Final = 16_384
-"""Fills a queue remembers, to know those that come out of the archive a second time."""
 _NS: Final = 1_000_000_000
 _NOTHING: Final = object()
-Recover = Callable[[Gap, Callable[[FillEvent], bool]], Awaitable[list[FillEvent]]]
+Recover = Callable[[Gap], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,13 +57,15 @@ class QueueStats:
 class NadoMessageQueue:
     """Events of some kinds, by priority: facts first and complete, then the tape, then the newest state.
 
-    An async iterator with one reader; it ends after `close`, when everything was read. recover(gap, is_told):
-    reads the fills again that there was no room for. on_overflow() runs inline when facts do not fit.
+    An async iterator with one reader; it ends after `close`, when everything was read. recover(gap): finds the
+    fills again that there was no room for, or raises EventOverflow. on_overflow() runs inline when facts do
+    not fit, and when such fills are given up.
 
     A reader that fell behind gets what had been kept, then BoundaryEvent "events_lost" (if it reads
     boundaries), the fills it missed, and the newest word on every order and position it missed; then what
-    came after. If the fills cannot be found now, every read tries, and raises EventOverflow, until they are.
-    If they never can be (not retryable), one read raises it and the next goes on behind the gap.
+    came after. If the fills cannot be found now, the read raises a retryable EventOverflow and the next one
+    tries again. If they never can be, one read raises it (not retryable, `missing` names them), and the next
+    ones tell the same, without them.
     """
 
     def __init__(
@@ -85,7 +85,6 @@ class NadoMessageQueue:
         self._facts: deque[tuple[int, Any]] = deque()
         self._tape: deque[tuple[int, Any]] = deque()
         self._state: dict[tuple[str, int], Any] = {}
-        self._told: dict[tuple[str, int], None] = {}
         self._gap: Gap | None = None
         """Behind every fact that waits."""
         self._closing: Gap | None = None
@@ -228,7 +227,6 @@ class NadoMessageQueue:
         if self._has_room(Priority.ACCOUNT, now_ns):
             self._facts.append((now_ns, event))
             self._most_facts = max(self._most_facts, len(self._facts))
-            self._note_told(event)
             return
         self._lost += 1
         began = self._gap is None
@@ -271,37 +269,34 @@ class NadoMessageQueue:
     async def _close_gap(self, gap: Gap) -> None:
         """Find what was missed and put it before everything that came since. Raises EventOverflow."""
         try:
-            fills = await self._read_again(gap)
+            await self._read_again(gap)
         except EventOverflow as error:
             if self.is_closed or not error.retryable:
-                self._closing = None  # told once; nobody will find them any more
+                self._put_in_place(gap)  # said once; nobody will find the others any more
+                if error.missing and self._on_overflow is not None:
+                    self._on_overflow()
             raise
-        news: list[Any] = []
-        if BOUNDARY in self.kinds:
-            reason = f"{gap.events} events were not read in time; what follows stands for them"
-            news.append(BoundaryEvent(EVENTS_LOST, reason, monotonic_ns=time.monotonic_ns()))
-        news += [*fills, *gap.newest()]
-        for fill in fills:
-            self._note_told(fill)
-        now = time.monotonic_ns()
-        self._facts.extendleft((now, event) for event in reversed(news))
-        self._recovered += gap.events
-        self._closing = None
+        self._put_in_place(gap)
 
-    async def _read_again(self, gap: Gap) -> list[FillEvent]:
-        if gap.is_hopeless or (gap.fills and self._recover is None):
+    async def _read_again(self, gap: Gap) -> None:
+        if gap.is_hopeless or (gap.missing and self._recover is None):
             raise EventOverflow(
                 f"{gap.events} account events were not read in time: more than {self.limits.max_facts}"
                 f" waited, or one for longer than {self.limits.fact_age_s} s",
                 lost=gap.events,
             )
-        if not gap.fills:
-            return []
-        assert self._recover is not None
-        return await self._recover(gap, lambda fill: fill.key in self._told)
+        if gap.missing:
+            assert self._recover is not None
+            await self._recover(gap)
 
-    def _note_told(self, event: Any) -> None:
-        if isinstance(event, FillEvent):
-            self._told[event.key] = None
-            if len(self._told) > TOLD_KEPT:
-                del self._told[next(iter(self._told))]
+    def _put_in_place(self, gap: Gap) -> None:
+        news = [*gap.found(), *gap.newest()]
+        if news and BOUNDARY in self.kinds:
+            reason = f"{gap.events} events were not read in time; what follows stands for them"
+            if gap.is_hopeless or gap.missing:
+                reason += ", without what cannot be found"
+            news.insert(0, BoundaryEvent(EVENTS_LOST, reason, monotonic_ns=time.monotonic_ns()))
+        now = time.monotonic_ns()
+        self._facts.extendleft((now, event) for event in reversed(news))
+        self._recovered += 0 if gap.is_hopeless else gap.events - len(gap.missing)
+        self._closing = None

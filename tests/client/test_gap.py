@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -11,9 +12,11 @@ from rudekit import Script, scripted
 from test_missed_fills import START_S, Archive
 
 from nadofast import Rest, errors
+from nadofast.backfill import to_fill
 from nadofast.gap import Gap, MissedConfig, MissedFills
+from nadofast.models import archived_matches
 
-CONFIG = MissedConfig(looks_s=(0.0, 0.02), page=3, max_fills=20)
+CONFIG = MissedConfig(looks_s=(0.0, 0.02), attempts=3, page=3)
 
 
 @asynccontextmanager
@@ -29,10 +32,11 @@ def gap_of(archive: Archive, *indices: int) -> Gap:
     return gap
 
 
-async def read(archive: Archive, *indices: int, told: tuple[int, ...] = ()) -> list[int]:
+async def read(archive: Archive, *indices: int) -> list[int]:
+    gap = gap_of(archive, *indices)
     async with missed(archive) as fills:
-        found = await fills.read(gap_of(archive, *indices), lambda fill: fill.submission_idx in told)
-    return [fill.submission_idx for fill in found]
+        await fills.read(gap)
+    return [fill.submission_idx for fill in gap.found()]
 
 
 def archive_with(*indices: int) -> Archive:
@@ -50,7 +54,7 @@ async def test_pages_are_read_from_the_newest_down_to_the_oldest(count: int) -> 
 
 
 async def test_what_the_reader_has_had_is_left_out() -> None:
-    assert await read(archive_with(4, 5, 6), 6, 4, told=(5,)) == [4, 6]
+    assert await read(archive_with(4, 5, 6), 6, 4) == [4, 6]
 
 
 async def test_two_entries_of_one_match_on_two_pages_are_both_found() -> None:
@@ -66,10 +70,11 @@ async def test_two_entries_of_one_match_on_two_pages_are_both_found() -> None:
         return {"matches": page, "txs": transactions}
 
     async with scripted(Script(archive=answer)) as network, Rest(network, timeout_s=1) as rest:
-        gap = gap_of(archive, 5, 5, 6, 7)
-        fills = await MissedFills(rest, "0x" + "11" * 32, [4], CONFIG).read(gap, lambda _: False)
-    assert [fill.submission_idx for fill in fills] == [5, 5, 6, 7]
-    assert len({fill.key for fill in fills}) == 4
+        gap = gap_of(archive, 5, 6, 7)
+        gap.add(to_fill(archived_matches(answer({"matches": {"idx": 5, "limit": 9}}))[1]))
+        await MissedFills(rest, "0x" + "11" * 32, [4], CONFIG).read(gap)
+    assert [fill.submission_idx for fill in gap.found()] == [5, 5, 6, 7]
+    assert len({fill.key for fill in gap.found()}) == 4
 
 
 async def test_an_archive_that_is_away_or_behind_is_asked_again_and_then_said() -> None:
@@ -81,9 +86,49 @@ async def test_an_archive_that_is_away_or_behind_is_asked_again_and_then_said() 
         assert (caught.value.lost, caught.value.retryable) == (2, True)
 
 
-async def test_more_than_can_be_read_is_not_begun() -> None:
+async def test_a_fill_that_never_appears_is_given_up_by_name() -> None:
+    archive = archive_with(1, 3)
+    gap = gap_of(archive, 1, 2, 3)
+    async with missed(archive) as fills:
+        for reading in range(4):
+            with pytest.raises(errors.EventOverflow) as caught:
+                await fills.read(gap)
+            # The first one found something.
+            assert caught.value.retryable == (reading < 3)
+    assert caught.value.missing == (archive.streamed(2).key,)
+    assert "take its word" in str(caught.value)
+    assert [fill.submission_idx for fill in gap.found()] == [1, 3]
+
+
+async def test_an_error_half_way_costs_nothing_that_was_read() -> None:
+    """Thirteen pages, and the archive refuses every third question: each page is read once."""
+    archive = archive_with(*range(1, 27))
+    pages: list[int] = []
+    questions = 0
+
+    def answer(request: Any) -> Any:
+        nonlocal questions
+        questions += 1
+        if questions % 3 == 0:
+            return "too many requests"
+        pages.append(request["matches"]["idx"])
+        return archive.answer(request)
+
+    gap = gap_of(archive, *range(1, 27))
+    async with scripted(Script(archive=answer)) as network, Rest(network, timeout_s=1) as rest:
+        fills = MissedFills(rest, "0x" + "11" * 32, [4], CONFIG)
+        while gap.missing:
+            with contextlib.suppress(errors.EventOverflow):
+                await fills.read(gap)
+    assert pages == list(range(26, 0, -2)), "the last index of a page again, and no page twice"
+    assert len(gap.found()) == 26
+
+
+async def test_more_than_can_be_kept_is_hopeless(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nadofast.gap.MAX_FILLS", 20)
     archive = archive_with(*range(40))
-    with pytest.raises(errors.EventOverflow) as caught:
-        await read(archive, *range(30))
-    assert not caught.value.retryable
-    assert archive.looks == 0
+    gap = gap_of(archive, *range(20))
+    assert not gap.is_hopeless
+    gap.add(archive.streamed(20))
+    assert gap.is_hopeless
+    assert len(gap.missing) == 20

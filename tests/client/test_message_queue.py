@@ -40,19 +40,20 @@ class Archive:
 
     def __init__(self) -> None:
         self.fills: list[FillEvent] = []
-        self.asked: list[tuple[int, int, int]] = []
+        self.asked: list[list[int]] = []
+        self.is_over = False
         self.meanwhile: Callable[[], None] = lambda: None
 
-    async def read(self, gap: Gap, is_told: Callable[[FillEvent], bool]) -> list[FillEvent]:
-        self.asked.append((gap.fills, gap.oldest_idx, gap.newest_idx))
+    async def read(self, gap: Gap) -> None:
+        self.asked.append(sorted(index for _, index in gap.missing))
         await asyncio.sleep(0)
         self.meanwhile()
-        found = [
-            f for f in self.fills if gap.oldest_idx <= f.submission_idx <= gap.newest_idx and not is_told(f)
-        ]
-        if len(found) < gap.fills:
-            raise errors.EventOverflow("the archive lags", lost=gap.events, retryable=True)
-        return sorted(found, key=lambda f: f.submission_idx)
+        for known in self.fills:
+            gap.take(known)
+        if gap.missing:
+            raise errors.EventOverflow(
+                "the archive lags", lost=gap.events, retryable=not self.is_over, missing=tuple(gap.missing)
+            )
 
 
 # ---------------------------------------------------------------------------- priorities
@@ -212,7 +213,7 @@ async def test_missed_fills_come_from_the_archive_in_their_place() -> None:
         BoundaryEvent("link_lost", "cut"),
         fill(14),
     ]
-    assert archive.asked == [(2, 9, 11)], "the one the reader has had is not among those that are missed"
+    assert archive.asked == [[9, 11]], "the one the reader has had is not among those that are missed"
     stats = queue.stats()
     assert (stats.overflows, stats.lost, stats.recovered) == (1, 8, 8)
 
@@ -287,11 +288,50 @@ async def test_a_gap_is_bounded_too(monkeypatch: pytest.MonkeyPatch) -> None:
     assert caught.value.lost == 8
 
 
-async def test_what_was_told_is_remembered_within_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nadofast.messagequeue.TOLD_KEPT", 8)
-    queue = NadoMessageQueue(ACCOUNT)
-    put(queue, *(fill(index) for index in range(30)))
-    assert list(queue._told) == [fill(index).key for index in range(22, 30)]
+async def test_a_gap_knows_its_fills_however_many_the_reader_had_between_them() -> None:
+    """A late one and a new one find no room; the archive shows 20,000 between them that were told."""
+    archive = Archive()
+    queue = NadoMessageQueue(frozenset({"fill"}), QueueLimits(max_facts=20_000), recover=archive.read)
+    told = [fill(index) for index in range(1, 20_001)]
+    put(queue, *told, fill(0), fill(20_001))
+    archive.fills = [fill(0), *told, fill(20_001)]
+    assert [await queue.dequeue() for _ in told] == told
+    assert [await queue.dequeue(), await queue.dequeue()] == [fill(0), fill(20_001)]
+    assert len(queue) == 0
+
+
+async def test_fills_that_nobody_finds_are_given_up_and_the_rest_is_told() -> None:
+    archive, overflows = Archive(), []
+    queue = NadoMessageQueue(
+        ACCOUNT, QueueLimits(max_facts=1), recover=archive.read, on_overflow=lambda: overflows.append(1)
+    )
+    put(queue, fill(1), fill(2), fill(3), update(3, "0x3"), fill(4))
+    archive.fills = [fill(2), fill(4)]
+    assert await queue.dequeue() == fill(1)
+    with pytest.raises(errors.EventOverflow) as caught:
+        await queue.dequeue()
+    assert (caught.value.retryable, overflows) == (True, [1])
+    archive.is_over = True
+    with pytest.raises(errors.EventOverflow) as caught:
+        await queue.dequeue()
+    assert (caught.value.retryable, caught.value.missing) == (False, (fill(3).key,))
+    assert overflows == [1, 1], "the account is compared with the exchange once more"
+    lost, *others = await queue.process_batch(9)
+    assert (lost.what, others) == ("events_lost", [fill(2), fill(4), update(3, "0x3")])
+    assert "without what cannot be found" in lost.reason
+    assert (queue.stats().lost, queue.stats().recovered) == (4, 3)
+    put(queue, fill(5))
+    assert await drain(queue) == [fill(5)]
+
+
+async def test_a_full_gap_still_takes_newer_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nadofast.gap.MAX_SUBJECTS", 1)
+    queue = NadoMessageQueue(frozenset({"order_update"}), QueueLimits(max_facts=1))
+    put(queue, update(1, "0x1"), update(2, "0x2"), update(3, "0x3"), update(4, "0x2"))
+    assert await queue.dequeue() == update(1, "0x1")
+    with pytest.raises(errors.EventOverflow):
+        await queue.dequeue()
+    assert await drain(queue) == [update(4, "0x2")]
 
 
 async def test_a_batch_does_not_reach_over_a_gap() -> None:
