@@ -26,12 +26,15 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class BackfillConfig:
-    """looks_s: pauses before each look at the archive. spacing_s: before a look that a new request makes
-    while looks are going on: one costs weight 7 of the 400 the archive allows in 10 s. page: matches per
-    request. max_pages: per look; the next one goes on where it ended. max_seen: fills remembered."""
+    """looks_s: pauses before each look at the archive. spacing_s, spacing_cap_s: pause before a look that a new
+    request makes while looks are going on, doubled each time up to the cap: one costs weight 7 of the 400 the
+    archive allows in 10 s. max_restarts: after so many requests the looks are carried to their end. page:
+    matches per request. max_pages: per look; the next one goes on where it ended. max_seen: fills remembered."""
 
     looks_s: tuple[float, ...] = (0.02, 0.3, 1.0, 2.0, 3.0)
     spacing_s: float = 0.2
+    spacing_cap_s: float = 1.0
+    max_restarts: int = 8
     page: int = 50
     max_pages: int = 10
     max_seen: int = 100_000
@@ -119,14 +122,20 @@ class FillBackfill:
                 self._is_serving = False
 
     async def _serve(self) -> None:
-        """Look as often as configured, and from the beginning again whenever more is asked for."""
+        """Look as often as configured. What is asked for meanwhile is looked for at once, and the looks begin
+        again; requests without end do not keep them from theirs."""
         mark: int | None = None
-        pauses = iter(self._config.looks_s)
+        config, restarts, is_asked = self._config, 0, False
+        pauses = iter(config.looks_s)
         while (pause_s := next(pauses, None)) is not None:
             if await wait_event(self._wanted, pause_s):
                 self._wanted.clear()
-                pauses = iter(self._config.looks_s[1:])
-                await asyncio.sleep(self._config.spacing_s)
+                await asyncio.sleep(min(config.spacing_cap_s, config.spacing_s * 2.0**restarts))
+                if restarts < config.max_restarts:
+                    restarts += 1
+                    pauses = iter(config.looks_s[1:])
+                else:
+                    is_asked = True
             try:
                 newest = await self._look()
             except NadoError as error:
@@ -136,8 +145,10 @@ class FillBackfill:
         if self._deeper is not None:
             _log.warning("backfill: more fills than one reading takes; going on")
             self._wanted.set()
-        elif mark is not None and not self._wanted.is_set():
+        elif mark is not None:
             self._mark = mark
+        if is_asked:
+            self._wanted.set()
 
     async def _look(self) -> int | None:
         """Publish what is above the mark; the newest index known then, None if the look ended half-way."""

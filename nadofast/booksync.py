@@ -123,7 +123,8 @@ class BookSync:
     def on_gap(self, product_id: int, reason: str) -> None:
         """The core found a break (S6): the book is invalid and deltas are buffered already."""
         self.resyncs += 1
-        # A refresh that is under way may be from before the gap.
+        # What is under way may be from before the gap.
+        self._generation[product_id] += 1
         self.planner.reset((product_id,))
         self.planner.need(product_id, reason, time.monotonic_ns())
         self._on_invalid(product_id, reason)

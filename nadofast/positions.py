@@ -11,6 +11,7 @@ from typing import Final
 from .callbacks import Callbacks
 from .errors import NoSignal
 from .events import PositionUpdateEvent
+from .fallback import REST_REASON
 from .products import X18, from_x18
 
 HISTORY: Final = 1_000
@@ -66,7 +67,7 @@ class NadoPositionHandler:
         first time."""
         place = (event.product_id, event.isolated)
         last = self._last.get(place)
-        if last is not None and (event == last or event.timestamp_ns < last.timestamp_ns):
+        if last is not None and (event == last or _is_older(event, last)):
             self.outdated += 1
             return
         self.updates += 1
@@ -114,3 +115,9 @@ class NadoPositionHandler:
     def trigger_callback(self, before: PositionDetails | None, now: PositionDetails) -> None:
         """Tell all callbacks; an exception of one is logged and counted, and stops no other."""
         self.callbacks.tell(before, now)
+
+
+def _is_older(event: PositionUpdateEvent, last: PositionUpdateEvent) -> bool:
+    """By the engine's time, which what was read over REST does not have: that came after what was told before."""
+    is_by_engine = REST_REASON not in (event.reason, last.reason)
+    return is_by_engine and event.timestamp_ns < last.timestamp_ns

@@ -54,8 +54,9 @@ class SnapshotPlanner:
         self._rng = rng or random.Random()
         self._products = tuple(product_ids)
         self._needs: dict[int, _Need] = {}
-        self._burst = self._config.budget / 2
-        self._per_ns = self._burst / (self._config.budget_window_s * _NS)
+        half = self._config.budget / 2
+        self._burst = max(1.0, half)
+        self._per_ns = half / (self._config.budget_window_s * _NS)
         self._left = self._burst
         self._left_at_ns: int | None = None
         self.asked = 0
@@ -109,7 +110,8 @@ class SnapshotPlanner:
     def room_for_checks(self, now_ns: int) -> int:
         """How many snapshots may be taken now only to see whether a silent book is still right."""
         self._refill(now_ns)
-        return max(0, int(self._left - self._burst / 2))
+        kept = self._burst / 2 if self._burst >= 2 else 0.0  # of one there is no half
+        return max(0, int(self._left - kept))
 
     def on_checked(self, now_ns: int) -> None:
         """One such snapshot is asked for: it comes out of the same budget."""

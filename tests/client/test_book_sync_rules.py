@@ -287,6 +287,20 @@ async def test_a_gap_during_a_refresh_is_asked_for_at_once() -> None:
         assert r.book.is_valid
 
 
+async def test_an_answer_to_what_was_asked_before_a_gap_is_never_loaded() -> None:
+    async with rig() as r:
+        bids = await near_the_horizon(r)
+        refresh = r.asked[-1]
+        assert r.depth(1096, 1100) == _feed.GAP
+        await r.question(3)
+        refresh.set_result(Snapshot(PRODUCT, tuple(bids[95:]), ((2000, 1),), 1098))
+        await asyncio.sleep(0.03)
+        assert not r.book.is_valid, "whatever time it shows"
+        await r.question(3)
+        await r.answer(1100, bids[95:], [(2000, 1)])
+        assert r.book.is_valid
+
+
 async def test_a_refresh_that_never_comes_costs_no_link() -> None:
     async with rig(give_up_s=0.1) as r:
         await near_the_horizon(r)

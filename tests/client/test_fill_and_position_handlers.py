@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
+from dataclasses import replace
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any
@@ -17,6 +18,7 @@ from test_typed_events import take
 
 from nadofast import NadoOrderFillHandler, NadoPositionHandler, errors, events
 from nadofast.events import OrderFillEvent, PositionUpdateEvent
+from nadofast.fallback import REST_REASON
 
 S = 10**9
 
@@ -178,6 +180,21 @@ def test_positions_never_go_backwards_and_none_is_not_flat() -> None:
     off()
     handler.on_position_update(position(4))
     assert "other" not in seen
+
+
+def test_what_rest_says_of_a_position_is_not_compared_by_time() -> None:
+    """Its time is an estimate, or 0 while the exchange's clock is unknown: it is newer because it came later."""
+    handler = NadoPositionHandler()
+    handler.on_position_update(position(1_000, X18))
+    handler.on_position_update(replace(position(0, 2 * X18), reason=REST_REASON))
+    assert handler.get_current_position(4).size == 2
+    ahead = replace(position(9_000, 3 * X18), reason=REST_REASON)
+    handler.on_position_update(ahead)
+    handler.on_position_update(ahead)
+    handler.on_position_update(position(1_001, 4 * X18))
+    assert handler.get_current_position(4).size == 4
+    handler.on_position_update(position(1_000, 5 * X18))
+    assert (handler.updates, handler.outdated) == (4, 2)
 
 
 async def test_handlers_on_a_live_feed_agree_with_the_exchange(venue: Venue) -> None:

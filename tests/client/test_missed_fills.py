@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -141,3 +142,25 @@ async def test_a_new_request_does_not_wait_for_the_next_look() -> None:
         archive.add(11, START_S + 5)
         work.request()
         await until(lambda: told == [11], "another look", 2.0)
+
+
+async def test_requests_without_end_neither_stop_progress_nor_spend_the_budget() -> None:
+    archive = Archive()
+    config = BackfillConfig(
+        looks_s=(0.01, 0.02, 0.02), spacing_s=0.02, spacing_cap_s=0.1, max_restarts=3, page=3, max_pages=9
+    )
+    async with backfill(archive, config) as (work, told):
+        await looked(archive, work)
+        for index in range(11, 20):
+            archive.add(index, START_S + 2)
+        before, ends = archive.looks, time.monotonic() + 1.0
+        while time.monotonic() < ends:
+            work.request()
+            await asyncio.sleep(0.002)
+        assert told == list(range(11, 20))
+        # Looks are 0.1 s apart in the end, and of one page; they were five while the mark stood still.
+        assert archive.looks - before < 60
+        archive.add(20, START_S + 3)
+        work.request()
+        await until(lambda: 20 in told, "the last one", 2.0)
+        await until(lambda: not work.is_busy, "the end", 2.0)

@@ -141,3 +141,20 @@ def test_checks_leave_half_of_what_may_be_asked_at_once() -> None:
     assert plan.next_product(0) is None
     assert plan.room_for_checks(10 * S) == 5
     assert (plan.checked, plan.asked) == (5, 5)
+
+
+@pytest.mark.parametrize("budget", [1, 2, 3])
+def test_the_smallest_budgets_still_ask_and_check(budget: int) -> None:
+    plan = planner(budget=budget, budget_window_s=10.0)
+    asked: list[int] = []
+    for now in range(0, 100 * S, S // 10):
+        plan.need(4, "gap", now)
+        if plan.next_product(now) == 4:
+            plan.on_asked(4, now)
+            plan.on_loaded(4, True, now)
+            asked.append(now)
+    assert asked[0] == 0
+    assert 4 * budget <= len(asked) <= 10 * budget
+    for first in asked:
+        assert sum(first <= at < first + 10 * S for at in asked) <= budget
+    assert plan.room_for_checks(200 * S) == 1
