@@ -26,10 +26,11 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class BackfillConfig:
-    """looks_s: pauses before each look at the archive. spacing_s, spacing_cap_s: pause before a look that a new
-    request makes while looks are going on, doubled each time up to the cap: one costs weight 7 of the 400 the
-    archive allows in 10 s. max_restarts: after so many requests the looks are carried to their end. page:
-    matches per request. max_pages: per look; the next one goes on where it ended. max_seen: fills remembered."""
+    """looks_s: pauses before each look at the archive. spacing_s, spacing_cap_s: pause before a look that a
+    new request makes while looks are going on, doubled each time up to the cap: one costs weight 7 of the 400
+    the archive allows in 10 s. max_restarts: after so many requests the looks are carried to their end. page:
+    matches per request. max_pages: per look; the next one goes on where it ended. max_seen: fills
+    remembered."""
 
     looks_s: tuple[float, ...] = (0.02, 0.3, 1.0, 2.0, 3.0)
     spacing_s: float = 0.2

@@ -47,9 +47,9 @@ class ConnectionMode(Enum):
 class FallbackConfig:
     """down_s: the stream may be gone for so long before HTTP takes over. up_s: it must be back for so long
     before it is trusted alone. poll_s: pause between two polls, longer where their weight would exceed
-    query_share of the address's budget. positions_every, orders_every: polls per poll of positions, and of
-    resting orders. audit_s: between two comparisons of the account with the exchange while its stream is
-    live."""
+    query_share of the address's budget. positions_every, orders_every: positions, and resting orders, are
+    asked for after so many such pauses. audit_s: between two comparisons of the account with the exchange
+    while its stream is live."""
 
     down_s: float = 0.5
     up_s: float = 1.0
@@ -158,19 +158,29 @@ class RestPoller:
         self._positions[place] = event.amount_x18
         self._told_ns[place] = time.monotonic_ns()
 
-    async def poll(self, *, market: bool = True, account: bool = True) -> None:
-        """One round of what is asked for. A failure is counted; the next round tries again."""
-        work = [self._poll_bbo(product_id) for product_id in self._products] if market else []
-        has_turn = self.polls % self._config.positions_every == 0
-        if account and self._subaccount is not None and (has_turn or not market):
-            work.append(self._poll_account(self._subaccount))
+    async def poll_market(self) -> None:
+        """One round of BBOs. A failure is counted; the next round tries again."""
         self.polls += 1
+        work = (self._poll_bbo(product_id) for product_id in self._products)
         for error in await asyncio.gather(*work, return_exceptions=True):
-            if isinstance(error, NadoError):
-                self.failures += 1
-                _log.info("fallback poll: %s", error)
-            elif error is not None:
-                raise error
+            if error is not None:
+                self._failed(error)
+
+    async def poll_account(self) -> None:
+        """One round of positions. A failure is counted; the next round tries again."""
+        if self._subaccount is None:
+            return
+        self.polls += 1
+        try:
+            await self._poll_positions(self._subaccount)
+        except NadoError as error:
+            self._failed(error)
+
+    def _failed(self, error: BaseException) -> None:
+        if not isinstance(error, NadoError):
+            raise error
+        self.failures += 1
+        _log.info("fallback poll: %s", error)
 
     def pause_s(self, *, market: bool, account: bool) -> float:
         """Until the next round: poll_s, or longer so that polling leaves most of the budget to others."""
@@ -193,7 +203,7 @@ class RestPoller:
             timestamp_ns=snapshot.timestamp_ns,
         )
 
-    async def _poll_account(self, subaccount: str) -> None:
+    async def _poll_positions(self, subaccount: str) -> None:
         asked_ns, timestamp_ns = time.monotonic_ns(), self._exchange_now_ns()
         info = await self._rest.subaccount_info(subaccount)
         self.take_info(info, asked_ns, timestamp_ns)

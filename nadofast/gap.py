@@ -131,8 +131,8 @@ class MissedFills:
         gap.attempts = 0 if len(gap.missing) < missed else gap.attempts + 1
         is_over = gap.attempts >= self._config.attempts
         what_now = (
-            f"given up after {gap.attempts} readings that found nothing: positions and orders are compared with"
-            " the exchange, take its word on them"
+            f"given up after {gap.attempts} readings that found nothing: positions and orders are compared"
+            " with the exchange, take its word on them"
             if is_over
             else "the next read looks again"
         )

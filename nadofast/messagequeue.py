@@ -57,9 +57,9 @@ class QueueStats:
 class NadoMessageQueue:
     """Events of some kinds, by priority: facts first and complete, then the tape, then the newest state.
 
-    An async iterator with one reader; it ends after `close`, when everything was read. recover(gap): finds the
-    fills again that there was no room for, or raises EventOverflow. on_overflow() runs inline when facts do
-    not fit, and when such fills are given up.
+    An async iterator with one reader; it ends after `close`, when everything was read. recover(gap): finds
+    the fills again that there was no room for, or raises EventOverflow. on_overflow() runs inline when facts
+    do not fit, and when such fills are given up.
 
     A reader that fell behind gets what had been kept, then BoundaryEvent "events_lost" (if it reads
     boundaries), the fills it missed, and the newest word on every order and position it missed; then what

@@ -118,6 +118,6 @@ class NadoPositionHandler:
 
 
 def _is_older(event: PositionUpdateEvent, last: PositionUpdateEvent) -> bool:
-    """By the engine's time, which what was read over REST does not have: that came after what was told before."""
+    """By the engine's time. What was read over REST has none: it is newer because it came later."""
     is_by_engine = REST_REASON not in (event.reason, last.reason)
     return is_by_engine and event.timestamp_ns < last.timestamp_ns

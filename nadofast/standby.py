@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from ._core import FeedCore
@@ -72,7 +73,7 @@ class RestStandby:
         self.account: AccountSync | None = None
         self._publish = publish
         self._timesync = timesync
-        self._orders_every = fallback.orders_every
+        self._config = fallback
         if subaccount is None:
             return
         self.account_switch = ModeSwitch(fallback, "account")
@@ -156,20 +157,30 @@ class RestStandby:
 
     def tasks(self) -> list[tuple[Coroutine[Any, Any, None], str]]:
         """What has to run while the feed does, with a name each."""
-        tasks: list[tuple[Coroutine[Any, Any, None], str]] = [(self.poll_while_down(), "fallback")]
-        if self.backfill is not None and self.account is not None:
-            tasks += [(self.backfill.run(), "backfill"), (self.account.run(), "account audit")]
+        poller, config = self.poller, self._config
+        tasks = [(self._while_on_rest(self.market, poller.poll_market), "fallback market")]
+        if self.backfill is not None and self.account is not None and self.account_switch is not None:
+            look = partial(self._look_at_orders, self.account)
+            tasks += [
+                (self.backfill.run(), "backfill"),
+                (self.account.run(), "account audit"),
+                (
+                    self._while_on_rest(self.account_switch, poller.poll_account, config.positions_every),
+                    "fallback positions",
+                ),
+                (self._while_on_rest(self.account_switch, look, config.orders_every), "fallback orders"),
+            ]
         return tasks
 
-    async def poll_while_down(self) -> None:
+    async def _while_on_rest(
+        self, switch: ModeSwitch, ask: Callable[[], Coroutine[Any, Any, None]], pauses: int = 1
+    ) -> None:
+        """Each question has a task of its own: an answer that one waits for holds up no other."""
         while True:
             market, account = self._on_rest()
-            await asyncio.sleep(self.poller.pause_s(market=market, account=account))
-            market, account = self._on_rest()
-            if market or account:
-                await self.poller.poll(market=market, account=account)
-            if account and self.account is not None and self.poller.polls % self._orders_every == 0:
-                await self._look_at_orders(self.account)
+            await asyncio.sleep(self.poller.pause_s(market=market, account=account) * pauses)
+            if switch.mode is _REST:
+                await ask()
 
     async def _look_at_orders(self, account: AccountSync) -> None:
         try:

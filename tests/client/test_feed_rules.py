@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -200,8 +201,8 @@ async def test_a_position_nobody_had_told_is_news() -> None:
         return book() if message["type"] == "market_liquidity" else info(5)
 
     async with poller(Script(query=query)) as (polls, told):
-        await polls.poll()
-        await polls.poll()
+        await polls.poll_account()
+        await polls.poll_account()
     assert [(event.amount_x18, event.reason) for event in told] == [(5, "rest")]
 
 
@@ -220,15 +221,40 @@ async def test_a_poll_overtaken_by_the_stream_tells_nothing() -> None:
     script.serve_http = slow  # type: ignore[method-assign,assignment]
     async with poller(script) as (polls, told):
         polls.on_stream_position(stream_position(5))
-        polling = asyncio.ensure_future(polls.poll())
+        polling = asyncio.ensure_future(polls.poll_account())
         await asked.wait()
         polls.on_stream_position(stream_position(7))
         answer.set()
         await polling
         assert told == []
-        await polls.poll()
+        await polls.poll_account()
     # Asked after the stream spoke, the same answer is news.
     assert [event.amount_x18 for event in told] == [5]
+
+
+async def test_what_hangs_of_the_account_holds_up_no_price() -> None:
+    asked: list[float] = []
+
+    def query(message: Any) -> Any:
+        if message["type"] != "market_liquidity":
+            return None  # never an answer
+        asked.append(asyncio.get_running_loop().time())
+        return book()
+
+    config = FeedConfig(
+        link=FAST_LINK,
+        query_link=FAST_LINK,
+        fallback=FallbackConfig(down_s=0.02, poll_s=0.02, orders_every=2, query_share=10.0),
+        monitor_s=0.01,
+    )
+    async with scripted(Script(query=query)) as network, Rest(network, timeout_s=1.5) as rest:
+        async with Feed(network, products=[4], signer=SIGNER, rest=rest, config=config) as feed:
+            await until(
+                lambda: feed.stats()["fallback_failures"] >= 2, "no answer about orders and positions"
+            )
+            assert feed.account_mode.value == "rest"
+    pauses = [later - earlier for earlier, later in itertools.pairwise(asked)]
+    assert max(pauses[1:]) < 0.75
 
 
 async def test_isolated_positions_are_polled_once_there_was_one() -> None:
@@ -244,17 +270,17 @@ async def test_isolated_positions_are_polled_once_there_was_one() -> None:
         return isolated if message["type"] == "isolated_positions" else info(0)
 
     async with poller(Script(query=query)) as (polls, told):
-        await polls.poll(market=False)
+        await polls.poll_account()
         assert asked == ["subaccount_info"]
         cheap_s = polls.pause_s(market=False, account=True)
         polls.on_stream_position(replace(stream_position(2), isolated=True))
-        await polls.poll(market=False)
+        await polls.poll_account()
         assert [(event.isolated, event.amount_x18, event.reason) for event in told] == [(True, 3, "rest")]
         assert polls.pause_s(market=False, account=True) > cheap_s, "they are dear"
         isolated["data"]["isolated_positions"] = []
-        await polls.poll(market=False)
+        await polls.poll_account()
         assert [(event.isolated, event.amount_x18) for event in told[1:]] == [(True, 0)], "gone is closed"
-        await polls.poll(market=False)
+        await polls.poll_account()
         assert len(told) == 2
 
 

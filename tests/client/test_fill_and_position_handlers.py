@@ -183,7 +183,7 @@ def test_positions_never_go_backwards_and_none_is_not_flat() -> None:
 
 
 def test_what_rest_says_of_a_position_is_not_compared_by_time() -> None:
-    """Its time is an estimate, or 0 while the exchange's clock is unknown: it is newer because it came later."""
+    """Its time is an estimate, or 0 without the exchange's clock; it comes after what it corrects."""
     handler = NadoPositionHandler()
     handler.on_position_update(position(1_000, X18))
     handler.on_position_update(replace(position(0, 2 * X18), reason=REST_REASON))
