@@ -313,12 +313,12 @@ class NadoConnectionManager:
             self._go_live()
             return await self._watch()
         except (NadoError, OSError, WSError) as error:
-            return self._reason(str(error) or type(error).__name__)
+            return self._give_up(self._reason(str(error) or type(error).__name__))
         except Exception as error:
             # A defect in a callback must not end the supervision: it is logged, counted, and retried.
             self.defects += 1
             _log.exception("link %s: a defect", self.name)
-            return f"defect: {type(error).__name__}: {error}"
+            return self._give_up(f"defect: {type(error).__name__}: {error}")
         finally:
             await self._close()
 
@@ -483,6 +483,11 @@ class NadoConnectionManager:
         if listener is not None and listener.close_code:
             return f"closed by the peer: {listener.close_code} {listener.close_reason}".rstrip()
         return default
+
+    def _give_up(self, reason: str) -> str:
+        """Known before the socket is closed, or it would look as if the peer had done so."""
+        self._cut_reason = reason
+        return reason
 
     def _enter(self, state: LinkState, reason: str = "") -> None:
         if state is not self.state:

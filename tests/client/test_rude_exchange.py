@@ -32,7 +32,7 @@ from nadofast import (
     parse_symbols,
     to_x18,
 )
-from nadofast.connection import NadoConnectionManager
+from nadofast.connection import LinkState, NadoConnectionManager
 from nadofast.queries import GatewayQueries
 from nadofast.ratelimit import Window
 
@@ -327,9 +327,21 @@ async def test_a_refused_subscription_names_the_reason() -> None:
         else:
             await polite(socket, message)
 
-    async with exchange(answer) as network, feed(network) as client:
+    async with exchange(answer) as network, feed(network, ack_timeout_s=5.0) as client:
+        reasons: list[str] = []
+
+        def look() -> bool:
+            reasons.append(client._upstream.missing() or "")
+            return client.stats()["losses"] >= 3
+
+        await until(look, "refused again and again")
         with pytest.raises(errors.RequestTimeout, match="no such market"):
-            await client.wait_synced(0.5)
+            await client.wait_synced(0.05)
+        # While the socket is being closed, too: it was not the peer who closed it.
+        closed = [step.reason for step in client.link.history if step.state is LinkState.CLOSED]
+        assert len(closed) >= 3
+        assert all("no such market" in reason for reason in closed)
+        assert not [reason for reason in reasons if "the peer" in reason]
 
 
 async def test_a_stream_that_cannot_tell_the_time_needs_rest() -> None:
