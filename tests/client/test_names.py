@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 import nadofast
+from bot.byname import PairByName
+from bot.named import NamedRecords
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "names.md").read_text()
 ROW = re.compile(r"^\| (`.+?) \| (`.+?) \| (.*?) ?\|$", re.MULTILINE)
@@ -44,6 +46,13 @@ def test_every_class_by_a_historical_name_is_on_the_page() -> None:
     classes = {name for name in nadofast.__all__ if re.match(r"Nado[A-Z]", name)} - {"NadoError"}
     assert len(classes) > 12
     assert classes <= {name for names, _ in ROWS for name in names}
+
+
+@pytest.mark.parametrize("part", [PairByName, NamedRecords])
+def test_every_step_of_the_pair_by_name_is_on_the_page(part: type) -> None:
+    members = {f"bot.pair.DNPairBot.{name}" for name in vars(part) if not name.startswith("_")}
+    assert len(members) > 3
+    assert members <= set(PATHS)
 
 
 @pytest.mark.parametrize(
