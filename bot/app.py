@@ -26,7 +26,7 @@ from nadofast.gateway import OrderGateway
 from nadofast.orders import OrderTracker, TrackedOrder
 from nadofast.products import Product, to_x18
 from nadofast.ratelimit import NadoRateLimiter
-from nadofast.rest import Rest
+from nadofast.rest import Rest, RestConfig
 from nadofast.secret import Secret
 from nadofast.signing import Signer
 from nadofast.timesync import TimeSync
@@ -38,6 +38,7 @@ from .config import Settings, SettingsError
 from .desk import DeskOrder, OrderDesk
 from .exchange_process import ExchangeStartError, Ready
 from .guard import Guard
+from .inputs import InputLog
 from .journal import Fsync, Journal, JournalConfig, JournalError
 from .latch import DayFile, KillSwitch
 from .ledger import Ledger
@@ -51,6 +52,7 @@ from .pair import DNPairBot, MakeDesk, PairParts
 from .preflight import StartError
 from .reconcile import Holdings, Reconciler
 from .recorder import CycleRecorder
+from .recording import Recording, feed_config, gateway_config
 from .recovery import recover
 from .restart import Found, OnOpen, first_state, refusal
 from .risk import RiskGate, RiskLimits
@@ -137,7 +139,8 @@ async def run(job: Job, output: Output, csv: TradesCsv, log: EventLog | None = N
             exchange = venue.exchange
             stack.push_async_callback(exchange.stop)
             try:
-                session = await unless_stopped(stop, exchange, _start(job, venue, stop, stack, log, csv))
+                starting = _start(job, venue, stop, stack, log, csv, _recording(settings, stack, log))
+                session = await unless_stopped(stop, exchange, starting)
             except ExchangeStartError as error:
                 text = f"the embedded exchange did not start: {error}"
                 raise (SettingsError(text) if error.is_usage else StartError(text)) from None
@@ -234,12 +237,13 @@ async def _start(
     stack: AsyncExitStack,
     log: EventLog,
     csv: TradesCsv,
+    recording: Recording | None,
 ) -> Session:
     exchange = venue.exchange
     ready = await exchange.start()
     how = f"pid {exchange.pid}, seed {job.seed}" if venue.is_embedded else f"at {ready.network.gateway_rest}"
     log.event(f"exchange  {how}, control {ready.control or 'none'}")
-    link = await _connect(job, venue, ready, stack)
+    link = await _connect(job, venue, ready, stack, recording)
     first, second = (
         NadoClient(
             product, market=link.market, gateway=link.gateway, gate=link.gate, timesync=link.timesync,
@@ -252,8 +256,10 @@ async def _start(
         clients=(first, second), gateway=link.gateway, gate=link.gate, ledger=link.ledger,
         standing=link.standing, reconciler=link.reconciler, guard=link.guard,
         recorder=CycleRecorder(link.products, link.ledger, link.market, link.standing),
-        exchange=exchange, stop=stop, log=log, csv=csv, spare=link.spare,
+        exchange=exchange, stop=stop, log=log, csv=csv, spare=link.spare, inputs=_inputs(recording),
     )  # fmt: skip
+    if recording is not None:
+        recording.setup(link.plan, ready.network)
     found = await _look(link, job.on_open, only_looks=job.task is Task.DRY_RUN)
     seen = await link.reconciler.start(link.market.marks_x18)
     if found.is_clean and not link.ledger.is_flat:
@@ -319,12 +325,15 @@ def _first_state(link: Link, seen: Holdings, choice: OnOpen) -> PairState | None
     )  # fmt: skip
 
 
-async def _connect(job: Job, venue: Venue, ready: Ready, stack: AsyncExitStack) -> Link:
+async def _connect(
+    job: Job, venue: Venue, ready: Ready, stack: AsyncExitStack, recording: Recording | None
+) -> Link:
     """Everything that speaks to the exchange, proved, started and synchronised."""
     account, limiter, timesync = job.settings.account, NadoRateLimiter(), TimeSync()
     signer = preflight.choose_signer(ready, venue.key, account.owner_address)
     subaccount = signer.subaccount(account.subaccount)
-    rest = await stack.enter_async_context(Rest(ready.network, timeout_s=REST_TIMEOUT_S, limiter=limiter))
+    rest_config = RestConfig(timeout_s=REST_TIMEOUT_S, tap=recording)
+    rest = await stack.enter_async_context(Rest(ready.network, limiter=limiter, config=rest_config))
     await preflight.prove_identity(rest)
     await preflight.prove_signer(rest, signer, subaccount)
     products = await preflight.pair_products(rest, job.settings)
@@ -333,15 +342,15 @@ async def _connect(job: Job, venue: Venue, ready: Ready, stack: AsyncExitStack) 
     state = _open_state(job.settings, subaccount, ready, stack, venue)
     feed = Feed(
         ready.network, products=list(by_id), streams=STREAMS, signer=signer, rest=rest, timesync=timesync,
-        limiter=limiter, subaccount=account.subaccount,
+        limiter=limiter, subaccount=account.subaccount, config=feed_config(recording),
     )  # fmt: skip
     market, ledger = Market(feed, products), Ledger(tuple(by_id))
     standing = _standing(ledger, market, timesync, state)
     gate = RiskGate(
         _limits(job.settings, products, info.equity_x18), standing.risk_view, KillSwitch(state.halt_path)
     )
-    tracker = OrderTracker()
-    journal = _open_journal(job.settings, state, subaccount, ready, tracker, stack)
+    tracker = OrderTracker() if recording is None else recording.tracker()
+    journal = _open_journal(job.settings, state, subaccount, ready, tracker, stack, recording)
 
     def before_send(order: TrackedOrder) -> None:
         gate.admit(order)
@@ -358,6 +367,7 @@ async def _connect(job: Job, venue: Venue, ready: Ready, stack: AsyncExitStack) 
         return OrderGateway(
             ready.network, signer, products=by_id, timesync=timesync, rest=rest, limiter=limiter,
             tracker=tracker, before_send=before_send, subaccount=account.subaccount,
+            config=gateway_config(recording),
         )  # fmt: skip
 
     gateway = make_gateway()
@@ -422,17 +432,39 @@ def _open_journal(
     ready: Ready,
     tracker: OrderTracker,
     stack: AsyncExitStack,
+    recording: Recording | None,
 ) -> Journal:
     """The journal of this account on this exchange. Raises SettingsError."""
     path = settings.output.journal or state.journal_path
     try:
         config = JournalConfig(fsync=Fsync(settings.output.journal_fsync))
-        journal = Journal(path, account=f"{ready.network.chain_id}:{subaccount}", config=config)
+        make = Journal if recording is None else recording.journal
+        journal = make(path, account=f"{ready.network.chain_id}:{subaccount}", config=config)
     except JournalError as error:
         raise SettingsError(f"output.journal: {error}") from None
     stack.callback(journal.close)
     stack.callback(tracker.on_change(journal.note))
     return journal
+
+
+def _recording(settings: Settings, stack: AsyncExitStack, log: EventLog) -> Recording | None:
+    """Of the whole run, if one is wanted. Raises SettingsError."""
+    directory = settings.output.record_dir
+    if directory is None:
+        return None
+    try:
+        recording = Recording(directory)
+    except OSError as error:
+        raise SettingsError(f"output.record_dir: {directory}: {error.strerror}") from None
+    stack.callback(recording.close)
+    log.event(f"recording {recording.path}")
+    return recording
+
+
+def _inputs(recording: Recording | None) -> InputLog:
+    if recording is None:
+        return InputLog()
+    return InputLog(recording.entry, on_decision=recording.decided)
 
 
 def _desk_maker(parts: PairParts) -> MakeDesk:

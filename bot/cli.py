@@ -77,6 +77,7 @@ def run_command(
     canary: Annotated[
         bool, typer.Option("--canary", help="All checks, one cycle, a verdict; the exit code says it.")
     ] = False,
+    record: Annotated[Path | None, typer.Option(help="Record the run in this directory.")] = None,
 ) -> int:
     """Trade the pair: open both legs, hold, close, report; alternating direction."""
     task = _task(dry_run=dry_run, canary=canary, cycles=cycles)
@@ -91,6 +92,7 @@ def run_command(
         "exchange.seed": seed,
         "output.csv_path": csv_path,
         "output.log_file": log_file,
+        "output.record_dir": record,
     }
     effective = load(config, {key: value for key, value in overrides.items() if value is not None})
     key = credentials.find(effective.settings.account).key

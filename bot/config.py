@@ -220,6 +220,9 @@ class OutputSection(Section):
         description="records forced to the disk: never, at most a second late, or each at once",
     )
     log_file: Path | None = Field(default=None, description="copy of the event lines; empty = none")
+    record_dir: Path | None = Field(
+        default=None, description="directory to record the run in, for `replay`; empty = no recording"
+    )
     log_format: Literal["text", "json"] = Field(
         default="text", description="json = one object a line, for programs"
     )

@@ -8,12 +8,12 @@ entries again sees the same and decides the same. Nobody else in the strategy re
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from .execution import Depth, LegInputs, OrderView
-from .model import Foreign, PairInputs, Verified
+from .model import Action, Foreign, PairInputs, PairState, Verified
 from .units import NS_PER_MS
 
 BLIND_STEP_NS: Final = 100 * NS_PER_MS
@@ -147,7 +147,8 @@ class InputLog:
     """Numbers, stamps and records what enters, and keeps the fold. What is unchanged does not enter again.
 
     record(entry) runs before the entry counts; it must not block. If it fails, `failure` says why and nothing
-    is recorded any more: that blocks entries, never exits. clock_ns: the strategy's only clock.
+    is recorded any more: that blocks entries, never exits. clock_ns: the strategy's only clock. on_decision
+    (state before, after, actions) hears what came of a turn.
     """
 
     def __init__(
@@ -155,8 +156,10 @@ class InputLog:
         record: Callable[[Entry], None] | None = None,
         *,
         clock_ns: Callable[[], int] = time.monotonic_ns,
+        on_decision: Callable[[PairState, PairState, Sequence[Action]], None] | None = None,
     ) -> None:
         self._record = record
+        self._on_decision = on_decision
         self._clock_ns = clock_ns
         self._world = World()
         self._last: dict[tuple[str, int], Mapping[str, Any]] = {}
@@ -167,22 +170,14 @@ class InputLog:
 
     def quote(self, leg: int, bid_x18: int, ask_x18: int) -> None:
         """Touch prices of one leg; 0 = none."""
-        self._enter("quote", {"leg": leg, "bid": str(bid_x18), "ask": str(ask_x18)}, leg)
+        self._enter("quote", quote_value(leg, bid_x18, ask_x18), leg)
 
     def depth(self, leg: int, depth: Depth) -> None:
-        sides = {
-            name: [[str(p), str(q)] for p, q in side]
-            for name, side in (("bids", depth.bids), ("asks", depth.asks))
-        }
-        self._enter("depth", {"leg": leg, **sides}, leg)
+        self._enter("depth", depth_value(leg, depth), leg)
 
     def order(self, leg: int, view: OrderView) -> None:
         """How the order at work on a leg stands."""
-        value = {
-            "leg": leg, "tag": view.tag, "filled": str(view.filled_x18), "final": view.is_final,
-            "code": view.code, "denied": view.denied, "rests": view.rests,
-        }  # fmt: skip
-        self._enter("order", value, leg)
+        self._enter("order", order_value(leg, view), leg)
 
     def status(self, *, not_ready: str, pacing: bool, halt: str | None) -> None:
         """Whether an entry may be made, and the latched limit."""
@@ -229,6 +224,11 @@ class InputLog:
         self._put("turn", {})
         return self._world.inputs(self.now_ns)
 
+    def decided(self, before: PairState, after: PairState, actions: Sequence[Action]) -> None:
+        """What was decided on the newest turn."""
+        if self._on_decision is not None:
+            self._on_decision(before, after, actions)
+
     def _enter(self, kind: str, value: Mapping[str, Any], part: int = 0) -> None:
         if self._last.get((kind, part)) == value:
             return
@@ -245,6 +245,25 @@ class InputLog:
                 self.failure = error.strerror or type(error).__name__
         self.seq = entry.seq
         self._world.apply(entry)
+
+
+def quote_value(leg: int, bid_x18: int, ask_x18: int) -> dict[str, Any]:
+    """Touch prices as an entry holds them."""
+    return {"leg": leg, "bid": str(bid_x18), "ask": str(ask_x18)}
+
+
+def depth_value(leg: int, depth: Depth) -> dict[str, Any]:
+    """Visible levels as an entry holds them."""
+    sides = {"bids": depth.bids, "asks": depth.asks}
+    return {"leg": leg} | {name: [[str(p), str(q)] for p, q in side] for name, side in sides.items()}
+
+
+def order_value(leg: int, view: OrderView) -> dict[str, Any]:
+    """An order as an entry holds it."""
+    return {
+        "leg": leg, "tag": view.tag, "filled": str(view.filled_x18), "final": view.is_final,
+        "code": view.code, "denied": view.denied, "rests": view.rests,
+    }  # fmt: skip
 
 
 def _in_steps(age_ns: int) -> int:

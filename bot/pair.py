@@ -236,6 +236,7 @@ class DNPairBot(PairByName, NamedRecords):
         inputs = self._p.inputs.turn()
         now_ns = self._p.inputs.now_ns
         self._state, actions = decide(before, inputs, self._plan, now_ns)
+        self._p.inputs.decided(before, self._state, actions)
         if self._state.phase is not before.phase:
             self._p.recorder.phase_changed(self._state.phase)
         self._p.recorder.tick(self._state.phase, now_ns, self._p.feed.account_live)

@@ -20,6 +20,7 @@ cdef class MessageListener(WSListener):
     cdef readonly uint64_t frames
     cdef readonly uint64_t messages
     cdef readonly uint64_t wire_bytes
+    cdef public object tap    # called with (arrival ns, message) before anybody reads it; None: nobody
     cdef object on_connected
     cdef object on_disconnected
     cdef bint deflate_offered

@@ -268,6 +268,8 @@ cdef class FeedListener(MessageListener):
                     on_disconnected, max_message)
 
     cdef int on_message(self, const char* data, Py_ssize_t size) except -1:
+        if self.tap is not None:
+            self.tap(self.burst_ns, PyBytes_FromStringAndSize(data, size))
         self.core.handle(data, size, self.burst_ns, self.link, True)
         return 0
 
@@ -285,5 +287,8 @@ cdef class TextListener(MessageListener):
                     on_disconnected, max_message)
 
     cdef int on_message(self, const char* data, Py_ssize_t size) except -1:
-        self.on_text(PyBytes_FromStringAndSize(data, size))
+        text = PyBytes_FromStringAndSize(data, size)
+        if self.tap is not None:
+            self.tap(self.burst_ns, text)
+        self.on_text(text)
         return 0

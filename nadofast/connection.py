@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 from typing import Any, Final, TypeVar
 
 from picows import WSCloseCode, WSError, WSMsgType, WSTransport, ws_connect
@@ -24,6 +25,7 @@ from . import wire
 from ._feed import MessageListener
 from ._latency import Histogram
 from .errors import ConnectionLost, NadoError, NotConnected, RequestTimeout
+from .tap import Tap
 from .waiting import wait_event
 
 __all__ = ["Backoff", "LinkConfig", "LinkState", "NadoConnectionManager"]
@@ -60,7 +62,8 @@ class LinkConfig:
     ping_interval_s: the exchange cuts a socket after 30 s without a ping frame. pong_timeout_s: without a
     pong for that long the link is cut. data_timeout_s: without a data frame for that long the peer is probed;
     None for sockets that are silent by nature. stable_after_s: a link that still carried data after so long
-    (or lived so long, if it is silent by nature) resets the back-off. max_frame_size: bytes.
+    (or lived so long, if it is silent by nature) resets the back-off. max_frame_size: bytes. tap: sees every
+    message of the link, both ways.
     """
 
     handshake_timeout_s: float = 5.0
@@ -75,6 +78,7 @@ class LinkConfig:
     stable_after_s: float = 5.0
     watch_interval_s: float = 0.1
     max_frame_size: int = 1 << 20
+    tap: Tap | None = None
 
 
 class Backoff:
@@ -252,6 +256,8 @@ class NadoConnectionManager:
         """Hand one text message to the transport. Raises ConnectionLost if there is no open socket."""
         if not self.is_connected or self._transport is None:
             raise ConnectionLost(f"{self.name}: not connected")
+        if self.config.tap is not None:
+            self.config.tap.sent(self.name, message)
         self._transport.send(WSMsgType.TEXT, message)
 
     async def send_ping(self) -> None:
@@ -344,7 +350,7 @@ class NadoConnectionManager:
     async def _open(self) -> tuple[WSTransport, MessageListener | None]:
         try:
             transport, listener = await ws_connect(
-                lambda: self._make_listener(self._disconnected),
+                self._new_listener,
                 self.url,
                 websocket_handshake_timeout=self.config.handshake_timeout_s,
                 enable_auto_ping=False,  # its strategies either never ping a busy stream or hide the pongs
@@ -359,6 +365,12 @@ class NadoConnectionManager:
         except (OSError, TimeoutError) as error:
             raise NotConnected(f"no connection: {error or type(error).__name__}") from None
         return transport, listener if isinstance(listener, MessageListener) else None
+
+    def _new_listener(self) -> MessageListener:
+        listener = self._make_listener(self._disconnected)
+        if self.config.tap is not None:
+            listener.tap = partial(self.config.tap.received, self.name)
+        return listener
 
     def _go_live(self) -> None:
         self.live_since_ns = time.monotonic_ns()

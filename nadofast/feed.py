@@ -13,6 +13,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -31,6 +32,7 @@ from .network import Network, resolve
 from .pool import MAX_LINKS
 from .ratelimit import NadoRateLimiter
 from .signing import NadoWebSocketAuth, Signer
+from .tappedcore import TappedCore
 from .timesync import TimeSync
 from .upstream import FeedConfig, Upstream
 from .waiting import wait_event
@@ -97,7 +99,10 @@ class Feed:
             recover=None if missed is None else missed.read,
             on_overflow=self._on_reader_overflow,
         )
-        self._core = FeedCore(
+        config = config or FeedConfig()
+        tap = config.link.tap
+        make_core = FeedCore if tap is None else partial(TappedCore, tap)
+        self._core = make_core(
             self.products,
             on_event=self._on_event,
             on_reply=self._on_reply,
@@ -119,7 +124,7 @@ class Feed:
             limiter=limiter,
             links=links,
             shards=shards,
-            config=config or FeedConfig(),
+            config=config,
         )
         self.pool = self._upstream.pool
         self.queries = self._upstream.queries

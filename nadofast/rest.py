@@ -30,6 +30,7 @@ from .network import Network, resolve
 from .products import Product, parse_symbols
 from .ratelimit import NadoRateLimiter, Scope
 from .secret import excerpt
+from .tap import Tap
 from .timesync import TimeSample, TimeSync
 
 if TYPE_CHECKING:
@@ -43,7 +44,8 @@ _HTTP_TOO_MANY: Final = 429
 @dataclass(frozen=True, slots=True)
 class RestConfig:
     """timeout_s: whole request. connect_timeout_s: until the connection stands. max_body: bytes of an
-    answer, inflated. max_connections: sockets kept. limiter_wait_s: longest wait for query weight."""
+    answer, inflated. max_connections: sockets kept. limiter_wait_s: longest wait for query weight. tap: sees
+    every body, both ways."""
 
     timeout_s: float = 5.0
     connect_timeout_s: float = 3.0
@@ -51,6 +53,7 @@ class RestConfig:
     max_connections: int = 8
     limiter_wait_s: float = 10.0
     user_agent: str = f"nadofast/{__version__}"
+    tap: Tap | None = None
 
 
 class Rest:
@@ -279,11 +282,16 @@ class Rest:
         if self._session is None:
             raise NotConnected(f"{kind}: Rest is not started")
         aiohttp = self._aiohttp
-        began_ns = time.monotonic_ns()
+        began_ns, tap = time.monotonic_ns(), self._config.tap
+        if tap is not None:
+            tap.sent("http", body or kind.encode())
         try:
             async with self._session.request(method, url, data=body, allow_redirects=False) as response:
                 body_read = await self._read_body(response)
-                self.round_trip.record_ns(time.monotonic_ns() - began_ns)
+                now_ns = time.monotonic_ns()
+                self.round_trip.record_ns(now_ns - began_ns)
+                if tap is not None:
+                    tap.received("http", now_ns, body_read)
                 return self._read_status(response.status, body_read, kind)
         except aiohttp.ConnectionTimeoutError:
             raise NotConnected(f"{kind}: no connection within {self._config.connect_timeout_s} s") from None
