@@ -18,7 +18,7 @@ import typer
 import uvloop
 
 from . import app as application
-from . import commands, credentials, latch, oldflags, remote, statedir
+from . import commands, credentials, latch, oldflags, remote, statedir, tapes
 from .config import Effective, Settings, SettingsError, load
 from .control import ControlError
 from .logs import EventLog, LogBridge, Output
@@ -43,6 +43,7 @@ cli = typer.Typer(
 
 cli.add_typer(commands.config_cli, name="config")
 cli.command("report")(commands.report_command)
+cli.command("replay")(tapes.replay_command)
 cli.command("doctor")(commands.doctor_command)
 remote.add_to(cli)
 

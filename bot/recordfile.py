@@ -107,11 +107,11 @@ class RecordFile:
             while self._waiting and size < BLOCK_BYTES:
                 records.append(self._waiting.popleft())
                 size += len(records[-1])
-            self._append(block(records))
-            self._taken += size
             if self._size > self._config.max_file:
                 self._file.close()
                 self._file = self._begin_file()
+            self._append(block(records))
+            self._taken += size
 
     def _append(self, data: bytes) -> None:
         self._file.write(data)

@@ -112,7 +112,7 @@ class Reader:
         inflater, raw, is_whole = zlib.decompressobj(), b"", True
         try:
             raw = inflater.decompress(packed, MAX_BLOCK)
-            is_whole = inflater.eof
+            is_whole = inflater.eof and not inflater.unused_data
         except zlib.error:
             is_whole = False
             raw = _as_far_as_it_goes(packed)
