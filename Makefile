@@ -21,7 +21,7 @@ SEEDS ?= 0:2
 TABLES ?=
 COVERAGE_TESTS ?= tests/core tests/client tests/orders
 
-.PHONY: help run test bench bench-tables coverage coverage-client sanitize debug lint types build long clean \
+.PHONY: help run test bench bench-tables coverage coverage-client sanitize debug lint types build long chaos clean \
   format
 
 help:
@@ -33,6 +33,7 @@ help:
 	@echo "make types   mypy --strict"
 	@echo "make build   wheel and sdist in dist/"
 	@echo "make long    longer campaigns  (SUITE=$(SUITE) SEEDS=$(SEEDS))"
+	@echo "make chaos   all long suites of faults and one matrix of them  (SEEDS=$(SEEDS))"
 	@echo "make coverage-client  of the connection code by the client tests, at least 95 % of lines and branches"
 	@echo "make clean   removes everything that was made"
 
@@ -108,6 +109,10 @@ coverage-client: $(VENV)/.dev
 
 long: $(VENV)/.dev
 	NADOFAST_SEEDS=$(SEEDS) $(BIN)/python -m pytest -m long -k "$(SUITE)" -s -o faulthandler_timeout=1200
+
+# Seeds are those of streams and of the pair; the other suites play a share of them that takes about as long.
+chaos: $(VENV)/.dev
+	$(BIN)/python tests/chaos/campaign.py --seeds $(SEEDS)
 
 clean:
 	rm -rf $(VENV) $(PEERS) bench/results build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks state runs

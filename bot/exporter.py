@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator
 from typing import Final
 
 from aiohttp import web
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.core import (
     CounterMetricFamily,
     GaugeMetricFamily,
@@ -41,6 +42,14 @@ class StatusCollector:
 
 def _gauge(name: str, text: str, value: float) -> GaugeMetricFamily:
     return GaugeMetricFamily(name, text, value)
+
+
+class LoopCollector:
+    """The event loop itself. To be asked from inside it."""
+
+    def collect(self) -> Iterator[Metric]:
+        count = float(len(asyncio.all_tasks()))
+        yield _gauge("nadofast_tasks", "Tasks of the loop; more and more of them are a leak", count)
 
 
 def _pair(status: Status) -> Iterator[Metric]:
@@ -113,6 +122,10 @@ class Exporter:
         self._host = host
         self._registry = CollectorRegistry()
         self._registry.register(StatusCollector(status))
+        self._registry.register(LoopCollector())
+        ProcessCollector(
+            registry=self._registry
+        )  # memory, open files, CPU time: what an operator watches grow
         self._runner: web.AppRunner | None = None
         self.port = port
 

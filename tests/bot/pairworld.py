@@ -81,6 +81,7 @@ HOUSE_STEP_S = 0.1
 HEDGED_WITHIN_BPS = 1_000
 SCRIPT_DEADLINE_S = 120.0
 UNHEDGED_FLOOR_X18 = to_x18(1)
+MISHAPS = ("maintenance", "orders wiped", "dead leg", "leg taken over", "cut")
 
 
 class WorldClock(Clock):
@@ -361,6 +362,7 @@ class PairWorld:
     """A seed: a market, an account, a bot and the weather. `run(plan, …)` plays it to the end.
 
     gaps_s: lengths of the stretches in which one leg stood without the other, by the exchange's own record.
+    struck: what went wrong besides the weather, and the phase of the pair it met.
     """
 
     seed: int
@@ -400,6 +402,7 @@ class PairWorld:
         self.entries: list[Entry] = []
         self.said = Lines(self.loop)
         self.gaps_s: list[float] = []
+        self.struck: list[tuple[str, str]] = []
         self.complaints: list[str] = []
         self._judged: set[str] = set()
         self._gap_since_s: float | None = None
@@ -566,7 +569,9 @@ class PairWorld:
         """Now and then something larger than a lost message."""
         while True:
             await asyncio.sleep(self.rng.uniform(0.5, 6.0))
-            match self.rng.randrange(5):
+            kind = self.rng.randrange(5)
+            self.struck.append((MISHAPS[kind], self.bot.state.phase.value))
+            match kind:
                 case 0:
                     self.strike(maintenance={"for_s": self.rng.uniform(0.2, 1.5)})
                     self._cut()

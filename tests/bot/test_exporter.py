@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import aiohttp
@@ -54,6 +55,17 @@ async def test_the_figures_are_those_of_the_status(page: Page) -> None:
     assert values["nadofast_limit_used_ratio daily loss"] == 0.15
     assert values["nadofast_orders_sent_total"] == 12
     assert values["nadofast_halted"] == 0
+
+
+async def test_what_a_leak_would_show_in_is_served(page: Page) -> None:
+    before = await page.values()
+    waiting = [asyncio.create_task(asyncio.sleep(60)) for _ in range(5)]
+    after = await page.values()
+    for task in waiting:
+        task.cancel()
+    assert after["nadofast_tasks"] >= before["nadofast_tasks"] + 5
+    assert before["process_open_fds"] >= 3
+    assert before["process_resident_memory_bytes"] > 10**7
 
 
 async def test_a_halt_is_seen_by_metrics_and_health_check(page: Page) -> None:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from chaosrecord import note
 from machinekit import plan
 from pairworld import PairWorld, Weather, seeds
 
@@ -52,7 +53,12 @@ class Tally:
             seed, directory, regime=rng.choice(sorted(REGIMES)), has_limits=False,
             weather=Weather.seeded(rng),
         )  # fmt: skip
-        end = world.run(trade, chaos=True)
+        try:
+            end = world.run(trade, chaos=True)
+        except AssertionError as error:
+            record(world, f"seed {seed}: {error}")
+            raise
+        record(world)
         self.ends[end.code.name] += 1
         self.cycles += len(world.recorder.finished)
         self.gaps_s += world.gaps_s
@@ -65,6 +71,16 @@ class Tally:
             f"{self.cycles} cycles in {took_s:.0f} s: {ends}; on one leg: {len(self.gaps_s)} times,"
             f" p50 {gaps_s[len(gaps_s) // 2]:.2f} s, p99 {p99_s:.2f} s, max {gaps_s[-1]:.2f} s"
         )
+
+
+def record(world: PairWorld, failure: str = "") -> None:
+    """For the matrix: each mishap in the phase it met, each kind of weather over the whole run."""
+    worst_ms = max(world.gaps_s, default=0.0) * 1e3
+    weather = [(f"weather: {name}", "whole run") for name, share in vars(world.forecast).items() if share]
+    facts = sum(fill["subaccount"] == world.subaccount for fill in world.exchange.fills_state())
+    for fault, phase in (*dict.fromkeys(world.struck), *weather):
+        note("pair", fault, phase, recovery_ms=worst_ms, facts=facts, failure=failure)
+        facts = 0
 
 
 def test_runs_in_a_storm_end_flat_or_named(tmp_path: Path) -> None:

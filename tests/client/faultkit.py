@@ -275,8 +275,9 @@ async def run(exchange: Exchange, scenario: Scenario) -> dict[str, Any]:
                 await control.strike(concerning(scenario.second, feed))
                 await asyncio.sleep(0.05)
             await faults_over(control)
+            calm = time.monotonic()
             await feed.wait_synced(RECOVERY_S)
-            recovered_s = time.monotonic() - began
+            recovered_s, healed_s = time.monotonic() - began, time.monotonic() - calm
             await trade(replace(scenario, orders=1), rest, gateway, tracker, products, feed)
             await stand_still(control, rest, feed, scenario.products)
             await account_is_truth(control, scenario.products, told, signer.subaccount(), feed)
@@ -294,6 +295,8 @@ async def run(exchange: Exchange, scenario: Scenario) -> dict[str, Any]:
         "state": scenario.state,
         "links": scenario.links,
         "recovered_s": round(recovered_s, 3),
+        "healed_s": round(healed_s, 3),
+        "facts": len(told.fills) + len(told.updates) + len(told.positions),
         "snapshots": stats["snapshots"],
         "reasons": reasons,
         "checks": stats["snapshots_to_check"],

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+from chaosrecord import note
 from simproc import start_sim
 
 from bot.journal import Journal, read
@@ -109,12 +110,14 @@ def squall(rng: random.Random) -> dict[str, Any]:
 
 @dataclass
 class Result:
-    """known_ms: sent to known, of every request that left. problems: what did not agree with the exchange."""
+    """known_ms: sent to known, of every request that left. problems: what did not agree with the exchange.
+    moments: when sockets were cut, around a request."""
 
     known_ms: list[float] = field(default_factory=list)
     kinds: dict[str, int] = field(default_factory=dict)
     cuts: int = 0
     problems: list[str] = field(default_factory=list)
+    moments: set[str] = field(default_factory=set)
 
     def add(self, other: Result) -> None:
         self.known_ms += other.known_ms
@@ -188,6 +191,7 @@ class Trader:
     def _send(self, work: Any) -> asyncio.Task[Outcome]:
         """Start a request, with a cut of the order socket before, under or after it now and then."""
         moment = self.rng.choice(("before", "under", "after", "", "", ""))
+        self.result.moments.add(f"cut {moment} a request" if moment else "no cut")
         if moment == "before":
             self._cut()
         task = asyncio.ensure_future(self._known(work))
@@ -344,5 +348,12 @@ async def storm(seeds: Sequence[int], directory: Path) -> Result:
                 trader.result.problems.append(f"seed {trader.seed}: {type(error).__name__} {error}")
             trader.result.problems += trader.problems(truth)
             result.add(trader.result)
+            for number, moment in enumerate(sorted(trader.result.moments)):
+                note(
+                    "orders over sockets", [*rules, *blow], moment,
+                    recovery_ms=max(trader.result.known_ms, default=0.0),
+                    facts=0 if number else len(trader.tracker._orders),
+                    failure="; ".join(trader.result.problems),
+                )  # fmt: skip
     result.problems = [f"{problem} [{switches} {rules} {blow}]" for problem in result.problems]
     return result

@@ -16,7 +16,8 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from faultkit import FAULTS, NOT_OF_STREAMS, STATES, Exchange, Scenario, run
+from chaosrecord import note
+from faultkit import FAULTS, NOT_OF_STREAMS, RECOVERY_S, STATES, Exchange, Scenario, run
 from simproc import ROOT, SimProcess
 
 from nadosim.fault_catalog import CATALOG
@@ -55,6 +56,11 @@ async def run_all(exchanges: list[Exchange], wanted: range, results: Path | None
                 report = {"seed": scenario.seed, "failed": f"{type(error).__name__}: {error}"}
                 failed.append(f"{scenario}: {report['failed']}")
                 print(f"seed {scenario.seed} failed: {scenario}: {report['failed']}")
+            note(
+                "streams", scenario.fault, scenario.state,
+                recovery_ms=report.get("healed_s", RECOVERY_S) * 1e3,
+                facts=report.get("facts", 0), failure=str(report.get("failed", "")),
+            )  # fmt: skip
             if results is not None:
                 with results.open("a") as out:
                     out.write(json.dumps(report) + "\n")

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 import virtualtime
+from chaosrecord import note
 from orderworld import EPOCH_MS, ModelExchange, ModelLink, ModelRest, Storm
 
 from bot.journal import Journal, read
@@ -167,6 +168,7 @@ class World:
     def __post_init__(self) -> None:
         self.rng = random.Random(self.seed)
         self.storm = Storm.seeded(self.rng)
+        self.faults = [name for name, share in vars(self.storm).items() if share]
         self.rest_is_up = not self.storm.rest_fails
         refills, lag_s = self.rng.random() < 0.5, self.rng.choice((0.0, 0.5, 3.0))
         self.lag_s = lag_s
@@ -298,6 +300,16 @@ def percentiles(known_ms: list[float]) -> str:
     return ", ".join(f"p{share * 100:g} {known_ms[int(len(known_ms) * share)]:.0f} ms" for share in shares)
 
 
+def record(world: World, failure: str = "") -> None:
+    """For the matrix: what the storm did wrong, and what the process went through meanwhile."""
+    lives = {"kill -9": world.kills, "suspended": world.suspends}
+    phases = [name for name, count in lives.items() if count] or ["left alone"]
+    worst_ms = max(world.known_ms, default=0.0) if world.rest_is_up else None
+    for number, phase in enumerate(phases):
+        facts = 0 if number else len(world.exchange.orders)
+        note("orders", world.faults, phase, recovery_ms=worst_ms, facts=facts, failure=failure)
+
+
 def campaign(seeds: range, directory: Path) -> None:
     tally = Tally()
     started_s = time.perf_counter()
@@ -305,9 +317,11 @@ def campaign(seeds: range, directory: Path) -> None:
         world = World(seed, directory / "journal")
         try:
             virtualtime.run(world.loop, world.live())
-        except BaseException:
+        except BaseException as error:
             print(f"seed {seed}")
+            record(world, f"seed {seed}: {error}")
             raise
+        record(world)
         tally.add(world)
         world.path.unlink()
     took_s = time.perf_counter() - started_s

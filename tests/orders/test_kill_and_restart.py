@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from chaosrecord import note
 from simproc import ROOT, SimProcess
 
 from bot.journal import read
@@ -106,10 +107,18 @@ def campaign(seed: int, directory: Path, kills: int) -> None:
                 sender.kill()
         truth = state(sim)
         for sender in senders:
-            compare(truth, sim.ready["accounts"][sender.account]["subaccount"], sender.journal)
+            failure, facts = "", 0
+            try:
+                facts = compare(truth, sim.ready["accounts"][sender.account]["subaccount"], sender.journal)
+            except AssertionError as error:
+                failure = f"seed {seed}: {error}"
+                raise
+            finally:
+                note("kills", ["kill -9", *STORM], f"{kills} kills", facts=facts, failure=failure)
 
 
-def compare(truth: dict[str, Any], subaccount: str, path: Path) -> None:
+def compare(truth: dict[str, Any], subaccount: str, path: Path) -> int:
+    """Journal against the exchange's record; how many orders were compared."""
     found = read(path)
     fills: dict[str, list[int]] = {}
     for fill in truth["fills"]:
@@ -125,6 +134,7 @@ def compare(truth: dict[str, Any], subaccount: str, path: Path) -> None:
     for digest in found.intents:
         assert digest in found.ends, f"no end of {digest}"
         assert int(found.ends[digest]["filled_x18"]) == sum(fills.get(digest, ()))
+    return len(found.intents)
 
 
 def test_five_kills(tmp_path: Path) -> None:
