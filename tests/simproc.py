@@ -29,7 +29,7 @@ from nadosim.app import SimServer, serve
 from nadosim.settings import load
 
 ROOT = Path(__file__).resolve().parent.parent
-READY_DEADLINE_S = 20.0
+READY_DEADLINE_S = 45.0
 STOP_DEADLINE_S = 5.0
 
 
