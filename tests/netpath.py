@@ -27,8 +27,8 @@ LEAST_RTO_S = 0.2
 @dataclass(frozen=True, slots=True)
 class Conditions:
     """rtt_ms: both ways together. jitter_ms: at most this much more, either way. loss: share of segments that
-    have to be sent again, which takes the sender's time-out (200 ms, or two round trips). cut_every_s: mean time
-    between two cuts of every connection; 0 = never."""
+    have to be sent again, which takes the sender's time-out (200 ms, or two round trips). cut_every_s: mean
+    time between two cuts of every connection; 0 = never."""
 
     rtt_ms: float
     jitter_ms: float = 0.0
@@ -122,8 +122,7 @@ class NetPath:
             try:
                 while data := await reader.read(CHUNK):
                     way.put(self._loop.time() + self._delay_s(), data)
-                    while way.queued > MOST_QUEUED:
-                        await asyncio.sleep(0.01)
+                    await way.has_room.wait()
                 way.put(self._loop.time() + self.conditions.rtt_ms / 2e3, b"")
                 await delivering
             finally:
@@ -158,11 +157,12 @@ class _Way:
     queued: int = 0
     last_due_s: float = 0.0
     grew: asyncio.Event = field(default_factory=asyncio.Event)
+    has_room: asyncio.Event = field(default_factory=asyncio.Event)
 
     def put(self, due_s: float, data: bytes) -> None:
         self.last_due_s = max(self.last_due_s, due_s)
         self.chunks.append((self.last_due_s, data))
-        self.queued += len(data)
+        self._count(len(data))
         self.grew.set()
 
     async def first(self) -> tuple[float, bytes]:
@@ -172,4 +172,8 @@ class _Way:
         return self.chunks[0]
 
     def drop_first(self) -> None:
-        self.queued -= len(self.chunks.popleft()[1])
+        self._count(-len(self.chunks.popleft()[1]))
+
+    def _count(self, change: int) -> None:
+        self.queued += change
+        (self.has_room.set if self.queued <= MOST_QUEUED else self.has_room.clear)()

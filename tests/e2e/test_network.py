@@ -1,7 +1,7 @@
 """Bot and exchange apart: TLS, a round trip of 1, 15 and 80 ms, jitter, stalls of lost segments, and cuts.
 
-One cycle here, over a bad 15 ms. `make long SUITE=network` trades six cycles at each distance, calm and bad, and
-prints what they took (`NADOFAST_CYCLES` for another number).
+One cycle here, over a bad 15 ms. `make long SUITE=network` trades six cycles at each distance, calm and bad,
+and prints what they took (`NADOFAST_CYCLES` for another number).
 """
 
 from __future__ import annotations
