@@ -20,7 +20,6 @@ from tempfile import TemporaryDirectory
 from typing import Final
 
 from nadofast.errors import NadoError
-from nadofast.events import FillEvent
 from nadofast.feed import DEFAULT_STREAMS, Feed
 from nadofast.gateway import OrderGateway
 from nadofast.orders import OrderTracker, TrackedOrder
@@ -33,6 +32,7 @@ from nadofast.timesync import TimeSync
 from nadofast.wire import FUNDING_PAYMENT
 
 from . import doctor, operations, preflight, report, rollout, statedir
+from .bookkeeping import book_events
 from .client import NadoClient
 from .config import Settings, SettingsError
 from .desk import DeskOrder, OrderDesk
@@ -376,7 +376,7 @@ async def _connect(
     reconciler = Reconciler(
         rest, gateway, ledger, gateway.tracker, subaccount=subaccount, product_ids=tuple(by_id)
     )
-    _book_events(feed, ledger, gateway.tracker, reconciler)
+    book_events(feed, ledger, gateway.tracker, reconciler)
     await guard.measure_clock()
     await start_and_stop(stack, feed.start, feed.stop)
     await start_and_stop(stack, gateway.start, gateway.stop)
@@ -476,20 +476,6 @@ def _desk_maker(parts: PairParts) -> MakeDesk:
         )  # fmt: skip
 
     return make_desk
-
-
-def _book_events(feed: Feed, ledger: Ledger, tracker: OrderTracker, reconciler: Reconciler) -> None:
-    """Fills go to the ledger first: whoever the tracker wakes finds the position up to date."""
-
-    def on_fill(fill: FillEvent) -> None:
-        ledger.apply(fill)
-        tracker.on_fill(fill)
-
-    feed.on("fill", on_fill)
-    feed.on("funding_payment", ledger.on_funding)
-    feed.on("position_change", reconciler.on_position_change)
-    feed.on("order_update", tracker.on_order_update)
-    feed.on("boundary", lambda event: tracker.on_gap() if event.what in ("link_lost", "link_up") else None)
 
 
 def _limits(settings: Settings, products: tuple[Product, Product], equity_x18: int) -> RiskLimits:

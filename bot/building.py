@@ -48,6 +48,11 @@ SKIP_PAUSE_NS = 500 * NS_PER_MS
 
 
 def flat(state: PairState, inputs: PairInputs, plan: Plan, now_ns: int) -> Step:
+    """Nothing is held by our books. A change of others is asked about before anything else."""
+    if state.is_verifying:
+        if is_unanswered(state, plan, now_ns):
+            return recover(state, "the exchange does not confirm that we are flat", now_ns)
+        return settle(state, inputs, now_ns, lambda s, _: (s, []))
     if inputs.halt is not None:
         return ended(state, End(ExitCode.HALTED_FLAT, inputs.halt)), []
     if inputs.stop_age_ns is not None:

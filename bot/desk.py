@@ -183,6 +183,20 @@ class OrderDesk:
         """Orders without an end that no position read from the exchange covers."""
         return sum(not order.is_final and not order.is_covered for order in self._orders.values())
 
+    def may_arrive(self) -> bool:
+        """Whether an order that could make a position may still get to the engine and be taken. Crossing exits
+        do not count: they are reduce-only, and nothing becomes of them where nothing is held."""
+        return any(
+            order.intent.purpose is not Purpose.TAKE and not order.is_final and self._is_on_its_way(order)
+            for order in self._orders.values()
+        )
+
+    def _is_on_its_way(self, order: DeskOrder) -> bool:
+        if order.tracked is None:
+            client_id = CLIENT_ID_BASE + order.intent.tag
+            order.tracked = next((t for t in self._tracker.live() if t.client_id == client_id), None)
+        return order.tracked is not None and self._left_ms(order) > 0
+
     def cover(self, tags: frozenset[int]) -> None:
         """The booked positions are the exchange's own, read after these orders ended: nothing is to come."""
         for tag in tags & self._orders.keys():

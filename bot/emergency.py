@@ -57,7 +57,8 @@ class Emergency:
     """Built at the start, used at the worst moment.
 
     spare: makes the gateway to use, over sockets of its own; while they are not up, orders go over HTTP.
-    on_intent(intent, mid_x18): before each order leaves, for the records. must_leave(): give up now.
+    on_intent(intent, mid_x18): before each order leaves, for the records. may_arrive(): an order that left before
+    could still make a position; while that is so, flat is no answer. must_leave(): give up now.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class Emergency:
         *,
         cap_bps: int,
         on_intent: Callable[[OrderIntent, int], None],
+        may_arrive: Callable[[], bool],
         must_leave: Callable[[], bool],
     ) -> None:
         self._clients = clients
@@ -79,6 +81,7 @@ class Emergency:
         self._market = market
         self._cap_bps = cap_bps
         self._on_intent = on_intent
+        self._may_arrive = may_arrive
         self._must_leave = must_leave
         self._sent: list[tuple[str, int]] = []
 
@@ -111,6 +114,7 @@ class Emergency:
         cap_bps, flat_answers = self._cap_bps, 0
         await gateway.cancel_product(product_ids)
         while not self._must_leave():
+            is_certain = not self._may_arrive()  # before the reading: it shows what arrived until then
             seen = await first_answer(
                 lambda: self._reconciler.verify(self._market.marks_x18, with_orders=True), ASK_PAUSE_S
             )
@@ -121,7 +125,7 @@ class Emergency:
                 continue
             self._gate.release_all()  # nothing of ours is on the books, by the exchange's word
             held = [(leg, seen.positions_x18[leg]) for leg in legs if seen.positions_x18[leg]]
-            flat_answers = 0 if held else flat_answers + 1
+            flat_answers = 0 if held or not is_certain else flat_answers + 1
             if flat_answers >= 2:
                 return seen
             await asyncio.gather(*(self._cross(gateway, leg, held_x18, cap_bps) for leg, held_x18 in held))

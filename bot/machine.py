@@ -34,7 +34,7 @@ def decide(state: PairState, inputs: PairInputs, plan: Plan, now_ns: int) -> Ste
                 state, more = recover(state, foreign.why, now_ns)
                 actions += more
                 break
-            if state.phase is Phase.HEDGED and not state.is_verifying:
+            if state.phase in (Phase.FLAT, Phase.HEDGED) and not state.is_verifying:
                 state, more = ask(state, now_ns)
                 actions += more
         phase = state.phase

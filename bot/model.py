@@ -192,7 +192,7 @@ class PairState:
     @property
     def is_exposed(self) -> bool:
         """A position is held, an order may still make one, or what we believed has turned out to be wrong."""
-        is_in_doubt = self.phase is Phase.RECOVERING
+        is_in_doubt = self.phase is Phase.RECOVERING or (self.phase is Phase.FLAT and self.is_verifying)
         return is_in_doubt or any(leg.held_x18 or leg.working is not None for leg in self.legs)
 
 

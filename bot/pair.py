@@ -104,10 +104,18 @@ class DNPairBot(PairByName, NamedRecords):
         self._desk = make_desk(self._order_changed)
         self._emergency = Emergency(
             parts.clients, parts.spare, parts.gate, parts.reconciler, parts.market,
-            cap_bps=parts.plan.exit_cap_bps, on_intent=self._desk.expect, must_leave=self._must_leave,
+            cap_bps=parts.plan.exit_cap_bps, on_intent=self._desk.expect, may_arrive=self._desk.may_arrive,
+            must_leave=self._must_leave,
         )  # fmt: skip
-        self._positions = PositionWatch(parts.ledger, tuple(p.product_id for p in parts.plan.products))
-        self._leave_feed = parts.feed.on("position_change", self._positions.on_change)
+        tracker = parts.gateway.tracker
+        self._positions = PositionWatch(
+            parts.ledger, tuple(p.product_id for p in parts.plan.products),
+            is_ours=lambda digest: tracker.get(digest) is not None,
+        )  # fmt: skip
+        self._leave_feed = [
+            parts.feed.on("position_change", self._positions.on_change),
+            parts.feed.on("fill", self._positions.on_fill),
+        ]
         parts.stop.on_request(self._wake.set)
         parts.ledger.on_move = self.log_position_update
 
@@ -290,7 +298,8 @@ class DNPairBot(PairByName, NamedRecords):
         if self._verifying is not None:
             self._verifying.cancel()
             await asyncio.gather(self._verifying, return_exceptions=True)
-        self._leave_feed()
+        for leave in self._leave_feed:
+            leave()
         is_pointless = self._is_blind() or parts.exchange.gone.is_set() or parts.stop.leave.is_set()
         await self._desk.leave(cancel=not is_pointless)
         if parts.recorder.cycle is not None:  # the cycle this run ended in: its fills belong on record
@@ -343,8 +352,9 @@ class DNPairBot(PairByName, NamedRecords):
         self._p.log.event(action.text)
 
     def _cycle_end(self, action: CycleEnd) -> None:
-        if self._p.recorder.cycle is None:  # skipped before it could begin
-            self._p.log.event(f"skipped: {action.failure}")
+        if self._p.recorder.cycle is None:  # skipped before it could begin, or between two cycles
+            self._desk.take_all()
+            self._p.log.event(f"{'skipped' if action.skipped else 'flat again'}: {action.failure}")
         else:
             self._close_cycle(action, self._desk.take_all())
 

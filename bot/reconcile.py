@@ -18,7 +18,7 @@ from typing import Final
 
 from nadofast.backfill import to_fill
 from nadofast.errors import ExchangeError, NadoError
-from nadofast.events import PositionChangeEvent
+from nadofast.events import FillEvent, PositionChangeEvent
 from nadofast.gateway import OrderGateway, OutcomeKind
 from nadofast.models import IsolatedPosition, OpenOrder, SubaccountInfo
 from nadofast.orders import OrderTracker, TrackedOrder
@@ -39,6 +39,7 @@ RESOLVE_TIMEOUT_S: Final = 1.0
 
 MATCHED: Final = "match_orders"
 SETTLED: Final = "settle_pnl"
+FOREIGN_TRADE: Final = "a trade that is not ours"
 # Beyond this share of the order's size a difference of positions is a recovery, not a rounding.
 MAX_DRIFT_BPS: Final = 100
 
@@ -187,6 +188,10 @@ class Reconciler:
         self._ledger.settle(event.product_id, is_isolated=event.isolated)
         if event.reason != SETTLED:
             self._foreign_reasons[event.product_id] = event.reason
+
+    def on_foreign_fill(self, fill: FillEvent) -> None:
+        """Somebody else has traded on the account: what is taken over next has its reason."""
+        self._foreign_reasons[fill.product_id] = FOREIGN_TRADE
 
     async def verify(self, marks_x18: Mapping[int, int], *, with_orders: bool = False) -> Reconciled:
         """Positions by REST against the ledger. `marks_x18` values what has to be taken over.

@@ -25,6 +25,7 @@ from orderworld import ModelLink, Storm
 import nadosim.fault_catalog
 import nadosim.faults
 import nadosim.gateway
+from bot.bookkeeping import book_events
 from bot.client import NadoClient
 from bot.desk import DeskOrder, OrderDesk
 from bot.guard import Guard
@@ -502,14 +503,7 @@ class PairWorld:
             rest, gateway, ledger, tracker, subaccount=self.subaccount, product_ids=(ETH, SOL)
         )
 
-        def on_fill(fill: FillEvent) -> None:
-            ledger.apply(fill)
-            tracker.on_fill(fill)
-
-        feed.on("fill", on_fill)
-        feed.on("order_update", tracker.on_order_update)
-        feed.on("position_change", reconciler.on_position_change)
-        feed.on("boundary", lambda event: tracker.on_gap())
+        book_events(feed, ledger, tracker, reconciler)
         await guard.measure_clock()
         self.spawn(guard.run())
         clients = tuple(

@@ -11,11 +11,11 @@ import pytest
 from machinekit import plan
 from pairworld import ETH, SOL, PairWorld
 
-from bot.model import Plan
+from bot.model import Direction, Phase, Plan
 from bot.order_results import OrderResult
 from bot.pair import DNPairBot
 from bot.sizing import PairSize
-from nadofast import OrderType
+from nadofast import OrderGateway, OrderRequest, OrderTracker, OrderType, OutcomeKind
 from nadofast.products import Product, to_x18
 
 
@@ -180,6 +180,82 @@ def test_an_emergency_that_cannot_finish_names_what_is_left_in_time(world: PairW
     assert world.positions_x18()[0] != 0
     assert world.positions_x18()[1] == 0
     assert "ETH-PERP" in world.bot.exposure
+
+
+def test_an_entry_that_is_still_on_its_way_is_waited_for(world: PairWorld) -> None:
+    """The second leg hangs in the network while everything is closed: two empty readings prove nothing as long
+    as the engine would still take it."""
+
+    taken: list[str] = []
+
+    async def script(bot: DNPairBot) -> Any:
+        execute = world.wire.execute
+
+        async def slow(message: dict[str, Any], caller: Any = None) -> dict[str, Any]:
+            order = message.get("place_order")
+            if order is None or order["product_id"] != SOL or int(order["order"]["amount"]) > 0:
+                return await execute(message, caller)
+            await asyncio.sleep(max(0.0, arrives_s - world.loop.time()))
+            answer = await execute(message, caller)
+            taken.append(answer["status"])
+            return answer
+
+        world.wire.execute = slow  # type: ignore[method-assign]
+        bot._state = replace(bot._state, wanted=Direction.BUY_FIRST)
+        bot._step()
+        assert bot.state.phase is Phase.BUILDING
+        arrives_s = world.loop.time() + 0.47
+        await asyncio.sleep(0.06)
+        found = await bot.handle_emergency_unwind(reason="test")
+        at_the_end = world.positions_x18()
+        await asyncio.sleep(2.0)
+        return found, at_the_end, world.positions_x18()
+
+    unwound, at_the_end, later = world.play(trade, script)
+    assert "success" in taken
+    assert (at_the_end, later) == ((0, 0), (0, 0))
+    assert unwound.flat is not None
+
+
+async def trade_beside(world: PairWorld, bot: DNPairBot, product_id: int, amount: str) -> None:
+    """Somebody with the same key, an app on a telephone, trades at market."""
+    ours = bot._p.gateway
+    stranger = OrderGateway(
+        ours.network, ours._signer, products=ours._products, timesync=ours._timesync, rest=world.rest,
+        tracker=OrderTracker(),
+    )  # fmt: skip
+    mid_x18 = bot._p.market.quote(product_id).mid_x18
+    far_x18 = mid_x18 * (102 if amount[0] == "+" else 98) // 100
+    price_x18 = ours._products[product_id].round_price(far_x18, "down")
+    outcome = await stranger.place(OrderRequest(product_id, price_x18, to_x18(amount), OrderType.IOC))
+    assert outcome.kind is OutcomeKind.CONFIRMED
+    await stranger.stop()
+
+
+@pytest.mark.parametrize("is_held", [True, False])
+def test_a_strangers_trade_is_seen_at_once_and_closed(world: PairWorld, is_held: bool) -> None:
+    """It is not booked as ours, the pair is not kept and nothing is built on top."""
+
+    async def script(bot: DNPairBot) -> list[tuple[int, int]]:
+        if is_held:
+            await bot.execute_build_cycle()
+        found = [world.positions_x18()]
+        await trade_beside(world, bot, ETH, "+0.05")
+        found.append(world.positions_x18())
+        await bot._drive(lambda state: state.failures > 0)
+        await asyncio.sleep(0.5)
+        return [*found, world.positions_x18()]
+
+    before, with_it, after = world.play(trade, script)
+    assert with_it[0] == before[0] + to_x18("0.05")
+    assert after == (0, 0)
+    assert world.bot.state.failures == 1
+    assert "a trade that is not ours" in world.ledger.taken_over.reasons
+    assert world.ledger.is_flat
+    account = world.exchange.accounts.open(world.subaccount)
+    balance = account.spot_x18(0) + sum(p.v_quote_x18 for p in account.perps.values())
+    assert balance - to_x18(100_000) == world.ledger.pnl({}).net_x18
+    assert any("somebody else traded +0.05" in line for line in world.said.lines)
 
 
 def test_a_leg_that_is_taken_from_us_ends_the_pair_at_once(world: PairWorld) -> None:

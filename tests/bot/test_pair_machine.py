@@ -18,6 +18,7 @@ from bot.model import (
     CycleEnd,
     Direction,
     ExitCode,
+    Foreign,
     Hedged,
     Note,
     PairInputs,
@@ -137,6 +138,20 @@ def test_a_leg_that_has_become_dear_is_not_completed() -> None:
     legs = (seen.legs[0], replace(seen.legs[1], bid_x18=to_x18("139.90"), ask_x18=to_x18("139.91")))
     _, actions = decide(state, replace(seen, legs=legs), plan(), NOW + 40 * MS)
     assert [i.purpose for a in actions if isinstance(a, Send) for i in a.intents] == [Purpose.HEDGE]
+
+
+def test_a_change_of_others_between_two_cycles_is_asked_about_before_the_next_one() -> None:
+    strange = inputs(foreign=Foreign(1, "somebody", is_certain=False))
+    state, actions = decide(FLAT, strange, plan(), NOW)
+    assert (state.phase, state.is_exposed, [type(a) for a in actions]) == (Phase.FLAT, True, [Verify])
+    assert decide(state, strange, plan(), NOW + 100 * MS) == (state, [])
+    answer = replace(strange, verified=Verified(state.verify_seq, (0, 0)))
+    assert decide(state, answer, plan(), NOW + 120 * MS)[0].phase is Phase.FLAT
+    held = replace(strange, verified=Verified(state.verify_seq, (0, to_x18(1))))
+    for seen, now_ns in ((held, NOW + 120 * MS), (strange, NOW + 3_001 * MS)):
+        after, actions = decide(state, seen, plan(), now_ns)
+        assert after.phase is Phase.RECOVERING
+        assert any(isinstance(a, CancelAll) for a in actions)
 
 
 # ---------------------------------------------------------------------- BUILDING
