@@ -1,7 +1,7 @@
 """Where the account's events go: our fills to the ledger, everybody's to whoever has to know.
 
-A fill of an order that nobody here has signed is never booked. It has moved a position all the same, and that is
-an alarm: see `positions.PositionWatch`.
+A fill of an order that nobody here has signed is never booked. It has moved a position all the same, and
+that is an alarm: see `positions.PositionWatch`.
 """
 
 from __future__ import annotations

@@ -210,7 +210,8 @@ class MetricsSection(Section):
 class OutputSection(Section):
     csv_path: Path | None = Field(default=None, description="empty = runs/trades-<UTC time>.csv")
     state_dir: Path = Field(
-        default=Path("state"), description="kill switch, day's result, journal: a directory per account in it"
+        default=Path("state"),
+        description="kill switch, day's result, journal: a directory per account in it; absolute if real",
     )
     journal: Path | None = Field(
         default=None, description="journal of orders, asked about at the next start; empty = in state_dir"

@@ -184,8 +184,8 @@ class OrderDesk:
         return sum(not order.is_final and not order.is_covered for order in self._orders.values())
 
     def may_arrive(self) -> bool:
-        """Whether an order that could make a position may still get to the engine and be taken. Crossing exits
-        do not count: they are reduce-only, and nothing becomes of them where nothing is held."""
+        """Whether an order that could make a position may still get to the engine and be taken. Crossing
+        exits do not count: they are reduce-only, and nothing comes of them where nothing is held."""
         return any(
             order.intent.purpose is not Purpose.TAKE and not order.is_final and self._is_on_its_way(order)
             for order in self._orders.values()

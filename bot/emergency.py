@@ -57,8 +57,8 @@ class Emergency:
     """Built at the start, used at the worst moment.
 
     spare: makes the gateway to use, over sockets of its own; while they are not up, orders go over HTTP.
-    on_intent(intent, mid_x18): before each order leaves, for the records. may_arrive(): an order that left before
-    could still make a position; while that is so, flat is no answer. must_leave(): give up now.
+    on_intent(intent, mid_x18): before each order leaves, for the records. may_arrive(): an order that left
+    before could still make a position; while that is so, flat is no answer. must_leave(): give up now.
     """
 
     def __init__(

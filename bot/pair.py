@@ -291,10 +291,12 @@ class DNPairBot(PairByName, NamedRecords):
         enter.stale(max(client.quote().age_ms for client in parts.clients) * NS_PER_MS)
         parts.standing.remember()
         is_paused = parts.guard.is_pacing() or bool(parts.gate.pause_reason())
-        enter.status(not_ready=parts.guard.not_ready(), pacing=is_paused, halt=parts.gate.watch())
+        not_ready = parts.guard.not_ready() or parts.standing.failure
+        enter.status(not_ready=not_ready, pacing=is_paused, halt=parts.gate.watch())
 
     async def _leave(self, end: End) -> None:
         parts = self._p
+        parts.gate.keep_halt(at_once=True)
         if self._verifying is not None:
             self._verifying.cancel()
             await asyncio.gather(self._verifying, return_exceptions=True)

@@ -1,8 +1,8 @@
 """Position changes that no order of ours made: a liquidation, auto-deleveraging, somebody else's trade.
 
 The stream tells every new position. What the booked fills do not explain, once nothing of ours is under way
-on that product and the fills had time to come, is somebody else's doing. A fill of an order that was not signed
-here is that for certain.
+on that product and the fills had time to come, is somebody else's doing. A fill of an order that was not
+signed here is that for certain.
 """
 
 from __future__ import annotations

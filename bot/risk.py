@@ -216,7 +216,12 @@ class RiskGate:
         loss_x18 = -self._view().day_pnl_x18
         if loss_x18 >= self.limits.daily_loss_x18:
             self.halt(f"daily loss {loss_x18 / 10**18:.4f} USD reached the limit")
+        self.keep_halt()
         return self.halt_reason
+
+    def keep_halt(self, *, at_once: bool = False) -> None:
+        """A halt that could not be written down is written as soon as that works."""
+        self._switch.keep(at_once=at_once)
 
     def check(self, intent: OrderIntent) -> Decision:
         """Approve or refuse one order. An approved one counts until `release(tag)`."""

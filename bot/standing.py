@@ -71,6 +71,13 @@ class Standing:
         net_x18 = self.day_pnl_x18()
         self._day_store.save(self._day, net_x18)
 
+    @property
+    def failure(self) -> str:
+        """Why the day's PnL is not on disk: a restart would begin the day's loss anew. "" when it is."""
+        if self._day_store is None or not self._day_store.failure:
+            return ""
+        return f"the day's result cannot be written: {self._day_store.failure}"
+
     def risk_view(self) -> RiskView:
         ids = [product.product_id for product in self._market.products]
         is_timed = self._timesync is not None and self._timesync.is_known

@@ -115,9 +115,21 @@ def choose(
     if is_real:
         key = _own_key(key, ready)
         if not only_looks:
+            require_lasting_state(settings.output.state_dir)
             require_confirmation(where, settings.live.confirm, ask)
-    exchange = RunningExchange(ready, f"{where.gateway_rest} {where.endpoint_address}")
+    # Whichever address leads there: the account of a real network is one, and so is its halt.
+    instance = where.endpoint_address if is_real else f"{where.gateway_rest} {where.endpoint_address}"
+    exchange = RunningExchange(ready, instance)
     return Venue(exchange, is_embedded=False, is_real=is_real, key=key)
+
+
+def require_lasting_state(state_dir: Path) -> None:
+    """A halt and the day's loss are looked for where they were left. Raises SettingsError."""
+    if not state_dir.is_absolute():
+        raise SettingsError(
+            f"output.state_dir: {str(state_dir)!r} depends on where the bot is started; real money needs an "
+            "absolute path"
+        )
 
 
 def require_confirmation(where: Network, given: str | None, ask: Callable[[str], str] | None) -> None:

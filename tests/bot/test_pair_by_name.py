@@ -11,6 +11,7 @@ import pytest
 from machinekit import plan
 from pairworld import ETH, SOL, PairWorld
 
+from bot.latch import DayFile
 from bot.model import Direction, Phase, Plan
 from bot.order_results import OrderResult
 from bot.pair import DNPairBot
@@ -183,8 +184,8 @@ def test_an_emergency_that_cannot_finish_names_what_is_left_in_time(world: PairW
 
 
 def test_an_entry_that_is_still_on_its_way_is_waited_for(world: PairWorld) -> None:
-    """The second leg hangs in the network while everything is closed: two empty readings prove nothing as long
-    as the engine would still take it."""
+    """The second leg hangs in the network while everything is closed: two empty readings prove nothing as
+    long as the engine would still take it."""
 
     taken: list[str] = []
 
@@ -256,6 +257,25 @@ def test_a_strangers_trade_is_seen_at_once_and_closed(world: PairWorld, is_held:
     balance = account.spot_x18(0) + sum(p.v_quote_x18 for p in account.perps.values())
     assert balance - to_x18(100_000) == world.ledger.pnl({}).net_x18
     assert any("somebody else traded +0.05" in line for line in world.said.lines)
+
+
+def test_nothing_is_entered_while_the_days_result_cannot_be_kept(world: PairWorld, tmp_path: Path) -> None:
+    """A restart would begin the day's loss at zero."""
+    path = tmp_path / "missing" / "day.json"
+
+    async def script(bot: DNPairBot) -> tuple[str, bool]:
+        bot._p.standing._day_store = DayFile(path)
+        bot._plan = replace(bot._plan, ready_timeout_ns=10**12)
+        waiting = asyncio.ensure_future(bot.execute_build_cycle())
+        await asyncio.sleep(3.0)
+        status = next(e.value["not_ready"] for e in reversed(world.entries) if e.kind == "status")
+        assert world.positions_x18() == (0, 0)
+        path.parent.mkdir()
+        return status, await waiting
+
+    status, built = world.play(trade, script)
+    assert "day's result cannot be written" in status
+    assert built is True
 
 
 def test_a_leg_that_is_taken_from_us_ends_the_pair_at_once(world: PairWorld) -> None:

@@ -408,6 +408,42 @@ def test_a_halt_that_cannot_be_written_still_halts(tmp_path: Path) -> None:
     assert switch.halt.failure
 
 
+def test_a_halt_that_could_not_be_written_is_said_and_written_once_it_can(
+    tmp_path: Path, world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    path, now_ns = tmp_path / "missing" / "halt.json", [0]
+    gate = RiskGate(LIMITS, world.view, KillSwitch(path, clock_ns=lambda: now_ns[0]))
+    gate.halt("enough")
+    assert [record.levelname for record in caplog.records] == ["CRITICAL"]
+    assert "a restart would forget it" in caplog.text
+    path.parent.mkdir()
+    now_ns[0] = 999_999_999
+    gate.watch()
+    assert not path.exists()  # not at every turn
+    now_ns[0] = 1_000_000_000
+    gate.watch()
+    assert KillSwitch(path).halt is not None
+    assert [record.levelname for record in caplog.records] == ["CRITICAL", "WARNING"]
+    path.unlink()
+    now_ns[0] = 10**12
+    gate.watch()
+    gate.keep_halt(at_once=True)
+    assert not path.exists()  # what was written once is a person's to take away
+
+
+def test_a_failure_to_write_the_halt_is_said_once_and_tried_at_the_end(
+    tmp_path: Path, world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "missing" / "halt.json"
+    gate = RiskGate(LIMITS, world.view, KillSwitch(path, clock_ns=lambda: 0))
+    gate.halt("enough")
+    gate.keep_halt(at_once=True)
+    assert len(caplog.records) == 1
+    path.parent.mkdir()
+    gate.keep_halt(at_once=True)
+    assert path.exists()
+
+
 def test_the_gate_counts_and_a_tag_is_used_once(world: World, gate: RiskGate) -> None:
     assert gate.check(intent("0.001", tag=1))
     assert gate.check(intent("0.001", tag=1)).reasons == ("duplicate: tag 1 is in flight",)

@@ -144,7 +144,18 @@ def test_a_result_that_cannot_be_read_is_said_not_forgotten(tmp_path: Path, cont
         Calendar().standing(loser("1"), path)
 
 
-def test_a_disk_that_does_not_take_the_result_is_remembered(tmp_path: Path) -> None:
-    store = DayFile(tmp_path / "missing" / "day.json")
-    store.save(date(2026, 11, 24), 1)
-    assert store.failure
+def test_a_disk_that_does_not_take_the_result_is_said_and_blocks_entries_until_it_does(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    calendar, path = Calendar(), tmp_path / "missing" / "day.json"
+    standing = calendar.standing(loser("4"), path)
+    for second in range(3):
+        calendar.now_ns = second * 10**9
+        standing.remember()
+        assert standing.failure == "the day's result cannot be written: No such file or directory"
+    assert [record.levelname for record in caplog.records] == ["CRITICAL"]  # once, not every second
+    path.parent.mkdir()
+    calendar.now_ns = 3 * 10**9
+    standing.remember()
+    assert standing.failure == ""
+    assert (read_json(path) or {})["net_x18"] == str(-to_x18(4))

@@ -36,6 +36,7 @@ def described(tmp_path: Path, **changes: Any) -> Path:
 
 def settings(**overrides: Any) -> Settings:
     keys = {name.replace("__", "."): value for name, value in overrides.items()}
+    keys.setdefault("output.state_dir", Path("/var/lib/nadofast"))
     return load(None, keys, {}).settings
 
 
@@ -74,6 +75,24 @@ def test_real_networks_need_the_words_and_a_key_of_ones_own(name: str) -> None:
     other = "testnet" if name == "mainnet" else "mainnet"
     refused("needs --confirm", settings(venue=name, live__confirm=words.replace(name, other)))
     refused("NADO_PRIVATE_KEY: not set", settings(venue=name, live__confirm=words), key=None)
+
+
+@pytest.mark.parametrize("where", ["state", "./state", "../state"])
+def test_real_money_is_remembered_in_one_place_wherever_the_bot_is_started(where: str) -> None:
+    """A halt in `state` is forgotten by whoever starts the bot in another directory."""
+    words = {"live__confirm": "mainnet/57073", "venue": "mainnet", "output__state_dir": Path(where)}
+    refused("output.state_dir: .* absolute", settings(**words))
+    assert not choose(settings(output__state_dir=Path(where)), seed=1, key=None).is_real
+    assert choose(settings(**words), seed=1, key=OWN, only_looks=True).is_real
+
+
+def test_another_way_to_the_same_exchange_finds_the_same_halt(tmp_path: Path) -> None:
+    words = {"venue": "custom", "live__confirm": f"staging/{CHAIN_ID}"}
+    chosen = []
+    for address in ("http://127.0.0.1:1/v1", "http://127.0.0.1:2/v1"):
+        file = described(tmp_path, name="staging", gateway=address)
+        chosen.append(choose(settings(**words, exchange__file=file), seed=1, key=OWN))
+    assert chosen[0].exchange.instance == chosen[1].exchange.instance == READY["endpoint_addr"]
 
 
 def test_a_person_at_the_terminal_may_type_the_words() -> None:
