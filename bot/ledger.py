@@ -171,11 +171,15 @@ class Ledger:
             return False
         before = self._accounts[fill.product_id]
         self._accounts[fill.product_id] = after = before.after(fill)
-        self._seen[fill.key] = None  # marked only now: a fill that failed above may come again
-        if len(self._seen) > REMEMBERED_FILLS:
-            self._seen.popitem(last=False)
+        self.skip(fill)  # only now: a fill that failed above may come again
         self._tell(fill.product_id, before, after, "fill", fill.price_x18)
         return True
+
+    def skip(self, fill: FillEvent) -> None:
+        """Never book this one: it is booked, or was in the positions the ledger started from."""
+        self._seen[fill.key] = None
+        if len(self._seen) > REMEMBERED_FILLS:
+            self._seen.popitem(last=False)
 
     def on_funding(self, event: FundingPaymentEvent) -> None:
         """A payment of one product; ignored for products that are not ours."""

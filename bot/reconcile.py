@@ -159,7 +159,10 @@ class Reconciler:
     async def start(self, marks_x18: Mapping[int, int]) -> Holdings:
         """Where the ledger starts: positions, funding and cash of now. Raises what REST raises."""
         await self._read_funding()
+        told = [fill for p in self._product_ids for fill in self._tracker.fills_after(p, -1) or ()]
         seen = await self.read(with_isolated=True)
+        for fill in told:  # of orders that a former process sent: they are in these positions
+            self._ledger.skip(fill)
         for product_id in self._product_ids:
             self._ledger.adopt(
                 product_id, seen.position_x18(product_id), marks_x18.get(product_id, 0),

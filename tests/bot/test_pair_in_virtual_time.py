@@ -1,29 +1,23 @@
 """The whole pair in virtual time, against weather: every run ends flat, or says what is left.
 
 A seed is a market, a storm and three cycles. `make long SUITE=pair_in_virtual_time SEEDS=0:3400` plays ten
-thousand cycles in about fifteen minutes.
+thousand cycles, on every core (`NADOFAST_WORKERS`), and prints one table. `NADOFAST_RESULTS=file` keeps the
+outcomes and goes on from them.
 """
 
 from __future__ import annotations
 
 import logging
+import os
 import random
 import time
-from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from chaosrecord import note
-from machinekit import plan
+import stormtable
 from pairworld import PairWorld, Weather, seeds
-
-from bot.model import Plan
-from nadofast.products import Product
-from nadosim.regimes import REGIMES
-
-CYCLES = 3
+from stormtable import CYCLES, Outcome, play, trade
 
 
 @pytest.fixture(autouse=True)
@@ -34,62 +28,23 @@ def _quiet() -> Iterator[None]:
     logging.disable(logging.NOTSET)
 
 
-def trade(products: tuple[Product, Product]) -> Plan:
-    return plan(products=products, cycles=CYCLES, max_blind_ns=10_000_000_000)
+def check(outcomes: list[Outcome]) -> None:
+    broken = [one for one in outcomes if one.error]
+    assert not broken, "\n".join(f"seed {one.seed}: {one.error}" for one in broken)
+    assert not sum(one.beyond for one in outcomes)
+    assert {one.ledger for one in outcomes} <= {"equal", "named"} | (
+        {"off"} if any(one.end == "EXPOSED" for one in outcomes) else set()
+    )
 
 
-@dataclass
-class Tally:
-    """What a campaign has come to."""
-
-    ends: Counter[str] = field(default_factory=Counter)
-    gaps_s: list[float] = field(default_factory=list)
-    cycles: int = 0
-    started_s: float = field(default_factory=time.perf_counter)
-
-    def play(self, seed: int, directory: Path) -> None:
-        rng = random.Random(seed + 1_000_000)
-        world = PairWorld(
-            seed, directory, regime=rng.choice(sorted(REGIMES)), has_limits=False,
-            weather=Weather.seeded(rng),
-        )  # fmt: skip
-        try:
-            end = world.run(trade, chaos=True)
-        except AssertionError as error:
-            record(world, f"seed {seed}: {error}")
-            raise
-        record(world)
-        self.ends[end.code.name] += 1
-        self.cycles += len(world.recorder.finished)
-        self.gaps_s += world.gaps_s
-
-    def text(self) -> str:
-        gaps_s, took_s = sorted(self.gaps_s) or [0.0], time.perf_counter() - self.started_s
-        p99_s = gaps_s[int(len(gaps_s) * 0.99)]
-        ends = ", ".join(f"{name} {count}" for name, count in sorted(self.ends.items()))
-        return (
-            f"{self.cycles} cycles in {took_s:.0f} s: {ends}; on one leg: {len(self.gaps_s)} times,"
-            f" p50 {gaps_s[len(gaps_s) // 2]:.2f} s, p99 {p99_s:.2f} s, max {gaps_s[-1]:.2f} s"
-        )
-
-
-def record(world: PairWorld, failure: str = "") -> None:
-    """For the matrix: each mishap in the phase it met, each kind of weather over the whole run."""
-    worst_ms = max(world.gaps_s, default=0.0) * 1e3
-    weather = [(f"weather: {name}", "whole run") for name, share in vars(world.forecast).items() if share]
-    facts = sum(fill["subaccount"] == world.subaccount for fill in world.exchange.fills_state())
-    for fault, phase in (*dict.fromkeys(world.struck), *weather):
-        note("pair", fault, phase, recovery_ms=worst_ms, facts=facts, failure=failure)
-        facts = 0
-
-
-def test_runs_in_a_storm_end_flat_or_named(tmp_path: Path) -> None:
-    tally = Tally()
-    for seed in range(30):
-        tally.play(seed, tmp_path)
-    print(tally.text())
-    assert tally.ends["DONE"] >= 20
-    assert tally.cycles >= 75
+def test_runs_in_a_storm_end_flat_or_named() -> None:
+    started_s = time.perf_counter()
+    outcomes = [play(seed) for seed in range(25)]
+    stormtable.say(outcomes, started_s)
+    check(outcomes)
+    assert sum(one.end == "DONE" for one in outcomes) >= 18
+    assert sum(one.cycles for one in outcomes) >= 60
+    assert sum(one.kills for one in outcomes) >= 3
 
 
 def test_fair_weather_fills_every_cycle_and_hides_nothing(tmp_path: Path) -> None:
@@ -105,22 +60,27 @@ def test_fair_weather_fills_every_cycle_and_hides_nothing(tmp_path: Path) -> Non
 def test_the_same_seed_is_the_same_run(tmp_path: Path) -> None:
     """To the nanosecond and to the last input: what makes a failed seed worth keeping."""
 
-    def inputs(seed: int) -> list[tuple[int, str, str]]:
-        world = PairWorld(seed, tmp_path, has_limits=False, weather=Weather.seeded(random.Random(seed)))
+    def inputs(seed: int, name: str) -> list[tuple[int, str, str]]:
+        (tmp_path / name).mkdir()
+        weather = Weather.seeded(random.Random(seed))
+        world = PairWorld(seed, tmp_path / name, has_limits=False, weather=weather)
         world.run(trade, chaos=True)
         return [(entry.at_ns, entry.kind, str(entry.value)) for entry in world.entries]
 
-    first = inputs(3)
-    assert len(first) > 500
-    assert first == inputs(3)
-    assert first != inputs(4)
+    first = inputs(3, "once")
+    assert len(first) > 300
+    assert first == inputs(3, "again")
+    assert first != inputs(4, "other")
 
 
 @pytest.mark.long
-def test_campaign_in_virtual_time(tmp_path: Path) -> None:
-    tally = Tally()
-    for number, seed in enumerate(seeds(), 1):
-        tally.play(seed, tmp_path)
-        if number % 200 == 0:
-            print(tally.text(), flush=True)
-    print(tally.text())
+def test_campaign_in_virtual_time() -> None:
+    started_s, outcomes = time.perf_counter(), []
+    kept = os.environ.get("NADOFAST_RESULTS")
+    results = Path(kept) if kept else None
+    for found in stormtable.campaign(seeds(), workers=stormtable.workers(), results=results):
+        outcomes.append(found)
+        if len(outcomes) % 500 == 0:
+            stormtable.say(outcomes, started_s)
+    stormtable.say(outcomes, started_s)
+    check(outcomes)

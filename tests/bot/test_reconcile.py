@@ -11,6 +11,7 @@ from test_ledger import SUB, fill
 
 from bot.ledger import Ledger
 from bot.reconcile import Reconciler
+from nadofast.backfill import to_fill
 from nadofast.errors import RequestTimeout
 from nadofast.models import ArchivedMatch, IsolatedPosition, PerpBalance, SubaccountInfo
 from nadofast.orders import OrderTracker
@@ -76,6 +77,12 @@ def make(exchange: Exchange) -> tuple[Reconciler, Ledger, OrderTracker]:
     return Reconciler(rest, nothing, ledger, tracker, subaccount=SUB, product_ids=(4, 8)), ledger, tracker
 
 
+@pytest.fixture
+def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is on its way, so nothing is waited for."""
+    monkeypatch.setattr("bot.reconcile.FILLS_POLLS", 1)
+
+
 async def test_agreement_costs_one_request() -> None:
     exchange = Exchange({4: 0, 8: 0})
     reconciler, _, _ = make(exchange)
@@ -110,6 +117,21 @@ async def test_a_fill_the_stream_never_brought_comes_from_the_archive_with_its_f
     assert record.filled_x18 == to_x18("0.042")
 
 
+async def test_fills_of_a_former_process_are_in_the_first_positions_and_never_booked(hurry: None) -> None:
+    """The journal brings its last orders back; a later look into the archive shows their fills once more."""
+    exchange = Exchange({4: to_x18("0.042"), 8: 0})
+    reconciler, ledger, tracker = make(exchange)
+    order = signed("0.042")
+    tracker.register(order)
+    exchange.matches = [match(order.digest, "0.042", "3000.1", 5)]
+    tracker.on_fill(to_fill(exchange.matches[0]))
+    await reconciler.start(MARKS)
+    exchange.positions[4] = 0  # and now somebody else closes it, so that the archive is asked
+    seen = await reconciler.verify(MARKS)
+    assert (seen.from_archive, seen.drifts_x18) == (0, (-to_x18("0.042"), 0))
+    assert ledger.account(4).fees_x18 == 0
+
+
 @pytest.mark.parametrize("archive_fails", [True, False])
 async def test_what_nobody_can_explain_is_taken_over(archive_fails: bool) -> None:
     reconciler, ledger, _ = make(Exchange({4: to_x18("0.042"), 8: 0}, archive_fails=archive_fails))
@@ -121,12 +143,6 @@ async def test_what_nobody_can_explain_is_taken_over(archive_fails: bool) -> Non
 
 
 # ---------------------------------------------------------------------- by name
-
-
-@pytest.fixture
-def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is on its way, so nothing is waited for."""
-    monkeypatch.setattr("bot.reconcile.FILLS_POLLS", 1)
 
 
 async def test_a_drift_is_measured_told_and_taken_over(hurry: None) -> None:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import ast
 import copy
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from typing import Final
 
 SWAPS: Final[dict[type, type]] = {
@@ -21,11 +21,22 @@ SWAPS: Final[dict[type, type]] = {
 
 @dataclass(frozen=True, slots=True)
 class Mutant:
-    """line: where; what: in words; source: the whole mutated module."""
+    """line, column: where, in the code as it is written; what: in words."""
 
     line: int
+    column: int
     what: str
-    source: str
+    _tree: ast.Module = field(repr=False)
+    _index: int
+    _change: Callable[[ast.AST], None] = field(repr=False)
+
+    @property
+    def source(self) -> str:
+        """The whole mutated module."""
+        mutated = copy.deepcopy(self._tree)
+        self._change(next(node for i, node in enumerate(ast.walk(mutated)) if i == self._index))
+        ast.fix_missing_locations(mutated)
+        return ast.unparse(mutated)
 
 
 def mutants(source: str) -> Iterator[Mutant]:
@@ -33,14 +44,11 @@ def mutants(source: str) -> Iterator[Mutant]:
     tree = ast.parse(source)
     for index, node in enumerate(ast.walk(tree)):
         for what, change in _changes(node):
-            mutated = copy.deepcopy(tree)
-            target = next(n for i, n in enumerate(ast.walk(mutated)) if i == index)
-            change(target)
-            ast.fix_missing_locations(mutated)
-            yield Mutant(getattr(node, "lineno", 0), what, ast.unparse(mutated))
+            where = (getattr(node, "lineno", 0), getattr(node, "col_offset", 0))
+            yield Mutant(*where, what, tree, index, change)
 
 
-def _changes(node: ast.AST) -> Iterator[tuple[str, object]]:
+def _changes(node: ast.AST) -> Iterator[tuple[str, Callable[[ast.AST], None]]]:
     if isinstance(node, ast.Compare) and len(node.ops) == 1 and type(node.ops[0]) in SWAPS:
         yield _swap(node.ops[0], "ops")
     elif (
@@ -59,7 +67,7 @@ def _changes(node: ast.AST) -> Iterator[tuple[str, object]]:
         yield "never", lambda n: setattr(n, "test", ast.Constant(False))
 
 
-def _swap(op: ast.AST, field: str) -> tuple[str, object]:
+def _swap(op: ast.AST, field: str) -> tuple[str, Callable[[ast.AST], None]]:
     other = SWAPS[type(op)]
 
     def change(node: ast.AST) -> None:

@@ -271,6 +271,17 @@ class Storm:
     def seeded(rng: random.Random) -> Storm:
         return Storm(*(rng.choice((0.0, 0.0, 0.1, 0.3)) for _ in range(7)), rng.choice((0.0, 0.0, 0.3)))
 
+    def strikes(self, name: str, rng: random.Random) -> bool:
+        """Whether this goes wrong now."""
+        if rng.random() >= getattr(self, name):
+            return False
+        self.on_strike(name)
+        return True
+
+    @staticmethod
+    def on_strike(name: str) -> None:
+        """Told of every one; replaced by whoever counts them."""
+
     def calm(self) -> None:
         for name in self.__dataclass_fields__:
             setattr(self, name, 0.0)
@@ -305,10 +316,9 @@ class ModelLink:
     def send(self, message: bytes) -> None:
         if not self.is_live:
             raise ConnectionLost("down")
-        draw = self._rng.random
-        if draw() < self._storm.cut:
+        if self._storm.strikes("cut", self._rng):
             self._loop.call_later(self._rng.uniform(0, 0.06), self.cut, "cut")
-        if draw() < self._storm.lose_request or self.is_dead:
+        if self._storm.strikes("lose_request", self._rng) or self.is_dead:
             return
         task = self._loop.create_task(self._carry(orjson.loads(message)))
         self.tasks.add(task)
@@ -316,7 +326,7 @@ class ModelLink:
 
     async def _carry(self, message: dict[str, Any]) -> None:
         await asyncio.sleep(self._delay_s())
-        if self._rng.random() < self._storm.rate:
+        if self._storm.strikes("rate", self._rng):
             answer = {
                 "status": "failure",
                 "error": "fast",
@@ -325,15 +335,15 @@ class ModelLink:
             }
         else:
             answer = await self._exchange.execute(message)
-        if self._rng.random() < self._storm.lose_answer:
+        if self._storm.strikes("lose_answer", self._rng):
             return
-        for _ in range(2 if self._rng.random() < self._storm.duplicate else 1):
+        for _ in range(2 if self._storm.strikes("duplicate", self._rng) else 1):
             await asyncio.sleep(self._delay_s())
             if not self.is_dead:
                 self.on_text(orjson.dumps(answer))
 
     def _delay_s(self) -> float:
-        late = self._rng.random() < self._storm.slow
+        late = self._storm.strikes("slow", self._rng)
         return self._rng.uniform(0.2, 3.0) if late else self._rng.uniform(0.001, 0.02)
 
 
