@@ -68,6 +68,8 @@ from .venue import Venue, choose
 REST_TIMEOUT_S: Final = 2.0
 CLEAR_TIMEOUT_S: Final = 5.0
 CLEAR_PAUSE_S: Final = 0.1
+FLATTEN_READY_S: Final = 3.0
+"""A way out needs no stream: prices come over HTTP then."""
 NEVER_NS: Final = 1 << 62
 STREAMS: Final = (*DEFAULT_STREAMS, FUNDING_PAYMENT)
 
@@ -266,9 +268,11 @@ async def _start(
         raise StartError("the account was flat and is not any more: something else trades on it")
     session = Session(
         DNPairBot(parts, _desk_maker(parts)), parts, seen.cash_x18(p.product_id for p in link.products),
-        link.equity_x18, found, link, _first_state(link, seen, job.on_open),
+        link.equity_x18, found, link,
+        None if job.task is Task.FLATTEN else _first_state(link, seen, job.on_open),
     )  # fmt: skip
-    _announce(session, job, link)
+    if job.task is not Task.FLATTEN:
+        _announce(session, job, link)
     await _attach(session, job, link, stack)
     return session
 
@@ -386,8 +390,9 @@ async def _connect(
         adopt_foreign=job.on_open is not OnOpen.REFUSE and job.task is not Task.DRY_RUN,
     )  # fmt: skip
     start_helper(stack, guard.run(), on_failure=lambda error: gate.halt(f"internal error: {error}"))
-    if reason := await guard.wait_ready(job.settings.run.ready_timeout_s):
-        raise StartError(f"not ready after {job.settings.run.ready_timeout_s:g} s: {reason}")
+    timeout_s = FLATTEN_READY_S if job.task is Task.FLATTEN else job.settings.run.ready_timeout_s
+    if (reason := await guard.wait_ready(timeout_s)) and job.task is not Task.FLATTEN:
+        raise StartError(f"not ready after {timeout_s:g} s: {reason}")
     return Link(
         products, rest, feed, gate, gateway, timesync, market, ledger, standing, guard, reconciler, plan,
         info.equity_x18, state.path, make_gateway, signer,

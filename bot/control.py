@@ -35,6 +35,10 @@ class ControlError(Exception):
     """A running bot could not be asked, or refused. One line."""
 
 
+class ControlSilent(ControlError):
+    """A bot is there and does not answer."""
+
+
 class ControlServer:
     """Serves one bot. commands: verb → what carries it out and says in one line what it did."""
 
@@ -194,7 +198,7 @@ def stream(
                 for line in lines:
                     yield _opened(line)
         except TimeoutError:
-            raise ControlError(f"no answer in {timeout_s:g} s: the process hangs") from None
+            raise ControlSilent(f"no answer in {timeout_s:g} s: the process hangs") from None
         except (FileNotFoundError, ConnectionRefusedError):
             raise ControlError(f"no bot is running there ({path})") from None
         except OSError as error:

@@ -11,15 +11,19 @@ from typing import Annotated, Final
 import orjson
 import typer
 
-from . import control, dashboard, statedir
+from . import control, dashboard, statedir, takeover
 from .alerts import Level
 from .config import Settings, SettingsError, load
-from .control import ControlError
+from .control import ControlError, ControlSilent
+from .force import flatten_by_force
 from .model import ExitCode
 from .operations import CONTROL_NAME, make_alerts
 from .status import from_json
+from .takeover import TakeoverError
 
 ALERT_S: Final = 15.0
+DEAD_HINT: Final = "what a dead one has left open is closed by `flatten --force`"
+FORCE_HINT: Final = "`flatten --force` ends it and closes what is open"
 
 Config = Annotated[Path | None, typer.Option(help="TOML file with settings.")]
 Account = Annotated[
@@ -28,16 +32,20 @@ Account = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="For scripts.")]
 
 
+class NotRunning(SettingsError):
+    """No bot is there to be asked."""
+
+
 def running(settings: Settings, account: str | None) -> Path:
     """The control socket of the bot that is meant. Raises SettingsError if that is not clear."""
     root = settings.output.state_dir
     found = {path.name: path for path in sorted(root.glob("*/")) if statedir.is_in_use(path)}
     if account is not None:
         if account not in found:
-            raise SettingsError(f"{root / account}: no bot is running there")
+            raise NotRunning(f"{root / account}: no bot is running there")
         return found[account] / CONTROL_NAME
     if not found:
-        raise SettingsError(f"{root}: no bot is running")
+        raise NotRunning(f"{root}: no bot is running")
     if len(found) > 1:
         raise SettingsError(f"several bots are running, name one: {', '.join(found)}")
     return next(iter(found.values())) / CONTROL_NAME
@@ -63,14 +71,44 @@ def drain_command(account: Account = None, config: Config = None) -> int:
     return _tell("drain", account, config)
 
 
-def flatten_command(account: Account = None, config: Config = None) -> int:
+def flatten_command(
+    account: Account = None,
+    config: Config = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="If it does not answer: end it and close what is open from here.")
+    ] = False,
+    exchange: Annotated[
+        Path | None, typer.Option(help="Ready line of the exchange it trades on, as for run.")
+    ] = None,
+) -> int:
     """No new cycle; what is open is crossed at once, and the bot ends flat."""
-    return _tell("flatten", account, config)
+    effective = load(config, {} if exchange is None else {"exchange.file": exchange})
+    if not force:
+        try:
+            return _tell("flatten", account, config)
+        except NotRunning as error:
+            raise NotRunning(f"{error}; {DEAD_HINT}") from None
+    try:
+        directory = running(effective.settings, account).parent
+    except NotRunning:
+        directory = None
+    return flatten_by_force(effective, directory, CONTROL_NAME)
 
 
 def _tell(verb: str, account: str | None, config: Path | None) -> int:
-    print(control.ask(running(load(config).settings, account), {"do": verb})["said"])
+    socket = running(load(config).settings, account)
+    try:
+        print(control.ask(socket, {"do": verb})["said"])
+    except ControlSilent as error:
+        raise ControlError(f"{error} ({_who(socket.parent)}); {FORCE_HINT}") from None
     return int(ExitCode.DONE)
+
+
+def _who(directory: Path) -> str:
+    try:
+        return str(takeover.holder(directory) or "nobody holds the lock any more")
+    except TakeoverError as error:
+        return str(error)
 
 
 def dashboard_command(

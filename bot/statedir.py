@@ -1,7 +1,7 @@
 """What outlives a run: one private directory per network, subaccount and exchange instance, locked in use.
 
 state/mainnet-0x1234abcd-9f3c01ab77de/   0700
-    lock         held by the running bot, with its pid
+    lock         held by the running bot, with its pid and when it began
     about.json   which network, subaccount and exchange this is
     halt.json    the kill switch, while it is on
     day.json     the result of the UTC day so far
@@ -85,17 +85,31 @@ class StateDir:
         self.close()
 
     def _lock(self) -> int:
-        path = self.path / "lock"
+        path = lock_path(self.path)
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, _FILE_MODE)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            holder = os.pread(fd, 32, 0).decode(errors="replace").strip()
+            holder = os.pread(fd, 64, 0).decode(errors="replace").split()
             os.close(fd)
-            raise StateDirError(f"another bot (pid {holder or '?'}) trades on this subaccount") from None
+            pid = holder[0] if holder else "?"
+            raise StateDirError(f"another bot (pid {pid}) trades on this subaccount") from None
         os.ftruncate(fd, 0)
-        os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+        os.pwrite(fd, f"{os.getpid()} {start_ticks(os.getpid())}\n".encode(), 0)
         return fd
+
+
+def lock_path(directory: Path) -> Path:
+    """The file that a running bot holds; it says its process id and when that process began."""
+    return directory / "lock"
+
+
+def start_ticks(pid: int) -> int | None:
+    """When a process began, in clock ticks since boot; None when there is none."""
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+    except (OSError, ValueError, IndexError):
+        return None
 
 
 def can_be_used(root: Path) -> bool:
@@ -110,7 +124,7 @@ def can_be_used(root: Path) -> bool:
 def is_in_use(path: Path) -> bool:
     """Whether a bot holds the lock of this directory."""
     try:
-        fd = os.open(path / "lock", os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        fd = os.open(lock_path(path), os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
     except OSError:
         return False
     try:

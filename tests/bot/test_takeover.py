@@ -1,0 +1,90 @@
+"""Only a process that is proved to be the bot of a state directory is ever ended."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from bot import statedir, takeover
+from bot.statedir import StateDir
+from bot.takeover import TakeoverError
+
+HOLD = """
+import fcntl, os, sys
+lock = os.open(sys.argv[1], os.O_RDWR)
+fcntl.flock(lock, fcntl.LOCK_EX)
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+@contextmanager
+def somebody(directory: Path) -> Iterator[subprocess.Popen[str]]:
+    """Another process that holds the lock."""
+    arguments = [sys.executable, "-c", HOLD, str(statedir.lock_path(directory))]
+    with subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        yield process
+        if process.poll() is None:
+            process.kill()
+
+
+def write(directory: Path, text: str) -> None:
+    statedir.lock_path(directory).write_text(text)
+
+
+def test_a_bot_says_who_it_is(tmp_path: Path) -> None:
+    with StateDir(tmp_path, network="sim", chain_id=1, subaccount="0x12", instance="x") as state:
+        found = takeover.holder(state.path)
+        assert found is not None
+        assert found.start_ticks == statedir.start_ticks(found.pid)
+        assert found.age_s is not None
+        assert str(found).startswith(f"pid {found.pid}, running for ")
+    assert takeover.holder(state.path) is None
+    assert takeover.end(state.path) is None
+
+
+def test_the_proved_one_is_ended_and_the_lock_is_free(tmp_path: Path) -> None:
+    write(tmp_path, "")
+    with somebody(tmp_path) as process:
+        write(tmp_path, f"{process.pid} {statedir.start_ticks(process.pid)}\n")
+        ended = takeover.end(tmp_path)
+        assert ended is not None
+        assert ended.pid == process.pid
+        assert process.wait(5) == -9
+    assert not statedir.is_in_use(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("names", "says"),
+    [
+        ("{pid} {other_ticks}", "began at another time"),
+        ("{bystander} {bystander_ticks}", "does not have the lock open"),
+        ("{pid}", "does not say who holds it"),
+        ("who knows", "does not say who holds it"),
+        ("4194305 77", "which is gone"),
+    ],
+)
+def test_whoever_is_not_proved_goes_on(tmp_path: Path, names: str, says: str) -> None:
+    write(tmp_path, "")
+    (tmp_path / "other").mkdir()
+    write(tmp_path / "other", "")
+    with somebody(tmp_path) as process, somebody(tmp_path / "other") as bystander:
+        ticks = statedir.start_ticks(process.pid) or 0
+        write(
+            tmp_path,
+            names.format(
+                pid=process.pid, other_ticks=ticks + 1, bystander=bystander.pid,
+                bystander_ticks=statedir.start_ticks(bystander.pid),
+            ),
+        )  # fmt: skip
+        with pytest.raises(TakeoverError, match=says):
+            takeover.end(tmp_path)
+        assert process.poll() is None
+        assert bystander.poll() is None
