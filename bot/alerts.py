@@ -41,7 +41,8 @@ class Level(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """topic: what is the same about two alerts of which one is enough, for example `halt` or `link`."""
+    """topic: what is the same about two alerts of which one is enough: a code (`conditions.Code`) and, where
+    there are several, what it is about."""
 
     level: Level
     topic: str
@@ -64,7 +65,7 @@ class Receiver(Protocol):
 
 
 class Webhook:
-    """POST of one JSON object: level, topic, text, at (Unix seconds), source."""
+    """POST of one JSON object: level, code, topic, text, at (Unix seconds), source."""
 
     def __init__(self, url: Secret, source: str) -> None:
         self.name = "webhook"
@@ -73,8 +74,8 @@ class Webhook:
 
     async def send(self, session: aiohttp.ClientSession, alert: Alert) -> None:
         body = {
-            "source": self._source, "level": alert.level.value, "topic": alert.topic, "text": alert.words,
-            "at": alert.at_s,
+            "source": self._source, "level": alert.level.value, "code": alert.topic.partition(" ")[0],
+            "topic": alert.topic, "text": alert.words, "at": alert.at_s,
         }  # fmt: skip
         async with session.post(_reveal(self._url), json=body) as response:
             _accepted(response)

@@ -23,6 +23,7 @@ PHASE_STYLE: Final = {
     "FLAT": "bold white", "BUILDING": "bold yellow", "HEDGED": "bold green", "UNWINDING": "bold cyan",
     "RECOVERING": "bold magenta", "HALTED": "bold white on red",
 }  # fmt: skip
+LEVEL_STYLE: Final = {"critical": "bold red", "warning": "yellow"}
 BAR: Final = 8
 PAUSE_S: Final = 1.0
 
@@ -52,10 +53,11 @@ def line(status: Status) -> str:
     """One plain line."""
     held = " ".join(f"{leg.symbol} {leg.position} {leg.source or 'no data'}" for leg in status.legs)
     halt = f" HALT {status.halt}" if status.halt else ""
+    trouble = "".join(f" [{name}]" for name in _names(status))
     return (
         f"{_clock(status)} {status.phase} cycle {status.cycle}/{status.cycles_wanted} {held}"
         f" delta {status.net_delta_pct:.2f}% net {status.pnl.net_usd:+.4f} USD"
-        f" links {sum(1 for link in status.links if link.state == 'LIVE')}/{len(status.links)}{halt}"
+        f" links {sum(1 for link in status.links if link.state == 'LIVE')}/{len(status.links)}{trouble}{halt}"
     )
 
 
@@ -70,6 +72,10 @@ def screen(status: Status) -> RenderableType:
         lower.add_column(ratio=1)
     lower.add_row(_money(status), _links(status), _limits(status))
     return Group(_head(status), legs, lower, _latencies(status), _events(status))
+
+
+def _names(status: Status) -> list[str]:
+    return list(dict.fromkeys(one.code for one in status.trouble))
 
 
 def _clock(status: Status) -> str:
@@ -90,6 +96,8 @@ def _head(status: Status) -> RenderableType:
     ):  # fmt: skip
         if value:
             text.append(f"\n {label}: {value}", style)
+    for one in status.trouble:
+        text.append(f"\n [{one.code}] {one.text}", LEVEL_STYLE.get(one.level, "yellow"))
     return Panel(text, box=box.HEAVY, title="pair", title_align="left")
 
 

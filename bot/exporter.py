@@ -16,6 +16,7 @@ from prometheus_client.core import (
 )
 from prometheus_client.exposition import choose_encoder
 
+from .conditions import Code
 from .model import Phase
 from .status import Status
 
@@ -59,6 +60,12 @@ def _pair(status: Status) -> Iterator[Metric]:
         phase.add_metric([name.value], float(status.phase == name.value))
     yield phase
     yield _gauge("nadofast_phase_seconds", "Time in the phase", status.phase_s)
+    trouble = GaugeMetricFamily("nadofast_trouble", "1 while something is wrong, by code", labels=["code"])
+    standing = {one.code for one in status.trouble}
+    for code in Code:
+        trouble.add_metric([code.value], float(code.value in standing))
+    yield trouble
+    yield _gauge("nadofast_blind_seconds", "Since the last word of the exchange", status.blind_s)
     yield _gauge("nadofast_halted", "1 when a limit has latched", float(bool(status.halt)))
     yield CounterMetricFamily("nadofast_cycles", "Complete cycles", status.cycles_done)
     yield _gauge(

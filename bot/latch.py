@@ -103,7 +103,10 @@ def resume(path: Path) -> Halt | None:
 
 
 class DayStore(Protocol):
-    """Where the result of the UTC day is kept between runs. Amounts are x18 quote."""
+    """Where the result of the UTC day is kept between runs. Amounts are x18 quote. failure: why the last one
+    could not be written, "" if it could."""
+
+    failure: str
 
     def load(self, day: date) -> int: ...
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from nadofast.products import Product, mul_x18
 from nadofast.timesync import TimeSync
 
 from .alerts import Alerts
+from .conditions import conditions
 from .status import LegView, LevelView, LimitView, LinkView, PnlView, Status
 from .units import NS_PER_MS, NS_PER_S, decimal, show
 
@@ -36,6 +38,10 @@ class Observer:
 
     def status(self) -> Status:
         """The bot now."""
+        status = self._bare()
+        return replace(status, trouble=conditions(status))
+
+    def _bare(self) -> Status:
         parts, state = self._parts, self._bot.state
         view, pnl = parts.standing.risk_view(), parts.standing.pnl()
         notionals_x18 = [
@@ -76,7 +82,18 @@ class Observer:
             clock_offset_ms=self._timesync.offset_ms if self._timesync.is_known else None,
             clock_uncertainty_ms=self._timesync.uncertainty_ms if self._timesync.is_known else None,
             events=tuple(parts.log.recent),
+            blind_s=parts.guard.blind_ns(time.monotonic_ns()) / NS_PER_S,
+            lost=self._lost(),
         )
+
+    def _lost(self) -> dict[str, str]:
+        """Records that are not whole, and why."""
+        parts = self._parts
+        found = {
+            "trades": parts.csv.failure, "event lines": parts.log.failure,
+            "day's result": parts.standing.failure, "inputs": parts.inputs.failure,
+        }  # fmt: skip
+        return {what: why for what, why in found.items() if why}
 
     def _leg(self, product: Product, notional_x18: int) -> LegView:
         parts, product_id = self._parts, product.product_id

@@ -88,7 +88,7 @@ async def attach(
         log.event(f"metrics   http://{settings.metrics.host}:{exporter.port}/metrics")
     await alerts.start()
     stack.push_async_callback(alerts.stop)
-    heartbeat, sentinel = Heartbeat(), Sentinel(status, alerts)
+    heartbeat, sentinel = Heartbeat(), Sentinel(status, alerts, log)
     stack.callback(sentinel.look)  # how it ended
     for name, work in (("heartbeat", heartbeat.run), ("sentinel", sentinel.run)):
         task = asyncio.create_task(keep_alive(name, work, log), name=name)
@@ -97,17 +97,20 @@ async def attach(
 
 
 class Sentinel:
-    """Looks now and then, and raises what is news."""
+    """Looks now and then; what is news becomes an event line and an alert, both with its code."""
 
-    def __init__(self, status: Callable[[], Status], alerts: Alerts) -> None:
+    def __init__(self, status: Callable[[], Status], alerts: Alerts, log: EventLog) -> None:
         self._status = status
         self._alerts = alerts
+        self._log = log
         self._before: Status | None = None
 
     def look(self) -> None:
         """Compare with the last look."""
         now = self._status()
         for item in news(self._before, now):
+            line = f"{item.level:<8}  [{item.topic}] {item.text}"
+            self._log.event(line, code=item.code, level=item.level, over=item.is_over)
             self._alerts.raise_alert(item.level, item.topic, item.text)
         self._before = now
 

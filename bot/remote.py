@@ -12,7 +12,7 @@ import orjson
 import typer
 
 from . import control, dashboard, statedir, takeover
-from .alerts import Level
+from .conditions import LEVELS, Code
 from .config import Settings, SettingsError, load
 from .control import ControlError, ControlSilent
 from .force import flatten_by_force
@@ -149,7 +149,7 @@ def alive_command(
 async def _alert(settings: Settings, text: str) -> None:
     alerts = make_alerts(settings, f"nadofast {settings.venue}")
     await alerts.start()
-    alerts.raise_alert(Level.CRITICAL, "dead", text)
+    alerts.raise_alert(LEVELS[Code.DEAD], Code.DEAD, text)
     await alerts.stop(ALERT_S)
 
 

@@ -6,7 +6,7 @@ Making one reads what is there and changes nothing, so it may be asked for at an
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Final
 
 import orjson
@@ -57,6 +57,16 @@ class LimitView:
 
 
 @dataclass(frozen=True, slots=True)
+class TroubleView:
+    """Something that is wrong. code: as in `conditions.Code`; subject: such as a product, or ""."""
+
+    code: str
+    subject: str
+    level: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class PnlView:
     """USD since the start: price + funding - fees = net. day_usd since UTC midnight."""
 
@@ -70,7 +80,10 @@ class PnlView:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """The bot at one moment. latencies: kind → p50, p95, p99 in ms. events: the newest last."""
+    """The bot at one moment. latencies: kind → p50, p95, p99 in ms. events: the newest last. blind_s: since
+    the last word of the exchange. lost: record → why a part of it could not be written. trouble: what is
+    wrong.
+    """
 
     at_s: float
     pid: int
@@ -97,6 +110,9 @@ class Status:
     clock_offset_ms: float | None
     clock_uncertainty_ms: float | None
     events: tuple[str, ...]
+    blind_s: float = 0.0
+    lost: dict[str, str] = field(default_factory=dict)
+    trouble: tuple[TroubleView, ...] = ()
 
     def to_json(self) -> bytes:
         """One line."""

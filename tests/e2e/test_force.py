@@ -3,24 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
-from botproc import ROOT, BotProcess, is_alive, positions, resting, state
+from botproc import BotProcess, is_alive, positions, resting, state
+from operatorkit import operator
 from simproc import SimProcess
-
-
-def operator(tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("NADO_")}
-    clean["NADO_BOT_OUTPUT__STATE_DIR"] = str(tmp_path / "state")
-    clean["NADO_BOT_OUTPUT__CSV_PATH"] = str(tmp_path / "forced.csv")
-    return subprocess.run(
-        [sys.executable, "-m", "bot", *arguments], cwd=ROOT, env=clean, text=True, timeout=60,
-        capture_output=True, check=False,
-    )  # fmt: skip
 
 
 def test_a_hung_bot_is_ended_and_its_pair_closed(tmp_path: Path) -> None:

@@ -8,8 +8,6 @@ import re
 import signal
 import subprocess
 import sys
-import threading
-import urllib.request
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -17,18 +15,9 @@ from typing import Any
 
 import pytest
 from botproc import ROOT, BotProcess, end_exchange, fault
+from operatorkit import Alerts, metrics, operator, webhook
 
 QUIET = {"exit__maker_timeout_s": 1, "metrics__port": 0}
-
-
-def operator(tmp_path: Path, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
-    """Another terminal of the same user."""
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("NADO_")}
-    clean["NADO_BOT_OUTPUT__STATE_DIR"] = str(tmp_path / "state")
-    return subprocess.run(
-        [sys.executable, "-m", "bot", *arguments], cwd=ROOT, env=clean | environ, text=True, timeout=60,
-        capture_output=True, check=False,
-    )  # fmt: skip
 
 
 def start(tmp_path: Path, *arguments: str, **settings: object) -> BotProcess:
@@ -36,12 +25,6 @@ def start(tmp_path: Path, *arguments: str, **settings: object) -> BotProcess:
         tmp_path, *arguments, "--seed", "5", "--cycles", "50",
         **{"output__state_dir": tmp_path / "state", **QUIET, **settings},
     )  # fmt: skip
-
-
-def metrics(bot: BotProcess) -> str:
-    url = bot.wait_for("metrics   ").split("metrics   ")[1]
-    with urllib.request.urlopen(url, timeout=10) as page:
-        return str(page.read().decode())
 
 
 def test_status_dashboard_and_metrics_tell_the_same_story_and_flatten_ends_it(tmp_path: Path) -> None:
@@ -111,31 +94,13 @@ def test_a_process_that_hangs_is_named_and_does_not_block_the_terminal(tmp_path:
 
 
 @pytest.fixture
-def hook() -> Iterator[tuple[str, list[dict[str, Any]]]]:
+def hook() -> Iterator[tuple[str, Alerts]]:
     """A webhook's address and what came to it."""
-    got: list[dict[str, Any]] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            got.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-            self.send_response(200)
-            self.end_headers()
-
-        def log_message(self, format: str, *args: object) -> None:
-            """Not to the terminal."""
-
-    server = HTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}/s3cr3t", got
-    server.shutdown()
-    server.server_close()
-    thread.join(5)
+    with webhook() as found:
+        yield found
 
 
-def test_a_limit_that_is_reached_is_told_everywhere(
-    tmp_path: Path, hook: tuple[str, list[dict[str, Any]]]
-) -> None:
+def test_a_limit_that_is_reached_is_told_everywhere(tmp_path: Path, hook: tuple[str, Alerts]) -> None:
     url, got = hook
     with BotProcess(
         tmp_path, "--seed", "5", "--cycles", "50", secrets={"NADO_ALERT_WEBHOOK": url},
@@ -143,7 +108,7 @@ def test_a_limit_that_is_reached_is_told_everywhere(
     ) as bot:  # fmt: skip
         assert bot.finish() == 3
     assert "daily loss" in bot.stderr
-    assert any(alert["topic"] == "halt" and "daily loss" in alert["text"] for alert in got)
+    assert any(alert["code"] == "daily-loss" and "daily loss" in alert["text"] for alert in got)
     assert "s3cr3t" not in bot.output + bot.stderr
     refused = operator(tmp_path, "status")
     assert "no bot is running" in refused.stderr
