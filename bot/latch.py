@@ -103,10 +103,7 @@ def resume(path: Path) -> Halt | None:
 
 
 class DayStore(Protocol):
-    """Where the result of the UTC day is kept between runs. Amounts are x18 quote. failure: why the last one
-    could not be written, "" if it could."""
-
-    failure: str
+    """Where the result of the UTC day is kept between runs. Amounts are x18 quote."""
 
     def load(self, day: date) -> int: ...
 
