@@ -23,7 +23,7 @@ from nadofast.errors import NadoError
 from nadofast.feed import DEFAULT_STREAMS, Feed
 from nadofast.gateway import OrderGateway
 from nadofast.orders import OrderTracker, TrackedOrder
-from nadofast.products import Product, to_x18
+from nadofast.products import Product
 from nadofast.ratelimit import NadoRateLimiter
 from nadofast.rest import Rest, RestConfig
 from nadofast.secret import Secret
@@ -44,25 +44,26 @@ from .latch import DayFile, KillSwitch
 from .ledger import Ledger
 from .lifetime import report_loop_errors, start_and_stop, start_helper, unless_stopped
 from .logs import EventLog, Output
-from .maintenance import MaintenanceWindows
 from .market import Market
 from .model import End, ExitCode, PairState, Plan
 from .observe import Observer
 from .pair import DNPairBot, MakeDesk, PairParts
+from .planning import limits_of, plan_of
 from .preflight import StartError
 from .reconcile import Holdings, Reconciler
 from .recorder import CycleRecorder
 from .recording import Recording, feed_config, gateway_config
 from .recovery import recover
 from .restart import Found, OnOpen, first_state, refusal
-from .risk import RiskGate, RiskLimits
+from .risk import RiskGate
 from .rollout import Task
 from .shutdown import StopRequest
-from .sizing import LegQuote, NoSize, SizingRules, size_pair
+from .signals import PairSignals
+from .sizing import LegQuote, NoSize, size_pair, smallest_pair
 from .standing import Standing
 from .statedir import StateDir, StateDirError
 from .tradecsv import TradesCsv
-from .units import NS_PER_MS, NS_PER_S, show_usd
+from .units import show_usd
 from .venue import Venue, choose
 
 REST_TIMEOUT_S: Final = 2.0
@@ -70,7 +71,6 @@ CLEAR_TIMEOUT_S: Final = 5.0
 CLEAR_PAUSE_S: Final = 0.1
 FLATTEN_READY_S: Final = 3.0
 """A way out needs no stream: prices come over HTTP then."""
-NEVER_NS: Final = 1 << 62
 STREAMS: Final = (*DEFAULT_STREAMS, FUNDING_PAYMENT)
 
 
@@ -246,6 +246,8 @@ async def _start(
     how = f"pid {exchange.pid}, seed {job.seed}" if venue.is_embedded else f"at {ready.network.gateway_rest}"
     log.event(f"exchange  {how}, control {ready.control or 'none'}")
     link = await _connect(job, venue, ready, stack, recording)
+    signals = PairSignals(link.feed, link.products)
+    stack.callback(signals.stop)
     first, second = (
         NadoClient(
             product, market=link.market, gateway=link.gateway, gate=link.gate, timesync=link.timesync,
@@ -257,7 +259,7 @@ async def _start(
         plan=link.plan, feed=link.feed, market=link.market,
         clients=(first, second), gateway=link.gateway, gate=link.gate, ledger=link.ledger,
         standing=link.standing, reconciler=link.reconciler, guard=link.guard,
-        recorder=CycleRecorder(link.products, link.ledger, link.market, link.standing),
+        recorder=CycleRecorder(link.products, link.ledger, link.market, link.standing, signals),
         exchange=exchange, stop=stop, log=log, csv=csv, spare=link.spare, inputs=_inputs(recording),
     )  # fmt: skip
     if recording is not None:
@@ -351,7 +353,7 @@ async def _connect(
     market, ledger = Market(feed, products), Ledger(tuple(by_id))
     standing = _standing(ledger, market, timesync, state)
     gate = RiskGate(
-        _limits(job.settings, products, info.equity_x18), standing.risk_view, KillSwitch(state.halt_path)
+        limits_of(job.settings, products, info.equity_x18), standing.risk_view, KillSwitch(state.halt_path)
     )
     tracker = OrderTracker() if recording is None else recording.tracker()
     journal = _open_journal(job.settings, state, subaccount, ready, tracker, stack, recording)
@@ -375,7 +377,7 @@ async def _connect(
         )  # fmt: skip
 
     gateway = make_gateway()
-    plan = _plan(job.settings, products, is_embedded=venue.is_embedded)
+    plan = plan_of(job.settings, products, is_embedded=venue.is_embedded)
     guard = Guard(feed, market, rest, timesync, limiter, cycle_weight=plan.cycle_weight)
     reconciler = Reconciler(
         rest, gateway, ledger, gateway.tracker, subaccount=subaccount, product_ids=tuple(by_id)
@@ -483,59 +485,6 @@ def _desk_maker(parts: PairParts) -> MakeDesk:
     return make_desk
 
 
-def _limits(settings: Settings, products: tuple[Product, Product], equity_x18: int) -> RiskLimits:
-    risk = settings.risk
-    if risk.daily_loss_usd is not None:
-        loss_x18 = to_x18(risk.daily_loss_usd)
-    else:
-        loss_x18 = equity_x18 * int(risk.daily_loss_pct * 10_000) // 1_000_000
-    if loss_x18 <= 0:
-        raise StartError(f"the account has {show_usd(equity_x18, 2)} USD of equity: nothing to trade with")
-    coins = zip(products, (risk.max_first_coins, risk.max_second_coins), strict=True)
-    has_windows = risk.maintenance == "on" or (risk.maintenance == "auto" and settings.venue != "sim")
-    return RiskLimits(
-        max_leg_x18=to_x18(settings.max_leg_usd),
-        max_gross_x18=to_x18(settings.max_gross_usd),
-        daily_loss_x18=loss_x18,
-        max_quote_age_ms=int(risk.max_quote_age_s * 1000),
-        max_coins_x18={p.product_id: to_x18(most) for p, most in coins if most is not None},
-        max_entry_delta_bps=int(risk.max_entry_delta_pct * 100),
-        warn_delta_bps=int(risk.warn_net_delta_pct * 100),
-        max_orders_per_min=risk.max_orders_per_min,
-        max_builds_per_min=risk.max_builds_per_min,
-        max_clock_offset_ms=risk.max_clock_offset_s * 1000,
-        windows=MaintenanceWindows(margin_s=risk.maintenance_margin_s) if has_windows else None,
-    )
-
-
-def _plan(settings: Settings, products: tuple[Product, Product], *, is_embedded: bool) -> Plan:
-    """A live exchange is never abandoned for its silence; an embedded one that is silent has died."""
-    entry, exit_, run_ = settings.entry, settings.exit, settings.run
-    return Plan(
-        products=products,
-        sizing=SizingRules(to_x18(settings.pair.size_usd), entry.cap_bps, entry.headroom_bps),
-        cycles=run_.cycles,
-        ladder=tuple(
-            SizingRules(to_x18(size), entry.cap_bps, entry.headroom_bps)
-            for size in settings.rollout.ladder_usd
-        ),
-        ladder_cycles=settings.rollout.ladder_cycles,
-        hold_ns=int(run_.hold_s * NS_PER_S),
-        max_skips=run_.max_skips,
-        ready_timeout_ns=int(run_.ready_timeout_s * NS_PER_S),
-        entry_cap_bps=entry.cap_bps,
-        entry_attempts=entry.attempts,
-        hedge_attempts=entry.hedge_attempts,
-        leg_deadline_ns=int(entry.leg_deadline_s * NS_PER_S),
-        maker_timeout_ms=int(exit_.maker_timeout_s * 1000),
-        reprice_ns=exit_.reprice_ms * NS_PER_MS,
-        exit_cap_bps=exit_.cap_bps,
-        exit_deadline_ns=int(exit_.deadline_s * NS_PER_S),
-        max_net_delta_bps=int(settings.risk.max_net_delta_pct * 100),
-        max_blind_ns=int(settings.risk.max_blind_s * NS_PER_S) if is_embedded else NEVER_NS,
-    )
-
-
 def _announce(session: Session, job: Job, link: Link) -> None:
     """Limits and the expected cost of a cycle, before any order. SettingsError if no size fits."""
     parts, log = session.parts, session.parts.log
@@ -553,6 +502,9 @@ def _announce(session: Session, job: Job, link: Link) -> None:
         [
             *report.limits_lines(job.settings, session.parts.gate.limits, session.equity_x18),
             *report.cost_lines(parts.plan.products, size, spreads),
+            *report.smallest_lines(
+                parts.plan.products, smallest_pair((legs[0], legs[1]), parts.plan.sizing), parts.plan.sizing
+            ),
         ]
     )
 

@@ -11,6 +11,7 @@ from dataclasses import replace
 from nadofast.products import mul_x18
 
 from . import execution
+from .entry import cannot_enter
 from .execution import LegState
 from .model import (
     Action,
@@ -28,7 +29,7 @@ from .model import (
     Send,
 )  # fmt: skip
 from .risk import Purpose
-from .sizing import LegQuote, NoSize, PairSize, size_pair
+from .sizing import LegQuote, NoSize, size_pair
 from .steps import (
     Step,
     ended,
@@ -42,7 +43,7 @@ from .steps import (
     unwind,
     with_leg,
 )
-from .units import BPS, NS_PER_MS, show_usd
+from .units import BPS, NS_PER_MS
 
 SKIP_PAUSE_NS = 500 * NS_PER_MS
 
@@ -95,7 +96,7 @@ def _enter(state: PairState, inputs: PairInputs, plan: Plan, now_ns: int) -> Ste
     if isinstance(size, NoSize):
         return _skip(state, size.reason, now_ns)
     targets = tuple(s * d for s, d in zip(size.sizes_x18, state.direction.signs, strict=True))
-    if why := _cannot_enter(inputs, plan, size, (targets[0], targets[1])):
+    if why := cannot_enter(inputs, plan, size, (targets[0], targets[1])):
         return _skip(state, why, now_ns)
     legs = (LegState(target_x18=targets[0]), LegState(target_x18=targets[1]))
     actions: list[Action] = [Begin(state.cycle, state.direction, size)] if state.attempts == 0 else []
@@ -105,21 +106,6 @@ def _enter(state: PairState, inputs: PairInputs, plan: Plan, now_ns: int) -> Ste
     )  # fmt: skip
     state, send = _cross(state, inputs, plan, now_ns, Purpose.ENTRY, (0, 1), plan.entry_cap_bps)
     return state, [*actions, *send]
-
-
-def _cannot_enter(inputs: PairInputs, plan: Plan, size: PairSize, targets_x18: tuple[int, int]) -> str:
-    """Both legs are looked at before either leaves: what is shown inside the cap, and the margin of both."""
-    margin_x18 = 0
-    for product, seen, target_x18, notional_x18 in zip(
-        plan.products, inputs.legs, targets_x18, size.notionals_x18, strict=True
-    ):
-        price_x18 = execution.entry_price_x18(product, target_x18, seen.mid_x18, plan.entry_cap_bps)
-        if seen.depth is not None and seen.depth.visible_x18(target_x18, price_x18) < abs(target_x18):
-            return f"{product.symbol}: the book does not show the size inside {plan.entry_cap_bps} bps"
-        margin_x18 += mul_x18(notional_x18, 10**18 - product.long_weight_initial_x18)
-    if inputs.equity_x18 is not None and inputs.equity_x18 < margin_x18:
-        return f"margin: {show_usd(inputs.equity_x18, 2)} USD of {show_usd(margin_x18, 2)} USD"
-    return ""
 
 
 def building(state: PairState, inputs: PairInputs, plan: Plan, now_ns: int) -> Step:

@@ -48,6 +48,9 @@ class PairSection(Section):
         default="SOL-PERP", min_length=1, max_length=32, description="symbol of the other leg"
     )
     size_usd: Usd = Field(default=Decimal(150), description="budget per leg, USD at the worst entry price")
+    gap_bps: Bps = Field(
+        default=25, description="wanted gap between the legs: the largest size within it, else the least gap"
+    )
 
     @model_validator(mode="after")
     def _two_products(self) -> PairSection:
@@ -71,6 +74,12 @@ class RunSection(Section):
 
 class EntrySection(Section):
     cap_bps: Bps = Field(default=20, description="worst entry price, from the mid at decision")
+    max_slippage_bps: Bps = Field(
+        default=15, description="estimated from both books, mean of the legs: above it a skip; 0 = no bound"
+    )
+    max_fee_bps: Bps = Field(
+        default=10, description="taker fee of a leg, the exchange's floor included: above it a skip; 0 = none"
+    )
     discard_ms: int = Field(
         default=0, ge=0, le=60_000, description="engine refuses a leg that late; 0 = measured"
     )

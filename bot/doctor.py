@@ -32,7 +32,8 @@ from .credentials import Credentials
 from .exchange_process import ExchangeStartError
 from .expected import mismatches
 from .metrics import expected_cost_x18
-from .sizing import LegQuote, NoSize, PairSize, SizingRules, size_pair, smallest_budget_x18
+from .planning import sizing_of
+from .sizing import LegQuote, NoSize, PairSize, size_pair, smallest_budget_x18
 from .units import bps_of, show, show_usd
 from .venue import choose
 
@@ -231,9 +232,7 @@ async def _products(patient: Patient) -> list[Finding]:
 
 async def _size(patient: Patient) -> list[Finding]:
     settings = patient.settings
-    rules = SizingRules(
-        int(settings.pair.size_usd * 10**18), settings.entry.cap_bps, settings.entry.headroom_bps
-    )
+    rules = sizing_of(settings, settings.pair.size_usd)
     prices = [await patient.rest.market_price(p.product_id) for p in patient.products]
     touches = [(p.bid_x18 or 0, p.ask_x18 or 0) for p in prices]
     if any(not 0 < bid < ask for bid, ask in touches):

@@ -32,7 +32,7 @@ PAIR_COLUMNS: Final = (
 OUR_COLUMNS: Final = (
     "symbol", "direction", "purpose", "digest", "is_maker", "sent_to_fill_ms", "leg_gap_write_ms",
     "leg_gap_fill_ms", "cycle_s", "worst_net_delta_bps", "unhedged_ms", "maker_share_pct",
-    "fee_saved_usd", "repricings", "balance_change_usd", "failure",
+    "fee_saved_usd", "repricings", "balance_change_usd", "failure", "delta_usd_s", "second_leg_cost_usd",
 )  # fmt: skip
 COLUMNS: Final = PAIR_COLUMNS + OUR_COLUMNS
 
@@ -84,6 +84,8 @@ class TradeMetrics:
     """One cycle. The driver fills it in; everything derived is computed from the orders' own fills.
 
     is_closed: flat by the exchange's own answer. If not, an open position is in `pnl` at the last mid.
+    delta_x18_ns: integral of |signed notional of both legs together| over time. first_fill_mids_x18: of both
+    products when the entry's first fill was seen. momentum, spread_state: "" where no signal was.
     """
 
     iteration: int
@@ -104,6 +106,11 @@ class TradeMetrics:
     unhedged_ns: int = 0
     repricing_count: int = 0
     reconciliation_ms: list[float] = field(default_factory=list)
+    delta_x18_ns: int = 0
+    first_fill_mids_x18: tuple[int, int] | None = None
+    momentum: tuple[str, str] = ("", "")
+    spread_state_entry: str = ""
+    spread_state_exit: str = ""
     is_stream_live: bool = True
     skipped: bool = False
     is_closed: bool = False
@@ -150,6 +157,24 @@ class TradeMetrics:
         if order.purpose is not Purpose.REST or not order.filled_x18:
             return 0
         return mul_x18(abs(order.quote_x18), self.taker_rates_x18[order.leg]) - order.fee_x18
+
+    @property
+    def delta_usd_s(self) -> Decimal:
+        """The integral in USD times seconds, six decimals."""
+        return (Decimal(self.delta_x18_ns) / Decimal(10**18 * NS_PER_S)).quantize(Decimal("0.000001"))
+
+    @property
+    def second_leg_cost_x18(self) -> int | None:
+        """Quote that the entry of the leg that filled later cost against its mid when the first leg filled;
+        None if only one filled or that mid is not known."""
+        entries = [self.of(leg, Purpose.ENTRY, Purpose.HEDGE) for leg in (0, 1)]
+        first_ns = [min((o.first_fill_ns for o in leg if o.first_fill_ns), default=None) for leg in entries]
+        if self.first_fill_mids_x18 is None or first_ns[0] is None or first_ns[1] is None:
+            return None
+        second = 0 if first_ns[0] > first_ns[1] else 1
+        filled_x18 = sum(o.filled_x18 for o in entries[second])
+        paid_x18 = -sum(o.quote_x18 for o in entries[second])
+        return paid_x18 - mul_x18(filled_x18, self.first_fill_mids_x18[second])
 
     def leg_slippage_bps(self, leg: int) -> Decimal | None:
         """Mean over all fills of one leg, weighted by notional."""
@@ -211,6 +236,10 @@ def _shared(cycle: TradeMetrics, mode: str) -> dict[str, str]:
         "exit_price_sol": _show(cycle.exit_price_x18(1)),
         "cycle_skipped": str(cycle.skipped).lower(),
         "skip_reason": cycle.failure if cycle.skipped else "",
+        "eth_momentum_state": cycle.momentum[0],
+        "sol_momentum_state": cycle.momentum[1],
+        "spread_state_entry": cycle.spread_state_entry,
+        "spread_state_exit": cycle.spread_state_exit,
         "websocket_available": str(cycle.is_stream_live).lower(),
     }
 
@@ -253,6 +282,8 @@ def _totals(cycle: TradeMetrics) -> dict[str, str]:
         "repricings": str(cycle.repricing_count),
         "balance_change_usd": _show(cycle.balance_change_x18),
         "failure": cycle.failure,
+        "delta_usd_s": _text(cycle.delta_usd_s),
+        "second_leg_cost_usd": _show(cycle.second_leg_cost_x18),
     }
 
 

@@ -55,7 +55,8 @@ class Plan:
     first fill of an entry until the other leg is full, or both are left. exit_leg_ns: from the first fill of
     an exit on the other leg may rest no longer than this. max_stale_ns: a position whose market is not seen
     for so long is closed. leg_risk_bps: completing a leg may cost so much more than leaving the other one.
-    is_by_hand: a cycle begins only when one is wanted.
+    is_by_hand: a cycle begins only when one is wanted. max_slippage_bps, max_fee_bps: an entry that is
+    estimated to lose more to the books, or whose taker fee is more, is skipped (0: whatever it costs).
     """
 
     products: tuple[Product, Product]
@@ -80,6 +81,8 @@ class Plan:
     max_stale_ns: int = 3_000_000_000
     leg_risk_bps: int = 25
     is_by_hand: bool = False
+    max_slippage_bps: int = 0
+    max_fee_bps: int = 0
     verify_deadline_ns: int = 3_000_000_000
     recover_deadline_ns: int = 10_000_000_000
     stop_deadline_ns: int = 13_000_000_000

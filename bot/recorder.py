@@ -12,6 +12,7 @@ from .ledger import Ledger, Pnl
 from .market import Market
 from .metrics import TradeMetrics
 from .model import Begin, CycleEnd, Phase
+from .signals import PairSignals
 from .standing import Standing
 from .units import bps_of
 
@@ -23,16 +24,23 @@ class CycleRecorder:
     """Between `begin` and `end` there is one open cycle; `tick` is called at every decision."""
 
     def __init__(
-        self, products: tuple[Product, Product], ledger: Ledger, market: Market, standing: Standing
+        self,
+        products: tuple[Product, Product],
+        ledger: Ledger,
+        market: Market,
+        standing: Standing,
+        signals: PairSignals | None = None,
     ) -> None:
         self._products = products
         self._ledger = ledger
         self._market = market
         self._standing = standing
+        self._signals = signals
         self._pnl_before = Pnl(0, 0, 0)
         self._cash_before_x18: int | None = None
         self._last_tick_ns = 0
         self._was_hedged = True
+        self._last_delta_x18 = 0
         self.cycle: TradeMetrics | None = None
         self.finished: list[TradeMetrics] = []
 
@@ -47,9 +55,12 @@ class CycleRecorder:
             started_at=datetime.now(UTC),
             spread_entry_bps=self._spreads_bps(),
         )
+        if self._signals is not None:
+            self.cycle.momentum = self._signals.momentum()
+            self.cycle.spread_state_entry = self._signals.spread_state()
         self._pnl_before = self._standing.pnl()
         self._cash_before_x18 = cash_x18
-        self._last_tick_ns, self._was_hedged = now_ns, True
+        self._last_tick_ns, self._was_hedged, self._last_delta_x18 = now_ns, True, 0
 
     def tick(self, phase: Phase, now_ns: int, is_stream_live: bool) -> None:
         """Settled net delta and time spent unhedged, from the ledger at the last mids."""
@@ -57,10 +68,16 @@ class CycleRecorder:
         if cycle is None:
             return
         cycle.is_stream_live &= is_stream_live
-        delta_bps = self._net_delta_bps()
+        passed_ns = now_ns - self._last_tick_ns
+        marks_x18, notionals = self._notionals_x18()
+        delta_bps = _delta_bps(notionals)
         if not self._was_hedged:
-            cycle.unhedged_ns += now_ns - self._last_tick_ns
+            cycle.unhedged_ns += passed_ns
+        cycle.delta_x18_ns += self._last_delta_x18 * passed_ns
+        if cycle.first_fill_mids_x18 is None and any(notionals):
+            cycle.first_fill_mids_x18 = marks_x18
         self._was_hedged, self._last_tick_ns = delta_bps <= HEDGED_WITHIN_BPS, now_ns
+        self._last_delta_x18 = abs(sum(notionals))
         if phase is Phase.HEDGED:
             cycle.worst_net_delta_bps = max(cycle.worst_net_delta_bps, delta_bps)
 
@@ -68,7 +85,7 @@ class CycleRecorder:
         """Both legs are full: the first settled moment of the pair."""
         if self.cycle is not None:
             self.cycle.hedged_at = datetime.now(UTC)
-            self.cycle.worst_net_delta_bps = self._net_delta_bps()
+            self.cycle.worst_net_delta_bps = _delta_bps(self._notionals_x18()[1])
 
     def phase_changed(self, phase: Phase) -> None:
         """The market at the start of the exit."""
@@ -77,6 +94,8 @@ class CycleRecorder:
             return
         if phase is Phase.UNWINDING and cycle.spread_exit_bps is None:
             cycle.spread_exit_bps = self._spreads_bps()
+            if self._signals is not None:
+                cycle.spread_state_exit = self._signals.spread_state()
             positions = [self._ledger.position_x18(product.product_id) for product in self._products]
             liquidity = [
                 self._market.liquidity_x18(product.product_id, -position)
@@ -125,10 +144,13 @@ class CycleRecorder:
         spreads = [self._market.quote(product.product_id).spread_bps for product in self._products]
         return spreads[0], spreads[1]
 
-    def _net_delta_bps(self) -> Decimal:
+    def _notionals_x18(self) -> tuple[tuple[int, int], tuple[int, int]]:
+        """(mids, signed notionals) of both products now."""
         marks_x18 = self._market.marks_x18
-        notionals = [
-            mul_x18(self._ledger.position_x18(p.product_id), marks_x18.get(p.product_id, 0))
-            for p in self._products
-        ]
-        return bps_of(abs(sum(notionals)), sum(abs(n) for n in notionals))
+        first, second = (marks_x18.get(p.product_id, 0) for p in self._products)
+        held = [self._ledger.position_x18(p.product_id) for p in self._products]
+        return (first, second), (mul_x18(held[0], first), mul_x18(held[1], second))
+
+
+def _delta_bps(notionals: tuple[int, int]) -> Decimal:
+    return bps_of(abs(sum(notionals)), sum(abs(n) for n in notionals))

@@ -16,7 +16,7 @@ from .logs import table
 from .metrics import OrderRecord, TradeMetrics, expected_cost_x18, mean_slippage_bps
 from .model import End
 from .risk import Purpose, RiskLimits
-from .sizing import PairSize
+from .sizing import PairSize, SizingRules
 from .steps import STOP_REQUESTED
 from .units import NS_PER_S, bps_of, show, show_usd
 from .unwinding import MOST_EXIT_CAPS
@@ -65,6 +65,18 @@ def cost_lines(
     ]
 
 
+def smallest_lines(products: tuple[Product, Product], size: PairSize | None, rules: SizingRules) -> list[str]:
+    """The smallest pair whose legs are as even as wanted."""
+    wanted = f"within {rules.gap_bps} bps"
+    if size is None:
+        return [f"          no pair in the budget is {wanted}: the least gap is taken"]
+    legs = " and ".join(
+        f"{show(s)} {p.symbol} ({show_usd(n, 2)} USD)"
+        for p, s, n in zip(products, size.sizes_x18, size.notionals_x18, strict=True)
+    )
+    return [f"          smallest pair {wanted}: {legs}"]
+
+
 def cycle_lines(cycle: TradeMetrics, symbols: tuple[str, str]) -> list[str]:
     """The table of one cycle."""
     head = ["leg", "side", "size", "entry", "exit", "exit as", "slip in", "slip out", "fees USD", "gross USD"]
@@ -88,6 +100,8 @@ def cycle_lines(cycle: TradeMetrics, symbols: tuple[str, str]) -> list[str]:
         f" fill {_ms(cycle.leg_gap_fill_ms)}"
         f" · worst net delta while hedged {cycle.worst_net_delta_bps / 100:.2f} %"
         f" · unhedged {cycle.unhedged_ns / 1e6:.0f} ms"
+        f" · delta {cycle.delta_usd_s:.2f} USD·s"
+        f" · second leg {_cost(cycle.second_leg_cost_x18)}"
         f" · repriced {cycle.repricing_count}×"
     )
     return lines
@@ -122,6 +136,8 @@ def summary_lines(
         f"  taker sent to fill seen {_spread(_taker_latencies(complete), 'ms', 1)}, exchange delay included",
         f"  worst net delta while hedged {worst_bps / 100:.2f} %"
         f" · unhedged {_spread([c.unhedged_ns / 1e6 for c in complete], 'ms', 0)}",
+        f"  delta over time {_spread([float(c.delta_usd_s) for c in complete], 'USD·s', 2)}"
+        f" · second leg against its mid at the first fill {_costs([c.second_leg_cost_x18 for c in cycles])}",
         f"  fees {show_usd(pnl.fees_x18)} USD · fee saved by resting"
         f" {show_usd(sum(c.fee_saved_x18 for c in cycles))} USD · volume {show_usd(pnl.volume_x18, 2)} USD",
         f"  gross {show_usd(pnl.gross_x18, signed=True)} USD · net {show_usd(pnl.net_x18, signed=True)} USD"
@@ -201,6 +217,18 @@ def _in_all(cycles: Sequence[TradeMetrics]) -> str:
     if not cycles or cycles[-1].ended_ns is None:
         return ""
     return f" · {(cycles[-1].ended_ns - cycles[0].started_ns) / NS_PER_S:.2f} s in all"
+
+
+def _cost(cost_x18: int | None) -> str:
+    return "–" if cost_x18 is None else f"{show_usd(cost_x18, signed=True)} USD"
+
+
+def _costs(costs_x18: Sequence[int | None]) -> str:
+    known = [cost for cost in costs_x18 if cost is not None]
+    if not known:
+        return "not measured"
+    whole, worst = (show_usd(cost, signed=True) for cost in (sum(known), max(known)))
+    return f"{whole} USD, worst {worst} USD ({len(known)})"
 
 
 def _share(part: int, whole: int) -> str:

@@ -1,4 +1,4 @@
-"""Both legs sized together: the pair of steps with the least notional gap that fits the budget.
+"""Both legs sized together: the largest pair of steps in the budget whose notionals are near enough.
 
 Rounding each leg alone leaves gaps of several per cent at small sizes, because one step of one product
 may be worth many steps of the other. So pairs are compared, never legs.
@@ -7,10 +7,14 @@ may be worth many steps of the other. So pairs are compared, never legs.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from nadofast.products import Product, mul_x18
 
 from .units import BPS, scale_bps
+
+DEFAULT_GAP_BPS: Final = 25
+MOST_STEPS: Final = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +36,11 @@ class PairSize:
     def gap_x18(self) -> int:
         return abs(self.notionals_x18[0] - self.notionals_x18[1])
 
+    @property
+    def relative_gap_x18(self) -> int:
+        """Gap over the larger notional, rounded up."""
+        return -(-self.gap_x18 * 10**18 // max(self.notionals_x18))
+
 
 @dataclass(frozen=True, slots=True)
 class NoSize:
@@ -45,12 +54,14 @@ class SizingRules:
     """budget_x18: most quote per leg at the worst price of the entry (mid moved by `cap_bps`).
 
     headroom_bps: how far above the exchange's minimum notional a leg stays, so that its exit is still a
-    legal order after the price fell that much.
+    legal order after the price fell that much. gap_bps: the wanted gap, of the larger leg. Net delta is half
+    of it: 25 bps of gap are an eighth of one per cent of delta.
     """
 
     budget_x18: int
     cap_bps: int
     headroom_bps: int
+    gap_bps: int = DEFAULT_GAP_BPS
 
 
 def step_bounds(leg: LegQuote, rules: SizingRules) -> tuple[int, int]:
@@ -65,35 +76,76 @@ def step_bounds(leg: LegQuote, rules: SizingRules) -> tuple[int, int]:
 
 
 def size_pair(legs: tuple[LegQuote, LegQuote], rules: SizingRules) -> PairSize | NoSize:
-    """The step pair with the least notional gap; equal gaps go to the larger pair.
+    """The largest step pair whose gap is wanted (`gap_bps`); if there is none, the one with the least gap.
 
-    Walks the steps of the coarser leg and takes the nearest two of the finer one, so the cost is the
-    number of coarse steps in the budget, capped to the 4,096 largest.
+    Walks the steps of the coarser leg from above and takes the nearest two of the finer one, so the cost is
+    the number of coarse steps in the budget, capped to the 4,096 largest.
     """
+    grid = _grid(legs, rules)
+    if isinstance(grid, NoSize):
+        return grid
+    best: tuple[int, PairSize] | None = None
+    for steps in range(grid.high, max(grid.low, grid.high - MOST_STEPS) - 1, -1):
+        size = grid.at(steps)
+        gap = size.relative_gap_x18
+        if gap * BPS <= rules.gap_bps * 10**18:
+            return size
+        if best is None or gap < best[0]:
+            best = gap, size
+    assert best is not None  # low ≤ high: the range above is never empty
+    return best[1]
+
+
+def smallest_pair(legs: tuple[LegQuote, LegQuote], rules: SizingRules) -> PairSize | None:
+    """The smallest step pair within the budget whose gap is wanted; None if there is none."""
+    grid = _grid(legs, rules)
+    if isinstance(grid, NoSize):
+        return None
+    for steps in range(grid.low, min(grid.high, grid.low + MOST_STEPS) + 1):
+        size = grid.at(steps)
+        if size.relative_gap_x18 * BPS <= rules.gap_bps * 10**18:
+            return size
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class _Grid:
+    """Step pairs by the steps of the coarser leg, low to high. units_x18: what one step of a leg is worth."""
+
+    legs: tuple[LegQuote, LegQuote]
+    units_x18: tuple[int, int]
+    coarse: int
+    low: int
+    high: int
+    fine_low: int
+    fine_high: int
+
+    def at(self, steps: int) -> PairSize:
+        """With the steps of the finer leg that come nearest."""
+        fine_x18, worth_x18 = self.units_x18[1 - self.coarse], steps * self.units_x18[self.coarse]
+        nearest = (worth_x18 // fine_x18, worth_x18 // fine_x18 + 1)
+        partners = (min(max(n, self.fine_low), self.fine_high) for n in nearest)
+        partner = min(partners, key=lambda n: abs(worth_x18 - n * fine_x18))
+        first, second = (steps, partner) if self.coarse == 0 else (partner, steps)
+        return PairSize(
+            (
+                first * self.legs[0].product.size_increment_x18,
+                second * self.legs[1].product.size_increment_x18,
+            ),
+            (first * self.units_x18[0], second * self.units_x18[1]),
+        )
+
+
+def _grid(legs: tuple[LegQuote, LegQuote], rules: SizingRules) -> _Grid | NoSize:
     bounds = tuple(step_bounds(leg, rules) for leg in legs)
     for leg, (fewest, most) in zip(legs, bounds, strict=True):
         if leg.mid_x18 <= 0:
             return NoSize(f"{leg.product.symbol}: no price")
         if fewest > most:
             return NoSize(_why_not(leg, rules, fewest))
-    unit = tuple(mul_x18(leg.product.size_increment_x18, leg.mid_x18) for leg in legs)
-    coarse = 0 if unit[0] >= unit[1] else 1
-    fine = 1 - coarse
-    best: tuple[int, int, int, int] | None = None  # gap, −notional, coarse steps, fine steps
-    (low, high), (fine_low, fine_high) = bounds[coarse], bounds[fine]
-    for steps in range(high, max(low, high - 4096) - 1, -1):
-        worth = steps * unit[coarse]
-        for other in {worth // unit[fine], worth // unit[fine] + 1}:
-            partner = min(max(other, fine_low), fine_high)
-            candidate = (abs(worth - partner * unit[fine]), -worth, steps, partner)
-            if best is None or candidate < best:
-                best = candidate
-    assert best is not None  # low ≤ high: the range above is never empty
-    counts = (best[2], best[3]) if coarse == 0 else (best[3], best[2])
-    return PairSize(
-        (counts[0] * legs[0].product.size_increment_x18, counts[1] * legs[1].product.size_increment_x18),
-        (counts[0] * unit[0], counts[1] * unit[1]),
-    )
+    first_x18, second_x18 = (mul_x18(leg.product.size_increment_x18, leg.mid_x18) for leg in legs)
+    coarse = 0 if first_x18 >= second_x18 else 1
+    return _Grid(legs, (first_x18, second_x18), coarse, *bounds[coarse], *bounds[1 - coarse])
 
 
 def smallest_budget_x18(legs: tuple[LegQuote, LegQuote], rules: SizingRules) -> int:

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from machinekit import ETH, MS, SOL, Dice, ToyExchange, inputs, leg, plan
 
+from bot.entry import taker_fee_bps
 from bot.execution import Depth, LegState, OrderView, Working
 from bot.machine import decide
 from bot.model import (
@@ -126,6 +127,49 @@ def test_a_book_that_does_not_show_the_size_or_margin_that_is_not_there_is_a_ski
     assert (state.phase, state.skips) == (Phase.FLAT, 1)
     assert "margin" in actions[0].failure  # type: ignore[union-attr]
     assert decide(FLAT, inputs(equity_x18=to_x18(7)), plan(), NOW)[0].phase is Phase.BUILDING
+
+
+def shown(eth_ask: str, sol_bid: str) -> PairInputs:
+    """Enough of both books for a BUY_FIRST of any size, at these prices."""
+    much = to_x18(10)
+    depths = (
+        Depth(((to_x18("3000.0"), much),), ((to_x18(eth_ask), much),)),
+        Depth(((to_x18(sol_bid), much),), ((to_x18("140.01"), much),)),
+    )
+    return inputs(legs=tuple(replace(seen, depth=d) for seen, d in zip(inputs().legs, depths, strict=True)))
+
+
+@pytest.mark.parametrize(
+    ("eth_ask", "sol_bid", "limit_bps", "enters"),
+    [
+        ("3000.1", "140.00", 1, True),  # half a spread of each: 0.17 and 0.36 bps
+        ("3003.0", "140.00", 5, False),  # 9.8 and 0.4 bps: five bps of the pair, rounded up to six
+        ("3003.0", "140.00", 6, True),
+        ("3000.1", "139.80", 7, False),
+        ("3003.0", "139.80", 0, True),
+    ],
+)
+def test_an_entry_that_the_books_would_take_too_much_of_is_a_skip(
+    eth_ask: str, sol_bid: str, limit_bps: int, enters: bool
+) -> None:
+    state, actions = decide(FLAT, shown(eth_ask, sol_bid), plan(max_slippage_bps=limit_bps), NOW)
+    assert (state.phase is Phase.BUILDING) is enters
+    if not enters:
+        assert (state.skips, state.failures) == (1, 0)
+        assert "the books would take" in actions[0].failure  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(("limit_bps", "enters"), [(0, True), (3, False), (4, True)])
+def test_a_fee_above_what_is_wanted_is_a_skip(limit_bps: int, enters: bool) -> None:
+    state, actions = decide(FLAT, inputs(), plan(max_fee_bps=limit_bps), NOW)
+    assert (state.phase is Phase.BUILDING) is enters
+    if not enters:
+        assert "taker fee 4 bps of the leg, limit 3" in actions[0].failure  # type: ignore[union-attr]
+
+
+def test_the_fee_floor_makes_small_legs_dear() -> None:
+    """A fee of 3.5 bps is taken of 100 USD at least."""
+    assert [taker_fee_bps(ETH, to_x18(usd)) for usd in (200, 100, 50, 10)] == [4, 4, 7, 35]
 
 
 def test_a_leg_that_has_become_dear_is_not_completed() -> None:

@@ -128,6 +128,30 @@ def test_gaps_shares_and_savings(cycle: TradeMetrics) -> None:
     assert cycle.fee_saved_x18 == to_x18(taker_fee - Decimal("0.02"))
 
 
+@pytest.mark.parametrize(("mid", "cost"), [("140.09", "0.09"), ("139.95", "-0.036")])
+def test_the_second_leg_costs_against_its_mid_when_the_first_one_filled(
+    cycle: TradeMetrics, mid: str, cost: str
+) -> None:
+    """SOL filled two milliseconds after ETH, at 139.99: sold for less than it was worth then, or for more."""
+    assert cycle.second_leg_cost_x18 is None
+    cycle.first_fill_mids_x18 = (to_x18("3000"), to_x18(mid))
+    assert cycle.second_leg_cost_x18 == to_x18(cost)
+    cycle.delta_x18_ns = to_x18(126) * 2 * MS + to_x18(3) * 1_000 * MS
+    assert cycle.delta_usd_s == Decimal("3.252000")
+    row = rows(cycle, "sim")[-1]
+    assert (row["delta_usd_s"], row["second_leg_cost_usd"]) == ("3.252000", cost)
+    cycle.orders = [o for o in cycle.orders if o.leg == 0]
+    assert cycle.second_leg_cost_x18 is None
+
+
+def test_what_the_market_did_stands_in_every_row(cycle: TradeMetrics) -> None:
+    cycle.momentum, cycle.spread_state_entry, cycle.spread_state_exit = ("bullish", ""), "stable", "widening"
+    names = ("eth_momentum_state", "sol_momentum_state", "spread_state_entry", "spread_state_exit")
+    assert {tuple(row[name] for name in names) for row in rows(cycle, "sim")} == {
+        ("bullish", "", "stable", "widening")
+    }
+
+
 def test_slippage_is_a_loss_on_either_side(cycle: TradeMetrics) -> None:
     assert cycle.orders[0].slippage_bps == Decimal("1.0000")
     assert cycle.orders[1].slippage_bps == Decimal("0.7143")
@@ -183,6 +207,7 @@ def test_the_other_files_have_the_family_names_and_order() -> None:
 
 
 def test_a_cycle_in_figures(cycle: TradeMetrics) -> None:
+    assert (METRIC_COLUMNS[-2:], COLUMNS[-2:]) == (("delta_usd_s", "second_leg_cost_usd"),) * 2
     cycle.reconciliation_ms = [5.0, 3.0]
     row = metric_row(cycle, to_x18("-0.2"))
     assert set(row) == set(METRIC_COLUMNS)
