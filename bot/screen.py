@@ -120,7 +120,7 @@ def _description(stream: TextIO) -> tuple[int | None, bool]:
     try:
         number = stream.fileno()
         stream.flush()
-    except (OSError, ValueError):
+    except (AttributeError, OSError, ValueError):
         return None, True
     mode = os.fstat(number).st_mode
     if stat.S_ISFIFO(mode) or stat.S_ISCHR(mode):
