@@ -12,8 +12,9 @@ from typing import Annotated, Final
 import typer
 from rich.console import Console
 
-from . import configdoc, credentials, doctor, tradefile
-from .config import VENUES, SettingsError, load
+from . import configdoc, credentials, doctor, statedir, tradefile
+from . import venue as where
+from .config import VENUES, Effective, SettingsError, load
 from .model import ExitCode
 
 CONFIG_HELP: Final = "Write, check and show settings."
@@ -47,10 +48,29 @@ def config_init(
 def config_check(file: Annotated[Path, typer.Argument(help="TOML file with settings.")]) -> int:
     """Whether a file can be used; what is wrong with it otherwise. Nothing is started."""
     effective = load(file)
+    look_deeper(effective)
     for line in effective.lines():
         print(line)
     print(f"{file}: in order")
     return 0
+
+
+def look_deeper(effective: Effective) -> None:
+    """What a run would refuse before it starts anything: key, exchange, the files it writes. Raises
+    SettingsError that names the layer a value came from."""
+    settings = effective.settings
+    try:
+        key = credentials.find(settings.account).key
+        if settings.venue == "sim" or key is not None:
+            where.choose(settings, seed=1, key=key, only_looks=True)
+        for name in ("csv_path", "journal", "log_file", "record_dir"):
+            path = getattr(settings.output, name)
+            if path is not None and (why := statedir.why_not_writable(path)):
+                raise SettingsError(f"output.{name}: {path}: {why}; choose another path or make room there")
+    except SettingsError as error:
+        named = str(error).partition(":")[0].partition(" and ")[0]
+        layer = effective.sources.get(named)
+        raise SettingsError(f"{layer}: {error}" if layer else str(error)) from None
 
 
 @config_cli.command("show")

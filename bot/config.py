@@ -55,7 +55,7 @@ class PairSection(Section):
     @model_validator(mode="after")
     def _two_products(self) -> PairSection:
         if self.first == self.second:
-            raise ValueError("first and second are the same product")
+            raise ValueError("first and second are the same product; name two")
         return self
 
 
@@ -278,13 +278,17 @@ class Settings(BaseSettings):
     def _limits_agree(self) -> Settings:
         if self.risk.max_leg_usd is not None and self.pair.size_usd > self.risk.max_leg_usd:
             raise ValueError(
-                f"pair.size_usd {self.pair.size_usd} exceeds risk.max_leg_usd {self.risk.max_leg_usd}"
+                f"pair.size_usd {self.pair.size_usd} exceeds risk.max_leg_usd {self.risk.max_leg_usd};"
+                " lower the one or raise the other"
             )
         if any(step > self.pair.size_usd for step in self.rollout.ladder_usd):
-            raise ValueError(f"rollout.ladder_usd has a step above pair.size_usd {self.pair.size_usd}")
+            raise ValueError(
+                f"rollout.ladder_usd has a step above pair.size_usd {self.pair.size_usd}; it leads up to it"
+            )
         if self.max_gross_usd < 2 * self.pair.size_usd:
             raise ValueError(
-                f"risk.max_gross_usd {self.max_gross_usd} is below twice pair.size_usd {self.pair.size_usd}"
+                f"risk.max_gross_usd {self.max_gross_usd} is below twice pair.size_usd {self.pair.size_usd};"
+                " raise the one or lower the other"
             )
         return self
 
@@ -358,16 +362,18 @@ def _read_toml(file: Path) -> dict[str, Any]:
         with file.open(encoding="utf-8") as opened:
             text = opened.read(MAX_FILE_CHARACTERS + 1)
         if len(text) > MAX_FILE_CHARACTERS:
-            raise SettingsError(f"{file}: more than {MAX_FILE_CHARACTERS} characters: no settings file")
+            raise SettingsError(
+                f"{file}: more than {MAX_FILE_CHARACTERS} characters: no settings file; see `config init`"
+            )
         return tomllib.loads(text)
     except FileNotFoundError:
-        raise SettingsError(f"{file}: no such file") from None
+        raise SettingsError(f"{file}: no such file; `config init --out FILE` writes one") from None
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"{file}: cannot be read: {_reason(error)}") from None
     except tomllib.TOMLDecodeError as error:
-        raise SettingsError(f"{file}: not valid TOML: {_reason(error)}") from None
+        raise SettingsError(f"{file}: not valid TOML: {_reason(error)}; texts are quoted") from None
     except RecursionError:
-        raise SettingsError(f"{file}: not valid TOML: nested too deep") from None
+        raise SettingsError(f"{file}: not valid TOML: nested too deep; see `config init`") from None
 
 
 def _reason(error: Exception) -> str:
@@ -395,7 +401,9 @@ def _flat_checked(document: Mapping[str, Any], where: str) -> dict[str, Any]:
             raise SettingsError(f"{where}: unknown key {key!r}{_nearest(key, known)}")
     for key, value in flat.items():
         if isinstance(value, bool):  # would pass for 1 or 0 otherwise
-            raise SettingsError(f"{where}: {key}: {str(value).lower()} is not a value it can have")
+            raise SettingsError(
+                f"{where}: {key}: {str(value).lower()} is not a value it can have; {hint(key)}"
+            )
     return flat
 
 
@@ -425,7 +433,7 @@ def _nearest(key: str, known: list[str], show: Any = str) -> str:
     close = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
     if not close:  # a right name in the wrong section is the commonest slip
         close = [k for k in known if k.rpartition(".")[2] == key.rpartition(".")[2]]
-    return f"; did you mean {show(close[0])!r}?" if close else ""
+    return f"; did you mean {show(close[0])!r}?" if close else "; `config reference` lists what there is"
 
 
 def _flatten(document: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -455,12 +463,27 @@ def _one_line(error: ValidationError, sources: Mapping[str, str]) -> str:
     text = first["msg"].removeprefix("Value error, ")
     if key == "venue":
         text = f"unknown venue {first.get('input')!r}; known: {', '.join(VENUES)}"
+    elif fix := hint(key):
+        text = f"{text}; {fix}"
     # A rule about several keys names its own; the layer is that of the first one somebody set.
     concerned = [k for k in sources if k == key or k in text or k.startswith(f"{key}.")]
     where = f"{sources[concerned[0]]}: " if concerned else ""
     more = len(error.errors(include_url=False)) - 1
     tail = f" (and {more} more)" if more else ""
     return f"{where}{key}: {text}{tail}" if key else f"{where}{text}{tail}"
+
+
+def hint(key: str) -> str:
+    """What may stand there: meaning, limits and default; "" for what is no key."""
+    section, _, name = key.rpartition(".")
+    fields = Settings.model_fields
+    if section:
+        fields = fields[section].annotation.model_fields  # type: ignore[union-attr]
+    field = fields.get(name)
+    if field is None or (isinstance(field.annotation, type) and issubclass(field.annotation, Section)):
+        return ""
+    default = "empty" if field.default is None or field.default == () else field.default
+    return f"write {field.description}; default {default}"
 
 
 def _sections() -> set[str]:

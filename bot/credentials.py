@@ -54,7 +54,10 @@ def find(account: AccountSection, environ: Mapping[str, str] | None = None) -> C
     owner = _owner(account.owner_address)
     if not sources:
         if owner is not None:
-            raise SettingsError("account.owner_address: there is no key of a linked signer to go with it")
+            raise SettingsError(
+                "account.owner_address: there is no key of a linked signer to go with it;"
+                f" set {KEY_VARIABLE} or account.key_file"
+            )
         return Credentials(None, None, "the embedded exchange's own account")
     if account.key_file is not None:
         return Credentials(
@@ -91,7 +94,8 @@ def _read_private(path: Path, where: str) -> str:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
-        raise SettingsError(f"{where}: {path}: {error.strerror}") from None
+        fix = "write it there with mode 0600, or name another file"
+        raise SettingsError(f"{where}: {path}: {error.strerror}; {fix}") from None
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise SettingsError(f"{where}: {path} is not a plain file")

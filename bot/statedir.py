@@ -121,6 +121,14 @@ def can_be_used(root: Path) -> bool:
     return os.access(root, os.W_OK | os.X_OK)
 
 
+def why_not_writable(path: Path) -> str:
+    """Why a file or directory cannot be written or made there; "" if it can, as far as one can tell."""
+    existing = next(parent for parent in (path, *path.absolute().parents) if parent.exists())
+    if existing != path and not existing.is_dir():
+        return f"{existing} is not a directory"
+    return "" if os.access(existing, os.W_OK) else "not writable"
+
+
 def is_in_use(path: Path) -> bool:
     """Whether a bot holds the lock of this directory."""
     try:

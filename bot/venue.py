@@ -148,13 +148,17 @@ def read_exchange_file(path: Path) -> Ready:
         with path.open("rb") as opened:
             line = opened.read(MAX_FILE_BYTES + 1)
     except OSError as error:
-        raise SettingsError(f"exchange.file: {path}: {error.strerror or error}") from None
+        raise SettingsError(
+            f"exchange.file: {path}: {error.strerror or error}; it holds the ready line of a running exchange"
+        ) from None
     if len(line) > MAX_FILE_BYTES:
         raise SettingsError(f"exchange.file: {path}: more than {MAX_FILE_BYTES} bytes")
     try:
         return parse_ready(line)
     except ExchangeStartError as error:
-        raise SettingsError(f"exchange.file: {path}: {error}") from None
+        raise SettingsError(
+            f"exchange.file: {path}: {error}; it holds the ready line of a running exchange"
+        ) from None
 
 
 def is_seeded(key: Secret) -> bool:
