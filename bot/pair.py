@@ -100,6 +100,7 @@ class DNPairBot(PairByName, NamedRecords):
         self._state = PairState(since_ns=parts.inputs.now_ns)
         self._verifying: asyncio.Task[None] | None = None
         self._cash_x18: int | None = None
+        self._signals: dict[int, str] = {}
         self.last_exposure = "none"
         self._desk = make_desk(self._order_changed)
         self._emergency = Emergency(
@@ -316,20 +317,29 @@ class DNPairBot(PairByName, NamedRecords):
         self._p.recorder.begin(action, self._p.inputs.now_ns, self._cash_x18)
         self._cash_x18 = None
         legs = zip(self._plan.products, action.size.sizes_x18, action.direction.signs, strict=True)
-        log.event("BUILD  " + ", ".join(f"{p.symbol} {show(s * d, signed=True)}" for p, s, d in legs))
+        text = "BUILD  " + ", ".join(f"{p.symbol} {show(s * d, signed=True)}" for p, s, d in legs)
+        log.event(text, cycle=action.cycle)
 
     def _send(self, action: Send) -> None:
         mids = [client.quote().mid_x18 for client in self._p.clients]
         self._desk.send(action.intents, mids)
+        # One decision, one id: it stands on every line about these orders, down to their fills.
+        signal = f"{self._p.log.run}-{action.intents[0].tag}"
+        self._signals.update((intent.tag, signal) for intent in action.intents)
         for intent in action.intents:
-            if intent.purpose is not Purpose.ENTRY:
-                self._p.log.event(self._describe(intent))
+            self._p.log.event(self._describe(intent), **self._ids(intent.tag))
+
+    def _ids(self, tag: int, digest: str = "") -> dict[str, object]:
+        """What a program follows an order by: its decision, its cycle, itself, and itself at the exchange."""
+        ids = {"signal": self._signals.get(tag, ""), "cycle": self._state.cycle, "tag": tag}
+        return ids | {"digest": digest} if digest else ids
 
     def _describe(self, intent: OrderIntent) -> str:
         symbol = self._plan.products[intent.leg].symbol
         how = "rest at" if intent.purpose is Purpose.REST else "cross to"
         amount = show(intent.amount_x18, signed=True)
-        return f"{intent.purpose}  {symbol} {amount} {how} {show(intent.price_x18)}"
+        what = "send   " if intent.purpose is Purpose.ENTRY else f"{intent.purpose}  "
+        return f"{what}{symbol} {amount} {how} {show(intent.price_x18)}"
 
     def _cancel(self, action: Cancel) -> None:
         self._desk.cancel(action.tag, action.why)
@@ -337,7 +347,7 @@ class DNPairBot(PairByName, NamedRecords):
             self._p.recorder.repriced()
         view = self._desk.view(action.tag)
         filled = f", {show(view.filled_x18)} filled so far" if view is not None and view.filled_x18 else ""
-        self._p.log.event(f"cancel order {action.tag}: {action.why}{filled}")
+        self._p.log.event(f"cancel order {action.tag}: {action.why}{filled}", **self._ids(action.tag))
 
     def _cancel_all(self, action: CancelAll) -> None:
         self._desk.cancel_all()
@@ -367,6 +377,7 @@ class DNPairBot(PairByName, NamedRecords):
         symbols = (self._plan.products[0].symbol, self._plan.products[1].symbol)
         parts.log.block(report.cycle_lines(cycle, symbols))
         parts.log.context = ""
+        self._signals.clear()
 
     async def _read_positions(self, asked: Verify) -> None:
         """Answer a Verify, however often it takes; the machine decides how long it waits for that."""
@@ -414,7 +425,9 @@ class DNPairBot(PairByName, NamedRecords):
                 else f"{show(tracked.filled_x18)}, then {tracked.state.value}"
             )
             result = f"filled {part or 'whole'} at {show_usd(price_x18, 4)}"
-        self._p.log.event(f"{order.intent.purpose}  {symbol} {amount} {result}")
+        ids = self._ids(order.intent.tag, tracked.digest)
+        fills = [fill.submission_idx for fill in tracked.fills]
+        self._p.log.event(f"{order.intent.purpose}  {symbol} {amount} {result}", **ids, fills=fills)
 
 
 _CARRY_OUT: Final[dict[type[Action], Callable[[DNPairBot, Any], None]]] = {
