@@ -27,10 +27,12 @@ from nadofast.orders import OrderState, TrackedOrder
 
 VERSION: Final = 1
 MAX_ENDS: Final = 10_000
+MAX_READY: Final = 8
 # An end this young may have been written before a fill that was still on its way.
 RECHECK_MS: Final = 5_000
 _NS_PER_MS: Final = 1_000_000
 _MODE: Final = 0o600
+# Fields of an intent. The wide ones are written as texts: JSON numbers end at 2^53 for some readers.
 _FIELDS: Final = (
     "digest",
     "product_id",
@@ -114,6 +116,7 @@ class Journal:
         self._fd = -1
         self._size = 0
         self._synced_ns = time.monotonic_ns()
+        self._ready: dict[str, bytes] = {}
         self._open: dict[str, bytes] = {}
         self._ends: dict[str, int] = {}
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -145,13 +148,18 @@ class Journal:
 
     # ------------------------------------------------------------------ writing
 
+    def prepare(self, order: TrackedOrder) -> None:
+        """For orders signed ahead: make the record now, so that it only has to be written. It then says when
+        the order was signed. Only the last few are kept."""
+        self._ready[order.digest] = _intent_line(order, self._now_ms())
+        if len(self._ready) > MAX_READY:
+            del self._ready[next(iter(self._ready))]
+
     def record(self, order: TrackedOrder) -> None:
         """Write an intent. Raises OSError, leaving no trace, if the kernel does not take it whole."""
         if order.digest in self._open:
             return
-        fields = {name: getattr(order, name) for name in _FIELDS}
-        fields |= {name: str(fields[name]) for name in _WIDE}
-        line = _line({"kind": "intent", "at_ms": self._now_ms(), **fields})
+        line = self._ready.pop(order.digest, None) or _intent_line(order, self._now_ms())
         self._append(line)
         self._open[order.digest] = line
         if self._size > self._config.max_bytes:
@@ -269,8 +277,23 @@ def _open_exclusive(path: Path) -> int:
 
 
 def _line(record: Mapping[str, Any]) -> bytes:
-    body = orjson.dumps(record)
+    return _checked(orjson.dumps(record))
+
+
+def _checked(body: bytes) -> bytes:
     return b"%08x %b\n" % (zlib.crc32(body), body)
+
+
+def _intent_line(order: TrackedOrder, at_ms: int) -> bytes:
+    """As `_line` of all the fields, at a quarter of the cost: this stands between a decision and its bytes.
+    Digest and sender are hex digits, so that no text needs escaping."""
+    client_id = "null" if order.client_id is None else order.client_id
+    return _checked(
+        f'{{"kind":"intent","at_ms":{at_ms},"digest":"{order.digest}","product_id":{order.product_id},'
+        f'"sender":"{order.sender}","price_x18":"{order.price_x18}","amount_x18":"{order.amount_x18}",'
+        f'"expiration_s":{order.expiration_s},"nonce":{order.nonce},"appendix":"{order.appendix}",'
+        f'"client_id":{client_id}}}'.encode()
+    )
 
 
 def _scan(raw: bytes) -> tuple[list[dict[str, Any]], int, int]:

@@ -99,9 +99,12 @@ class Delivery:
         lane = self.lanes.pick()
         if lane is None:
             return list(await asyncio.gather(*(self._over_rest(request) for request in batch)))
-        # No await and nobody else's code between the writes: the legs of a pair leave in one turn. What the
-        # first write leaves in the buffer must not keep the second one from following it.
-        flights = [self._write(request, self.lanes.pick() if lane.is_serial else lane) for request in batch]
+        # No await and nobody else's code before all have left: the legs of a pair leave in one turn, by the
+        # concurrent socket in one write, by the serial ones each on its own.
+        if lane.is_serial:
+            flights = [self._write([request], self.lanes.pick())[0] for request in batch]
+        else:
+            flights = self._write(batch, lane)
         for flight in flights:
             if flight is not None and flight.request.is_order:
                 self._tracker.on_sent(flight.request.digest, flight.sent_ns)
@@ -116,20 +119,22 @@ class Delivery:
 
     # ------------------------------------------------------------------ the sockets
 
-    def _write(self, request: Prepared, lane: Lane | None) -> Flight | None:
-        """Write one message to a socket; None if it refused, and nothing left."""
+    def _write(self, batch: Sequence[Prepared], lane: Lane | None) -> Sequence[Flight | None]:
+        """Write messages to one socket; None for each if it refused, and nothing left."""
         if lane is None:
-            return None
-        answer: asyncio.Future[Mapping[str, Any]] = asyncio.get_running_loop().create_future()
+            return [None] * len(batch)
         try:
-            lane.link.send(request.message)
+            lane.link.send_all([request.message for request in batch])
         except ConnectionLost:
-            return None
-        flight = Flight(request, time.monotonic_ns(), answer, lane)
-        lane.took()
-        self.in_flight.add(flight)
-        self.counts[f"{lane.path}_requests"] += 1
-        return flight
+            return [None] * len(batch)
+        sent_ns = time.monotonic_ns()
+        loop = asyncio.get_running_loop()
+        flights = [Flight(request, sent_ns, loop.create_future(), lane) for request in batch]
+        for flight in flights:
+            lane.took()
+            self.in_flight.add(flight)
+        self.counts[f"{lane.path}_requests"] += len(batch)
+        return flights
 
     async def _await_answer(self, request: Prepared, flight: Flight | None) -> Outcome:
         if flight is None:

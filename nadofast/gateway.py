@@ -100,7 +100,8 @@ class GatewayConfig:
 class OrderGateway:
     """Places and cancels orders of one subaccount.
 
-    before_send(record) runs after signing and before any byte leaves; if it raises, nothing is sent. Methods
+    before_send(record) runs after signing and before any byte leaves; if it raises, nothing is sent.
+    signed_ahead(record) runs in idle time for each order signed ahead, most of which never leave. Methods
     return an Outcome and raise nothing for what the exchange or the network does. Orders are DENIED while the
     exchange's clock is unknown, the link is not fit and there is no `rest`, or a product rule is violated.
     """
@@ -117,6 +118,7 @@ class OrderGateway:
         tracker: OrderTracker | None = None,
         subaccount: str = "default",
         before_send: Callable[[TrackedOrder], object] | None = None,
+        signed_ahead: Callable[[TrackedOrder], object] | None = None,
         reply_timeout_s: float | None = None,
         config: GatewayConfig | None = None,
     ) -> None:
@@ -129,6 +131,7 @@ class OrderGateway:
         self._rest = rest
         self._limiter = limiter
         self._before_send = before_send
+        self._signed_ahead = signed_ahead
         self._config = config or GatewayConfig()
         self._reply_timeout_s = reply_timeout_s or self._config.reply_timeout_s
         self._resolver = OrderResolver(
@@ -150,7 +153,7 @@ class OrderGateway:
         self.round_trip = self._delivery.round_trip
         self._tasks: list[asyncio.Task[None]] = []
         slack_ms = self._config.presign_slack_ms
-        self.presigner = Presigner(self._sign_legs, timesync.exchange_now_ms, slack_ms) if slack_ms else None
+        self.presigner = Presigner(self._sign_ahead, timesync.exchange_now_ms, slack_ms) if slack_ms else None
         """Signs ahead what `expect` names; None unless the configuration gives it some slack."""
         self._ids = itertools.count(1)
         # One counter for all nonces: equal messages of one millisecond stay different.
@@ -464,6 +467,13 @@ class OrderGateway:
             is_urgent,
             discards_ms,
         )
+
+    def _sign_ahead(self, requests: Sequence[OrderRequest], slack_ms: int) -> SignedLegs:
+        legs = self._sign_legs(requests, slack_ms)
+        if self._signed_ahead is not None:
+            for record in legs.records:
+                self._signed_ahead(record)
+        return legs
 
     def _discard_ms(self, request: OrderRequest) -> int:
         if request.discard_after_ms is not None:

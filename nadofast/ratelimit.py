@@ -57,6 +57,45 @@ class LimitConfig:
     query_only_cap_s: float = 60.0
 
 
+class _Spent:
+    """Weight that left inside one sliding window. Asking costs the same however much has left.
+
+    Bounded: each entry has weight >= 1, a window never holds more than its limit, and second copies are at
+    most as many as first ones.
+    """
+
+    __slots__ = ("_entries", "_length_ns", "_total", "window")
+
+    def __init__(self, window: Window, margin: float) -> None:
+        self.window = window
+        self._length_ns = int(window.seconds * (1 + margin) * _NS)
+        self._entries: deque[tuple[int, int]] = deque()
+        self._total = 0
+
+    def add(self, now_ns: int, weight: int) -> None:
+        self._entries.append((now_ns, weight))
+        self._total += weight
+
+    def total(self, now_ns: int) -> int:
+        start_ns = now_ns - self._length_ns
+        while self._entries and self._entries[0][0] <= start_ns:
+            self._total -= self._entries.popleft()[1]
+        return self._total
+
+    def wait_s(self, weight: int, allowed: int, now_ns: int) -> float:
+        """Seconds until `weight` more is at most `allowed`: 0 now, infinite if it never is."""
+        if weight > allowed:
+            return float("inf")
+        excess = self.total(now_ns) + weight - allowed
+        if excess <= 0:
+            return 0.0
+        for spent_ns, spent in self._entries:
+            excess -= spent
+            if excess <= 0:
+                return (spent_ns + self._length_ns - now_ns) / _NS
+        return float("inf")
+
+
 class NadoRateLimiter:
     """Weight budgets of one wallet ("execute") and one IP ("query", "archive")."""
 
@@ -65,10 +104,14 @@ class NadoRateLimiter:
     ) -> None:
         self._config = config or LimitConfig()
         self._clock_ns = clock_ns
-        self._spent: dict[Scope, deque[tuple[int, int]]] = {scope: deque() for scope in self._config.limits}
+        margin = self._config.margin
+        self._spent: dict[Scope, tuple[_Spent, ...]] = {
+            scope: tuple(_Spent(window, margin) for window in windows)
+            for scope, windows in self._config.limits.items()
+        }
         self._blocked_until_ns: dict[Scope, int] = dict.fromkeys(self._config.limits, 0)
         self._penalties: dict[Scope, int] = dict.fromkeys(self._config.limits, 0)
-        self._repriced: deque[tuple[int, int]] = deque()
+        self._repriced = tuple(_Spent(window, margin) for window in self._config.limits["execute"])
         self._query_only_until_ns = 0
         self._query_only_streak = 0
         self._quiet_until_ns = 0
@@ -83,23 +126,24 @@ class NadoRateLimiter:
         if wait_s > 0:
             self._refuse(scope, weight, wait_s)
             return False
-        self._spent[scope].append((self._clock_ns(), weight))
+        self.note_spent(scope, weight)
         return True
 
     def try_reprice(self, weight: int) -> bool:
         """As try_acquire, for replacing a resting order: in no window more than `reprice_share` of what is
         not reserved."""
         now = self._clock_ns()
-        self._drop_before(self._repriced, "execute", now)
-        for window in self._config.limits["execute"]:
+        for spent in self._repriced:
+            window = spent.window
             allowed = int((window.limit - window.reserve) * self._config.reprice_share)
-            if self._sum_since(self._repriced, window, now) + weight > allowed:
+            if spent.total(now) + weight > allowed:
                 self.reprices_refused += 1
                 self._refuse("execute", weight, window.seconds)
                 return False
         if not self.try_acquire("execute", weight):
             return False
-        self._repriced.append((now, weight))
+        for spent in self._repriced:
+            spent.add(now, weight)
         return True
 
     def _refuse(self, scope: Scope, weight: int, wait_s: float) -> None:
@@ -113,8 +157,10 @@ class NadoRateLimiter:
             )  # fmt: skip
 
     def note_spent(self, scope: Scope, weight: int) -> None:
-        """Count what leaves whatever the budget says: the second copy of a request that got no answer."""
-        self._spent[scope].append((self._clock_ns(), weight))
+        """Count what leaves, whatever the budget says: the second copy of a request that got no answer."""
+        now = self._clock_ns()
+        for spent in self._spent[scope]:
+            spent.add(now, weight)
 
     async def acquire(self, scope: Scope, weight: int, *, urgent: bool = False, timeout_s: float) -> bool:
         """Wait until the weight can be spent, at most `timeout_s`. False: it could not."""
@@ -122,7 +168,7 @@ class NadoRateLimiter:
         while True:
             wait_s = self.wait_s(scope, weight, urgent=urgent)
             if wait_s <= 0:
-                self._spent[scope].append((self._clock_ns(), weight))
+                self.note_spent(scope, weight)
                 return True
             if wait_s > (deadline_ns - self._clock_ns()) / _NS:
                 self._refuse(scope, weight, wait_s)
@@ -133,10 +179,9 @@ class NadoRateLimiter:
         """Seconds until `weight` could be spent: 0 now, infinite if it exceeds the limit itself."""
         now = self._clock_ns()
         wait = 0.0 if urgent else max(0.0, (self._blocked_until_ns[scope] - now) / _NS)
-        self._forget(scope, now)
-        for window in self._config.limits[scope]:
-            allowed = window.limit - (0 if urgent else window.reserve)
-            wait = max(wait, self._wait_for_window(scope, window, weight, allowed, now))
+        for spent in self._spent[scope]:
+            allowed = spent.window.limit - (0 if urgent else spent.window.reserve)
+            wait = max(wait, spent.wait_s(weight, allowed, now))
         return wait
 
     def left(self, scope: Scope, *, urgent: bool = False) -> int:
@@ -145,8 +190,8 @@ class NadoRateLimiter:
         return max(
             0,
             min(
-                window.limit - (0 if urgent else window.reserve) - self._used(scope, window, now)
-                for window in self._config.limits[scope]
+                spent.window.limit - (0 if urgent else spent.window.reserve) - spent.total(now)
+                for spent in self._spent[scope]
             ),
         )
 
@@ -224,37 +269,3 @@ class NadoRateLimiter:
                 self.on_rate_error(scope)
             raise
         self.on_success(scope)
-
-    def _length_ns(self, window: Window) -> int:
-        return int(window.seconds * (1 + self._config.margin) * _NS)
-
-    def _used(self, scope: Scope, window: Window, now: int) -> int:
-        return self._sum_since(self._spent[scope], window, now)
-
-    def _sum_since(self, spent: deque[tuple[int, int]], window: Window, now: int) -> int:
-        start = now - self._length_ns(window)
-        return sum(weight for spent_ns, weight in spent if spent_ns > start)
-
-    def _wait_for_window(self, scope: Scope, window: Window, weight: int, allowed: int, now: int) -> float:
-        if weight > allowed:
-            return float("inf")
-        excess = self._used(scope, window, now) + weight - allowed
-        if excess <= 0:
-            return 0.0
-        length = self._length_ns(window)
-        for spent_ns, spent in self._spent[scope]:
-            if spent_ns > now - length:
-                excess -= spent
-                if excess <= 0:
-                    return (spent_ns + length - now) / _NS
-        return float("inf")
-
-    def _forget(self, scope: Scope, now: int) -> None:
-        # Bounded: each entry has weight >= 1, a window never holds more than its limit, and second copies
-        # are at most as many as first ones.
-        self._drop_before(self._spent[scope], scope, now)
-
-    def _drop_before(self, spent: deque[tuple[int, int]], scope: Scope, now: int) -> None:
-        longest = max((self._length_ns(window) for window in self._config.limits[scope]), default=0)
-        while spent and spent[0][0] <= now - longest:
-            spent.popleft()

@@ -13,6 +13,7 @@ from samples import compact, replies, stream_events
 
 from nadofast._book import OrderBook
 from nadofast._feed import FeedCore, parse_deflate_answer
+from nadofast._frame import text_frames
 from nadofast._hash import keccak256, order_digest
 from nadofast._inflate import Inflater
 from nadofast._parse import parse, parse_x18, scanner
@@ -75,6 +76,12 @@ def _hash() -> None:
         order_digest(b"", bytes(32), 1, 1, 1, 2, 3)
 
 
+def _frames() -> None:
+    text_frames([b"one", b"y" * 200], bytes(8))
+    with contextlib.suppress(TypeError):
+        text_frames([b"one", None], bytes(8))  # type: ignore[list-item]
+
+
 def _receive() -> None:
     for data in (*MESSAGES, *BAD):
         CORE.receive(data, 1)
@@ -91,6 +98,7 @@ ENTRIES: dict[str, tuple[Callable[[], None], int]] = {
     "feed": (_receive, 200),
     "deflate answer": (_answers, 4_000),
     "hash": (_hash, 5_000),
+    "frames": (_frames, 5_000),
 }
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -323,6 +323,10 @@ class ModelLink:
         task = self._loop.create_task(self._carry(orjson.loads(message)))
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
+
+    def send_all(self, messages: Sequence[bytes]) -> None:
+        for message in messages:
+            self.send(message)
 
     async def _carry(self, message: dict[str, Any]) -> None:
         await asyncio.sleep(self._delay_s())
