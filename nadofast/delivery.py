@@ -102,7 +102,7 @@ class Delivery:
         # No await and nobody else's code before all have left: the legs of a pair leave in one turn, by the
         # concurrent socket in one write, by the serial ones each on its own.
         if lane.is_serial:
-            flights = [self._write([request], self.lanes.pick())[0] for request in batch]
+            flights: Sequence[Flight | None] = [self._write([r], self.lanes.pick())[0] for r in batch]
         else:
             flights = self._write(batch, lane)
         for flight in flights:
