@@ -16,12 +16,12 @@ from nadofast import OrderState, errors
 async def test_a_socket_that_refuses_to_write_costs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     script = Script(execute=placed)
 
-    def refuse(_: bytes) -> None:
+    def refuse(_: list[bytes]) -> None:
         raise errors.ConnectionLost("gone in this very turn")
 
     async with gateway(script) as client:
         await until(lambda: client.path == "ws", "the socket is up")
-        monkeypatch.setattr(client.link, "send", refuse)
+        monkeypatch.setattr(client.link, "send_all", refuse)
         outcome = await client.place(ORDER)
         assert (outcome.is_confirmed, outcome.path) == (True, "rest")
         stats = client.stats()

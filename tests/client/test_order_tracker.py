@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from nadofast import OrderState, OrderTracker, OrderType, Signer, TrackedOrder, pack_appendix, to_x18
 from nadofast.events import FillEvent, OrderUpdateEvent
-from nadofast.orders import OutcomeFacts
+from nadofast.orders import RECENT_NS, OutcomeFacts
 from nadofast.signing import SignedOrder
 
 SIGNER = Signer("0x" + "01" * 32, chain_id=77001, endpoint_address="0x" + "0d" * 20)
@@ -192,6 +192,52 @@ def test_a_cancel_reply_ahead_of_its_fills_is_terminal_but_not_settled() -> None
     tracker.on_fill(fill(1, SIZE // 2))
     assert not order.is_settled
     tracker.on_fill(fill(2, SIZE // 4))
+    assert order.is_settled
+
+
+@pytest.mark.parametrize("is_before", [False, True])
+def test_an_end_around_a_gap_does_not_say_what_was_left(is_before: bool) -> None:
+    """A fill may be among the events that were lost: only a source that says what was left settles it."""
+    now_ns = 10**12
+    tracker = OrderTracker(clock_ns=lambda: now_ns)
+    order = tracker.register(ORDER)
+    tracker.on_order_update(update("placed", SIZE))
+    if not is_before:
+        tracker.on_gap()
+    tracker.on_order_update(update("cancelled", 0))
+    if is_before:
+        assert order.is_settled  # on the stream's word alone
+        tracker.on_gap()  # a moment later: it may have been a gap already
+    assert order.is_terminal
+    assert not order.is_settled
+    tracker.on_cancelled(ORDER.digest, SIZE // 2)
+    assert not order.is_settled  # half of it was filled in the gap
+    tracker.on_fill(fill(1, SIZE // 2))
+    assert order.is_settled
+
+
+def test_a_gap_leaves_alone_what_was_over_long_before() -> None:
+    now_ns = 10**12
+    tracker = OrderTracker(clock_ns=lambda: now_ns)
+    order = tracker.register(ORDER)
+    tracker.on_order_update(update("placed", SIZE))
+    tracker.on_order_update(update("cancelled", 0))
+    now_ns += RECENT_NS + 1
+    tracker.on_gap()
+    assert order.is_settled
+
+
+def test_an_end_of_an_order_that_left_twice_is_not_the_last_word() -> None:
+    """The second copy may be taken for what the first one left."""
+    tracker = OrderTracker()
+    order = tracker.register(ORDER)
+    tracker.on_order_update(update("placed", SIZE))
+    tracker.on_resent(ORDER.digest)
+    tracker.on_order_update(update("cancelled", 0))
+    tracker.on_cancelled(ORDER.digest, SIZE)
+    assert order.is_terminal
+    assert not order.is_settled
+    tracker.on_last_word(ORDER.digest, SIZE)
     assert order.is_settled
 
 
