@@ -1,4 +1,4 @@
-"""Every promise of the order code that a mutant takes away is missed by a test: `make long SUITE=hand_made`."""
+"""A promise of the order code that a mutant takes away is missed by a test (`make long SUITE=hand_made`)."""
 
 from __future__ import annotations
 
