@@ -57,7 +57,7 @@ class OrderWatch:
         if update.digest in self._gone:
             return False
         if update.reason == wire.REASON_CANCELLED or update.amount_x18 == 0:
-            self._open.pop(update.digest, None)
+            self._end(update.digest)
             return True
         known = self._open.get(update.digest)
         if known is not None and known[0].amount_x18 <= abs(update.amount_x18):
@@ -107,12 +107,16 @@ class OrderWatch:
         """The news out of a query was published: the stream's own word comes too late."""
         self.recovered += 1
         if update.reason == wire.REASON_CANCELLED or update.amount_x18 == 0:
-            self._open.pop(update.digest, None)
-            self._gone[update.digest] = None
-            if len(self._gone) > MAX_KNOWN_ORDERS:
-                del self._gone[next(iter(self._gone))]
+            self._end(update.digest)
         else:
             self._open[update.digest] = (update, asked_ns)
+
+    def _end(self, digest: str) -> None:
+        """Nothing about it is news from here on: not a list from before, not a word that comes late."""
+        self._open.pop(digest, None)
+        self._gone[digest] = None
+        if len(self._gone) > MAX_KNOWN_ORDERS:
+            del self._gone[next(iter(self._gone))]
 
 
 @dataclass(frozen=True, slots=True)

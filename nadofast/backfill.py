@@ -20,6 +20,8 @@ from .waiting import wait_event
 if TYPE_CHECKING:
     from .rest import Rest
 
+CLOCK_DOUBT_S: Final = 1
+"""The exchange's clock may step back by so much, or our reading of it be so wrong, without a fill lost."""
 _NS: Final = 1_000_000_000
 _log = logging.getLogger(__name__)
 
@@ -190,7 +192,10 @@ class FillBackfill:
         """The archive tells whole seconds. Within the first one, or without a clock, what the very first
         reading shows is history, unless the link has been lost before: then it may have been missed."""
         started_s = self._started_s or 0
-        if match.timestamp_s and match.timestamp_s < started_s:
+        # After the first reading only what it could not show is in doubt, and our idea of the beginning is
+        # not better than the clock.
+        doubt_s = CLOCK_DOUBT_S if self._has_read else 0
+        if match.timestamp_s and match.timestamp_s < started_s - doubt_s:
             return True
         if match.submission_idx <= self._history_top:
             return True

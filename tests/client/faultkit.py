@@ -229,9 +229,15 @@ class Control:
             return shown
 
     async def state(self) -> dict[str, Any]:
-        async with self.session.get(f"{self.url}/state") as response:
-            state: dict[str, Any] = await response.json()
-            return state
+        return await self._get("state")
+
+    async def health(self) -> dict[str, Any]:
+        return await self._get("health")
+
+    async def _get(self, what: str) -> dict[str, Any]:
+        async with self.session.get(f"{self.url}/{what}") as response:
+            shown: dict[str, Any] = await response.json()
+            return shown
 
 
 async def run(exchange: Exchange, scenario: Scenario) -> dict[str, Any]:

@@ -151,6 +151,18 @@ def resting(digest: str, unfilled_x18: int) -> OpenOrder:
     )
 
 
+def test_an_order_that_has_ended_is_never_told_as_placed_again() -> None:
+    """Not out of a list from before its end, and not by a word of the stream that comes late."""
+    watch = OrderWatch()
+    assert watch.on_stream(update("ended", 10, "placed"), 100)
+    assert watch.on_stream(update("ended", 10, "cancelled", 2), 210)
+    assert watch.compare([resting("ended", 10)], {}.get, asked_ns=200, timestamp_ns=9) == []
+    assert not watch.on_stream(update("ended", 10, "placed"), 220)
+    for number in range(MAX_KNOWN_ORDERS):
+        assert watch.on_stream(update(f"more {number}", 0, "filled"), 230)
+    assert len(watch._gone) == MAX_KNOWN_ORDERS
+
+
 def test_a_list_of_orders_tells_what_the_stream_left_out_and_nothing_else() -> None:
     watch = OrderWatch()
     for digest in ("partly", "filled", "cancelled", "same", "late"):

@@ -109,6 +109,16 @@ async def test_a_fill_of_an_earlier_session_that_is_indexed_late_is_not_news() -
     assert told == [11]
 
 
+async def test_a_clock_that_was_ahead_at_the_beginning_costs_no_fill() -> None:
+    """The exchange's clock stepped back by less than a second, or ours was that wrong."""
+    archive = Archive()
+    async with backfill(archive) as (work, told):
+        await looked(archive, work)
+        archive.add(11, START_S - 1)
+        await looked(archive, work)
+    assert told == [11]
+
+
 async def test_the_stream_after_the_archive_tells_nothing_twice() -> None:
     """A stalled stream may deliver what the archive has told, long after."""
     archive = Archive()
