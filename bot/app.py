@@ -13,7 +13,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -372,8 +372,9 @@ async def _connect(
     def make_gateway() -> OrderGateway:
         return OrderGateway(
             ready.network, signer, products=by_id, timesync=timesync, rest=rest, limiter=limiter,
-            tracker=tracker, before_send=before_send, subaccount=account.subaccount,
-            config=gateway_config(recording),
+            tracker=tracker, before_send=before_send, signed_ahead=journal.prepare,
+            subaccount=account.subaccount,
+            config=replace(gateway_config(recording), presign_slack_ms=job.settings.entry.sign_ahead_ms),
         )  # fmt: skip
 
     gateway = make_gateway()

@@ -114,7 +114,10 @@ class ClientParts:
     def request(self, order: ApprovedOrder, order_type: OrderType | None = None) -> OrderRequest:
         """An approved order in the gateway's terms. order_type: post-only for one with a time to live, IOC
         for one without, unless told. Raises OrderDenied while the clock offset is unknown."""
-        intent = order.intent
+        return self.foresee(order.intent, order_type)
+
+    def foresee(self, intent: OrderIntent, order_type: OrderType | None = None) -> OrderRequest:
+        """The request an intent would become, for orders signed ahead: it leaves only once it is approved."""
         now_ms = self._timesync.exchange_now_ms()
         # Whole seconds, rounded down: the order never outlives its time to live.
         expiration_s = (now_ms + intent.ttl_ms) // 1000 if intent.ttl_ms else now_ms // 1000 + IOC_TTL_S

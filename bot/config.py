@@ -83,6 +83,10 @@ class EntrySection(Section):
     discard_ms: int = Field(
         default=0, ge=0, le=60_000, description="engine refuses a leg that late; 0 = measured"
     )
+    sign_ahead_ms: int = Field(
+        default=0, ge=0, le=1_000,
+        description="legs are signed in idle time; a late one may be taken by so much later; 0 = off",
+    )  # fmt: skip
     attempts: int = Field(default=3, ge=1, le=20, description="tries of one BUILD while nothing filled")
     hedge_attempts: int = Field(
         default=3, ge=0, le=20, description="tries to complete a leg before unwinding"

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
-from nadofast.errors import NadoError
+from nadofast.errors import NadoError, OrderDenied
 from nadofast.gateway import OrderGateway, Outcome, OutcomeKind
 from nadofast.orders import OrderState, OrderTracker, TrackedOrder
 from nadofast.signing import nonce_recv_time_ms
@@ -148,6 +148,11 @@ class OrderDesk:
             return
         approved = [decision.order for decision in decisions if decision.order is not None]
         self._spawn(self._place(orders, approved))
+
+    def foresee(self, intents: Sequence[OrderIntent]) -> None:
+        """These may be decided next: they are signed in idle time. Nothing is approved, nothing leaves."""
+        with contextlib.suppress(OrderDenied):  # without a clock there is nothing to sign
+            self._gateway.expect([self._clients[intent.leg].foresee(intent) for intent in intents])
 
     def unfinished_x18(self) -> dict[int, int]:
         """By product: signed amount that ended or living orders may still add to the booked position."""

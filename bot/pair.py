@@ -16,6 +16,7 @@ from nadofast.gateway import OrderGateway
 from nadofast.orders import OrderState, TrackedOrder
 
 from . import report
+from .ahead import next_entry
 from .byname import PairByName
 from .client import NadoClient
 from .desk import DeskOrder, OrderDesk
@@ -251,6 +252,9 @@ class DNPairBot(PairByName, NamedRecords):
         self._p.recorder.tick(self._state.phase, now_ns, self._p.feed.account_live)
         for action in actions:
             _CARRY_OUT[type(action)](self, action)
+        # While BUILDING, what was signed ahead may still be on its way to the gateway.
+        if self._p.gateway.presigner is not None and self._state.phase is not Phase.BUILDING:
+            self._desk.foresee(next_entry(self._state, inputs, self._plan, now_ns))
 
     async def _wait(self) -> None:
         self._wake.clear()

@@ -60,7 +60,7 @@ def unwinding(state: PairState, inputs: PairInputs, plan: Plan, now_ns: int) -> 
     if all(leg.is_idle and leg.held_x18 == 0 for leg in state.legs):
         if is_unanswered(state, plan, now_ns):
             return recover(state, "the exchange does not confirm that we are flat", now_ns)
-        return settle(state, inputs, now_ns, _cycle_complete)
+        return settle(state, inputs, now_ns, cycle_complete)
     maker_until_ns = _maker_until_ns(state, plan)
     actions: list[Action] = []
     intents: list[OrderIntent] = []
@@ -126,7 +126,7 @@ def _tend(
     return with_leg(state, index, leg), [Cancel(working.intent.tag, why)]
 
 
-def _cycle_complete(state: PairState, now_ns: int) -> Step:
+def cycle_complete(state: PairState, now_ns: int) -> Step:
     failure = state.urgent
     failures = state.failures + 1 if failure else 0
     state = replace(state, done=state.done + (not failure), skips=0, failures=failures, urgent="")

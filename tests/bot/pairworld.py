@@ -52,6 +52,7 @@ from bot.shutdown import StopRequest
 from bot.standing import Standing
 from bot.tradecsv import TradesCsv
 from nadofast import (
+    GatewayConfig,
     Network,
     OrderGateway,
     OrderTracker,
@@ -131,6 +132,7 @@ class PairWorld:
     rate: float = 200.0
     weather: Weather = field(default_factory=Weather)
     has_limits: bool = True
+    sign_ahead_ms: int = 0
     loop: virtualtime.VirtualLoop = field(default_factory=virtualtime.VirtualLoop)
 
     def __post_init__(self) -> None:
@@ -326,12 +328,13 @@ class PairWorld:
         def make_gateway() -> OrderGateway:
             gateway = OrderGateway(
                 network, signer, products=listed, timesync=timesync, rest=rest, limiter=limiter,
-                tracker=tracker, before_send=before_send,
+                tracker=tracker, before_send=before_send, signed_ahead=journal.prepare,
+                config=GatewayConfig(presign_slack_ms=self.sign_ahead_ms),
             )  # fmt: skip
             self._plug(gateway)
             return gateway
 
-        gateway = make_gateway()
+        gateway = self.gateway = make_gateway()
         made = plan(products)
         guard = Guard(
             feed, market, rest, timesync, limiter, cycle_weight=made.cycle_weight

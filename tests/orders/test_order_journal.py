@@ -45,6 +45,39 @@ def test_fields_come_back_and_no_signature_is_written(tmp_path: Path) -> None:
         assert not back.is_terminal
 
 
+def test_a_record_made_ahead_is_written_only_when_its_order_leaves(tmp_path: Path) -> None:
+    """And it is the record that would have been written then, but for its time."""
+    path, tracker, now_ms = tmp_path / "j", OrderTracker(), [1_000]
+    with Journal(path, account=ACCOUNT, wall_ns=lambda: now_ms[0] * 1_000_000) as journal:
+        made = [order(tracker, nonce)[0] for nonce in range(1, 2 * module.MAX_READY)]
+        for one in made:
+            journal.prepare(one)
+        assert read(path).intents == {}
+        now_ms[0] = 2_000
+        for one in (made[-1], made[0]):
+            journal.record(one)
+        assert len(journal._ready) < module.MAX_READY  # what never leaves is not kept for ever
+    ahead, late = read(path).unfinished
+    assert (ahead["digest"], ahead["at_ms"]) == (made[-1].digest, 1_000)
+    assert (late["digest"], late["at_ms"]) == (made[0].digest, 2_000)
+    for fields, one in ((ahead, made[-1]), (late, made[0])):
+        back = OrderTracker().restore(**dict(order_fields(fields)))
+        assert [getattr(back, n) for n in module._FIELDS] == [getattr(one, n) for n in module._FIELDS]
+
+
+@pytest.mark.parametrize("client_id", [None, 0, 7])
+def test_an_intent_is_the_json_of_its_fields(client_id: int | None) -> None:
+    """Written by hand for speed: the same bytes as the general way makes of it."""
+    signed = SIGNER.sign_order(
+        product_id=4, price_x18=1, amount_x18=-(10**30), expiration_s=1, nonce=1 << 63, appendix=1 << 120,
+        client_id=client_id,
+    )  # fmt: skip
+    record = OrderTracker().register(signed)
+    fields = {name: getattr(record, name) for name in module._FIELDS}
+    fields |= {name: str(fields[name]) for name in module._WIDE}
+    assert module._intent_line(record, 5) == module._line({"kind": "intent", "at_ms": 5, **fields})
+
+
 def test_an_end_is_written_once_it_is_certain(tmp_path: Path) -> None:
     tracker = OrderTracker()
     with Journal(tmp_path / "j", account=ACCOUNT) as journal:
