@@ -127,7 +127,7 @@ def test_cycles_leave_as_they_were_decided_and_journalled(
 
 
 def test_what_the_market_has_left_is_thrown_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The foreseen price is one tick off each time: nothing that was signed ahead leaves, everything fills."""
+    """The foreseen price is one tick off each time: nothing signed ahead leaves, and every cycle fills."""
     world = PairWorld(5, tmp_path, sign_ahead_ms=400)
     signed: set[str] = set()
     sign_ahead = OrderGateway._sign_ahead
