@@ -22,7 +22,7 @@ TABLES ?=
 COVERAGE_TESTS ?= tests/core tests/client tests/orders
 
 .PHONY: help run test bench bench-tables coverage coverage-client sanitize debug lint types build long chaos clean \
-  format
+  docs format
 
 help:
 	@echo "make run     trade cycles on the embedded exchange  (CYCLES=$(CYCLES) SEED=$(SEED) SIZE_USD=$(SIZE_USD))"
@@ -31,6 +31,7 @@ help:
 	@echo "make coverage | sanitize | debug   tests on other builds of the core, each in build/KIND-tree"
 	@echo "make lint    ruff;  make format  applies it"
 	@echo "make types   mypy --strict"
+	@echo "make docs    the pages that are made from the code"
 	@echo "make build   wheel and sdist in dist/"
 	@echo "make long    longer campaigns  (SUITE=$(SUITE) SEEDS=$(SEEDS))"
 	@echo "make chaos   all long suites of faults and one matrix of them  (SEEDS=$(SEEDS))"
@@ -99,6 +100,9 @@ format: $(VENV)/.dev
 
 types: $(VENV)/.dev
 	$(BIN)/mypy
+
+docs: $(VENV)/.dev
+	$(BIN)/python docs/generate.py
 
 build: $(VENV)/.dev
 	$(BIN)/python -m build --no-isolation --outdir dist .

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Final
@@ -16,6 +17,7 @@ from . import configdoc, credentials, doctor, statedir, tradefile
 from . import venue as where
 from .config import VENUES, Effective, SettingsError, load
 from .model import ExitCode
+from .tradecsv import COMPANIONS, companion
 
 CONFIG_HELP: Final = "Write, check and show settings."
 config_cli = typer.Typer(no_args_is_help=True, help=CONFIG_HELP, add_completion=False)
@@ -108,7 +110,7 @@ def report_command(
     except ModuleNotFoundError as error:
         raise SettingsError(f"{error.name} is needed: pip install 'nadofast[report]'") from None
     try:
-        cycles = tradefile.read(files)
+        cycles = tradefile.read(trades_files(files))
         if as_json:
             print(json.dumps(htmlreport.as_record(cycles), indent=2))
             return 0
@@ -120,6 +122,12 @@ def report_command(
         raise SettingsError(f"{out}: {error.strerror}") from None
     print("\n".join([*htmlreport.summary_lines(cycles), f"page      {out}"]), file=sys.stdout)
     return 0
+
+
+def trades_files(files: Sequence[Path]) -> list[Path]:
+    """Without the files that lie beside a trades file: `runs/*.csv` names them all."""
+    beside = {companion(file, what) for file in files for what in COMPANIONS}
+    return [file for file in files if file not in beside]
 
 
 def doctor_command(

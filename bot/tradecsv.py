@@ -49,6 +49,9 @@ Submit = Callable[[Callable[[], None]], None]
 Row = Mapping[str, str]
 
 
+COMPANIONS: Final = ("positions", "spread", "metrics")
+
+
 class CsvFile:
     """Appends rows to one file. `submit` runs the write once the callback that asked for it is over.
 
@@ -93,9 +96,10 @@ class TradesCsv:
         self.mode = mode
         self.cumulative_x18 = 0
         self._trades = CsvFile(path, COLUMNS, submit)
-        self._positions = CsvFile(companion(path, "positions"), POSITION_COLUMNS, submit)
-        self._spreads = CsvFile(companion(path, "spread"), SPREAD_COLUMNS, submit)
-        self._metrics = CsvFile(companion(path, "metrics"), METRIC_COLUMNS, submit)
+        positions, spreads, metrics = (companion(path, what) for what in COMPANIONS)
+        self._positions = CsvFile(positions, POSITION_COLUMNS, submit)
+        self._spreads = CsvFile(spreads, SPREAD_COLUMNS, submit)
+        self._metrics = CsvFile(metrics, METRIC_COLUMNS, submit)
 
     @property
     def failure(self) -> str | None:
