@@ -287,6 +287,7 @@ async def _attach(session: Session, job: Job, link: Link, stack: AsyncExitStack)
     await operations.attach(
         stack, settings=job.settings, state_dir=link.state_dir, status=observer.status,
         commands=operations.commands(stop), alerts=alerts, log=parts.log,
+        watch=observer.watch, lag=observer.lag,
     )  # fmt: skip
 
 

@@ -158,6 +158,9 @@ def _links(status: Status) -> RenderableType:
     ]
     rows += [(f"{name} by", mode) for name, mode in status.modes.items()]
     rows.append(("uptime", f"{100 * status.uptime:.3f} %"))
+    if (watch := status.watch) is not None:
+        rows.append((f"last {watch.hours:.1f} h", f"{100 * watch.uptime:.2f} % fresh, {watch.halts} halts"))
+        rows += [(f"oldest {symbol}", f"{age_ms:.0f} ms") for symbol, age_ms in watch.worst_age_ms.items()]
     if status.clock_uncertainty_ms is not None and status.clock_offset_ms is not None:
         rows.append(("clock", f"{status.clock_offset_ms:+.1f} ± {status.clock_uncertainty_ms:.1f} ms"))
     return _pairs("links", rows)

@@ -156,6 +156,7 @@ class Ledger:
         self._accounts = {product_id: Account() for product_id in product_ids}
         self._seen: OrderedDict[tuple[str, int], None] = OrderedDict()
         self.duplicates = 0
+        self.fills = 0
         self.taken_over = Takeovers()
         self.on_move: Moved | None = None
 
@@ -171,6 +172,7 @@ class Ledger:
             return False
         before = self._accounts[fill.product_id]
         self._accounts[fill.product_id] = after = before.after(fill)
+        self.fills += 1
         self.skip(fill)  # only now: a fill that failed above may come again
         self._tell(fill.product_id, before, after, "fill", fill.price_x18)
         return True

@@ -13,8 +13,10 @@ from nadofast.timesync import TimeSync
 
 from .alerts import Alerts
 from .conditions import conditions
+from .looplag import LoopLag
 from .status import LegView, LevelView, LimitView, LinkView, PnlView, Status
 from .units import NS_PER_MS, NS_PER_S, decimal, show
+from .watch import Watch
 
 if TYPE_CHECKING:
     from .pair import DNPairBot, PairParts
@@ -35,11 +37,13 @@ class Observer:
         self._timesync = timesync
         self._alerts = alerts
         self._venue = venue
+        self.watch = Watch()
+        self.lag = LoopLag()
 
     def status(self) -> Status:
         """The bot now."""
         status = self._bare()
-        return replace(status, trouble=conditions(status))
+        return replace(status, trouble=conditions(status), watch=self.watch.view())
 
     def _bare(self) -> Status:
         parts, state = self._parts, self._bot.state
@@ -141,6 +145,7 @@ class Observer:
             "book, wire to applied": _summary_ms(core["book_depth"]),
             "callback": _summary_ms(core["callback"]),
             "order round trip": _summary_ms(gateway["round_trip"]),
+            "loop lag": _summary_ms(self.lag.summary()),
         }
         metrics = self._parts.feed.get_connection_metrics()
         found["websocket round trip"] = dict(metrics["websocket_latency"])
@@ -171,7 +176,7 @@ class Observer:
             "orders_refused": parts.gate.refused, "lost_replies": gateway.get("lost_replies", 0),
             "rate_errors": parts.guard.limiter.rate_errors, "fills_told_twice": parts.ledger.duplicates,
             "positions_taken_over": parts.ledger.taken_over.count, "alerts": self._alerts.raised,
-            "lines_dropped": parts.log.dropped,
+            "lines_dropped": parts.log.dropped, "fills": parts.ledger.fills,
         }  # fmt: skip
         return {name: float(value) for name, value in counters.items()}
 

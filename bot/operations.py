@@ -21,9 +21,11 @@ from .credentials import secret_from_environment
 from .exporter import Exporter
 from .heartbeat import Heartbeat
 from .logs import EventLog
+from .looplag import LoopLag
 from .sentinel import news
 from .shutdown import StopRequest
 from .status import Status
+from .watch import Watch
 
 CONTROL_NAME: Final = "control.sock"
 LOOK_S: Final = 0.5
@@ -69,6 +71,8 @@ async def attach(
     commands: dict[str, Command],
     alerts: Alerts,
     log: EventLog,
+    watch: Watch,
+    lag: LoopLag,
 ) -> None:
     """Start everything; `stack` takes it down. Raises SettingsError if a port or path cannot be used."""
     server = ControlServer(state_dir / CONTROL_NAME, status, commands)
@@ -88,9 +92,10 @@ async def attach(
         log.event(f"metrics   http://{settings.metrics.host}:{exporter.port}/metrics")
     await alerts.start()
     stack.push_async_callback(alerts.stop)
-    heartbeat, sentinel = Heartbeat(), Sentinel(status, alerts, log)
+    heartbeat, sentinel = Heartbeat(), Sentinel(status, alerts, log, watch)
     stack.callback(sentinel.look)  # how it ended
-    for name, work in (("heartbeat", heartbeat.run), ("sentinel", sentinel.run)):
+    helpers = (("heartbeat", heartbeat.run), ("sentinel", sentinel.run), ("loop lag", lag.run))
+    for name, work in helpers:
         task = asyncio.create_task(keep_alive(name, work, log), name=name)
         stack.push_async_callback(_end, task)
     stack.callback(heartbeat.tell, "STOPPING=1")
@@ -99,15 +104,17 @@ async def attach(
 class Sentinel:
     """Looks now and then; what is news becomes an event line and an alert, both with its code."""
 
-    def __init__(self, status: Callable[[], Status], alerts: Alerts, log: EventLog) -> None:
+    def __init__(self, status: Callable[[], Status], alerts: Alerts, log: EventLog, watch: Watch) -> None:
         self._status = status
         self._alerts = alerts
         self._log = log
+        self._watch = watch
         self._before: Status | None = None
 
     def look(self) -> None:
         """Compare with the last look."""
         now = self._status()
+        self._watch.look(now)
         for item in news(self._before, now):
             line = f"{item.level:<8}  [{item.topic}] {item.text}"
             self._log.event(line, code=item.code, level=item.level, over=item.is_over)

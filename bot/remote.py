@@ -11,7 +11,7 @@ from typing import Annotated, Final
 import orjson
 import typer
 
-from . import control, dashboard, statedir, takeover
+from . import control, dashboard, statedir, takeover, watch
 from .conditions import LEVELS, Code
 from .config import Settings, SettingsError, load
 from .control import ControlError, ControlSilent
@@ -57,7 +57,10 @@ def status_command(account: Account = None, config: Config = None, as_json: AsJs
     if as_json:
         print(json.dumps(reply["status"], indent=2))
     else:
-        print(dashboard.line(from_json(orjson.dumps(reply["status"]))))
+        status = from_json(orjson.dumps(reply["status"]))
+        print(dashboard.line(status))
+        if status.watch is not None:
+            print(watch.line(status.watch))
     return int(ExitCode.DONE)
 
 

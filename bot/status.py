@@ -57,6 +57,20 @@ class LimitView:
 
 
 @dataclass(frozen=True, slots=True)
+class WatchView:
+    """The last twenty-four hours, or the hours there were. uptime: share of looks with valid books and fresh
+    prices. worst_age_ms: oldest price by product."""
+
+    hours: float
+    uptime: float
+    fills: int
+    cycles: int
+    halts: int
+    link_losses: int
+    worst_age_ms: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
 class TroubleView:
     """Something that is wrong. code: as in `conditions.Code`; subject: such as a product, or ""."""
 
@@ -113,6 +127,7 @@ class Status:
     blind_s: float = 0.0
     lost: dict[str, str] = field(default_factory=dict)
     trouble: tuple[TroubleView, ...] = ()
+    watch: WatchView | None = None
 
     def to_json(self) -> bytes:
         """One line."""
