@@ -36,8 +36,8 @@ if is_possible():
             messages = bbo_messages(4_096)
         program, path = floor.build(), floor.write(tmp_path / "stream.txt", snapshot, messages)
         for kind in floor.KINDS:
-            _, bids, asks, quote = floor.run(program, kind, path)
-            assert quote == floor.last_bbo(messages)
+            _, (bids, asks, *rest) = floor.run(program, kind, path)
+            assert tuple(rest) == floor.expected(messages)
             if shape != "bbo":
                 assert (bids, asks) == (stream.bids, stream.asks)
 

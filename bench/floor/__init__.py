@@ -28,31 +28,41 @@ def write(path: Path, snapshot: Any, messages: list[bytes]) -> Path:
     return path
 
 
-def run(
-    program: Path, kind: str, path: Path
-) -> tuple[float, dict[int, int], dict[int, int], tuple[int, ...]]:
-    """ns per message, final bids, asks and (bid, qty, ask, qty) of the last best_bid_offer."""
+State = tuple[dict[int, int], dict[int, int], tuple[int, ...], tuple[int, ...]]
+"""Bids, asks, (bid, qty, ask, qty) of the last best_bid_offer, (fills taken, submission_idx of the last)."""
+
+
+def read_state(lines: list[str]) -> State:
+    """What market.h prints: "side price qty", then the last BBO as sides 2 and 3 and the fills as 4."""
+    sides: list[dict[int, int]] = [{}, {}]
+    quote: list[int] = []
+    fills: list[int] = []
+    for side, first, second in (map(int, line.split()) for line in lines):
+        if side < 2:
+            sides[side][first] = second
+        else:
+            (quote if side < 4 else fills).extend((first, second))
+    return sides[0], sides[1], tuple(quote), tuple(fills)
+
+
+def run(program: Path, kind: str, path: Path) -> tuple[float, State]:
+    """ns per message, and what it ended with."""
     done = subprocess.run(
         [program, kind, "time", path], capture_output=True, text=True, timeout=120, check=True
     )
     first, *rest = done.stdout.splitlines()
-    sides: list[dict[int, int]] = [{}, {}]
-    quotes: list[int] = []
-    for side, price, qty in (map(int, line.split()) for line in rest):
-        if side < 2:
-            sides[side][price] = qty
-        else:
-            quotes += [price, qty]
-    return float(first), sides[0], sides[1], tuple(quotes)
+    return float(first), read_state(rest)
 
 
-def last_bbo(messages: list[bytes]) -> tuple[int, ...]:
-    """The last best_bid_offer of a stream, zeros if it has none."""
-    for data in reversed(messages):
-        message = orjson.loads(data)
+def expected(messages: list[bytes]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """BBO and fills of a State after these messages."""
+    quote, found = (0, 0, 0, 0), []
+    for message in map(orjson.loads, messages):
         if message["type"] == "best_bid_offer":
-            return tuple(int(message[key]) for key in ("bid_price", "bid_qty", "ask_price", "ask_qty"))
-    return (0, 0, 0, 0)
+            quote = tuple(int(message[key]) for key in ("bid_price", "bid_qty", "ask_price", "ask_qty"))
+        elif message["type"] == "fill":
+            found.append((message["order_digest"], int(message["submission_idx"])))
+    return quote, (len(set(found)), found[-1][1] if found else 0)
 
 
 def fastest(program: Path, path: Path) -> float:

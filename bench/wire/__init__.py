@@ -62,9 +62,7 @@ class Prepared:
     count: int
     frames: list[bytes]
     snapshot: Path
-    bids: dict[int, int]
-    asks: dict[int, int]
-    quote: tuple[int, ...]
+    state: floor.State
 
 
 def prepare(count: int, seed: int = 1, *, is_deflated: bool = True, **shares: float) -> Prepared:
@@ -85,7 +83,8 @@ def prepare(count: int, seed: int = 1, *, is_deflated: bool = True, **shares: fl
     ]
     path = floor.write(BUILD / f"wire-{count}-{seed}.txt", snapshot, [])
     (path.with_suffix(".json")).write_text(json.dumps(snapshot))
-    return Prepared(count, frames, path, dict(stream.bids), dict(stream.asks), floor.last_bbo(messages))
+    state = (dict(stream.bids), dict(stream.asks), *floor.expected(messages))
+    return Prepared(count, frames, path, state)
 
 
 def write_frames(path: Path, frames: list[bytes]) -> Path:
@@ -210,13 +209,15 @@ def shared_times(name: str, count: int) -> Iterator[tuple[Path, mmap.mmap]]:
 
 @dataclass(frozen=True)
 class Contender:
-    """Who receives: a C program (`way` array or ladder, `mode` epoll or poll), or contender.py's `name`."""
+    """Who receives: a C program (`way` array or ladder, `mode` epoll or poll, `inflate` zlib or own), or
+    contender.py's `name`."""
 
     name: str
     label: str
     python: Path | None = None
     mode: str = "epoll"
     way: str = "ladder"
+    inflate: str = "zlib"
     environment: tuple[tuple[str, str], ...] = ()
 
     def command(self, port: int, prepared: Prepared, seen: Path | None, is_tls: bool) -> list[str]:
@@ -224,7 +225,7 @@ class Contender:
         if self.python is None:
             return [
                 *(str(BUILD / "receiver"), str(port), str(prepared.count), str(prepared.snapshot)),
-                *(times, str(RECEIVER_CORE), self.mode, self.way, "tls" if is_tls else "plain"),
+                *(times, str(RECEIVER_CORE), self.mode, self.way, "tls" if is_tls else "plain", self.inflate),
             ]
         scheme = "wss" if is_tls else "ws"
         return [
@@ -305,24 +306,20 @@ def _send(realtime: list[str], client: socket.socket, frames: Path, sent: Path, 
 
 
 def check(output: str, prepared: Prepared) -> Outcome:
-    """Reads "messages cpu_ns versions", then "side price qty" lines (2 and 3: the last BBO)."""
+    """Reads "messages cpu_ns versions", then what floor.read_state reads. Only C is asked for its fills."""
     first, *rest = output.splitlines()
     messages, cpu_ns, *versions = first.split(maxsplit=2)
-    sides: list[dict[int, int]] = [{}, {}]
-    quote: list[int] = []
-    for side, price, qty in (map(int, line.split()) for line in rest):
-        if side < 2:
-            sides[side][price] = qty
-        else:
-            quote += [price, qty]
+    *found, fills = floor.read_state(rest)
+    *wanted, wanted_fills = prepared.state
     assert int(messages) == prepared.count
-    assert sides == [prepared.bids, prepared.asks]
-    assert tuple(quote) == prepared.quote
+    assert found == wanted
+    assert fills in ((), wanted_fills)
     return Outcome(int(cpu_ns) / prepared.count, [], versions[0] if versions else "")
 
 
 OURS = Path(sys.executable)
 FLOOR = Contender("floor", "C, epoll, zlib")
+FLOOR_OWN = Contender("floor", "C, epoll, the same own inflate", inflate="own")
 FLOOR_ARRAY = Contender("floor", "C, epoll, zlib (sorted array)", way="array")
 BUSY_FLOOR = Contender("floor", "C, busy-polling, zlib", mode="poll")
 SILENT = Contender("nadofast-silent", "nadofast, no callback", OURS)

@@ -1,16 +1,15 @@
-/* The floor of the whole way: socket, frames, inflate, parse, book, in C and without any contract.
+/* The floor of the whole way: socket, frames, inflate, parse, book and fills, in C and without any contract.
  *
- *   receiver PORT COUNT SNAPSHOT SEEN CORE epoll|poll array|ladder plain|tls
+ *   receiver PORT COUNT SNAPSHOT SEEN CORE epoll|poll array|ladder plain|tls zlib|own
  *
- * Frames are trusted: whole messages, not masked, all deflated with context takeover. epoll sleeps until there
+ * own: inflate.h, which is what nadofast's own decoder is, in C. Frames are trusted: whole messages, not masked, all deflated with context takeover. epoll sleeps until there
  * is something to read; poll asks for ever. SNAPSHOT as of bench/floor. SEEN: a file of COUNT int64, shared
  * memory: when the book held each message, CLOCK_MONOTONIC ns; "-" takes no times. Writes one byte to the
  * socket when it is ready. Prints messages, CPU ns since then, then the book. zlib and OpenSSL are linked by
  * the path of those that Python uses, so their few declarations are here. */
 #define _GNU_SOURCE
-#define main floor_main
-#include "../floor/floor.c"
-#undef main
+#include "../floor/market.h"
+#include "inflate.h"
 #include <errno.h>
 #include <arpa/inet.h>
 #include <fcntl.h>
@@ -21,6 +20,8 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
 
 typedef struct {
     const uint8_t *next_in; unsigned avail_in; unsigned long total_in;
@@ -49,6 +50,14 @@ static SSL *tls;                                     /* NULL: in the clear */
 enum { BUFFER = 262144, OUT = 1 << 20, Z_SYNC_FLUSH = 2 };
 static uint8_t in[BUFFER + 64], out[OUT + 64];
 static z_stream stream;
+static int is_own;                                   /* inflate.h, not zlib */
+static Inflate own;
+
+static int64_t now_ns(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
 
 static int64_t cpu_ns(void) {
     struct rusage u;
@@ -57,19 +66,29 @@ static int64_t cpu_ns(void) {
            ((int64_t)u.ru_utime.tv_usec + u.ru_stime.tv_usec) * 1000;
 }
 
-static inline void take(uint8_t *payload, size_t size, int is_ladder) {
-    static const uint8_t tail[4] = {0, 0, 0xFF, 0xFF};
-    uint8_t kept[4];
-    memcpy(kept, payload + size, 4);                 /* the next frame's head; one call instead of two */
-    memcpy(payload + size, tail, 4);
-    stream.next_in = payload;
-    stream.avail_in = (unsigned)size + 4;
+static inline const char *text_of(const uint8_t *deflated, size_t size) {
+    if (is_own) {
+        if (inflate_message(&own, deflated, size)) abort();
+        *own.pos = 0;
+        return (const char *)own.start;
+    }
+    stream.next_in = deflated;
+    stream.avail_in = (unsigned)size;
     stream.next_out = out;
     stream.avail_out = OUT;
     if (inflate(&stream, Z_SYNC_FLUSH) != 0) abort();
-    memcpy(payload + size, kept, 4);
     *stream.next_out = 0;
-    message((const char *)out, is_ladder);
+    return (const char *)out;
+}
+
+static inline void take(uint8_t *payload, size_t size, int is_ladder) {
+    static const uint8_t tail[4] = {0, 0, 0xFF, 0xFF};
+    uint8_t kept[4];
+    memcpy(kept, payload + size, 4);                 /* the next frame's head; no copy of the message */
+    memcpy(payload + size, tail, 4);
+    const char *text = text_of(payload, size + 4);
+    memcpy(payload + size, kept, 4);
+    message(text, is_ladder);
 }
 
 static void load_file(const char *path, int is_ladder) {
@@ -141,7 +160,7 @@ static int open_socket(int port, int is_tls) {
 }
 
 int main(int argc, char **argv) {
-    if (argc != 9) return fprintf(stderr, "usage: see the source\n"), 2;
+    if (argc != 10) return fprintf(stderr, "usage: see the source\n"), 2;
     int sleeps = !strcmp(argv[6], "epoll"), is_ladder = !strcmp(argv[7], "ladder");
     int64_t count = atol(argv[2]), messages = 0, *seen = NULL;
     cpu_set_t set;
@@ -154,6 +173,8 @@ int main(int argc, char **argv) {
         if (file < 0 || seen == MAP_FAILED) return perror(argv[4]), 2;
     }
     load_file(argv[3], is_ladder);
+    is_own = !strcmp(argv[9], "own");
+    inflate_init(&own);
     if (inflateInit2_(&stream, -15, zlibVersion(), (int)sizeof stream) != 0) return 2;
     if (!open_socket(atoi(argv[1]), !strcmp(argv[8], "tls"))) return fprintf(stderr, "no connection\n"), 2;
     fcntl(fd, F_SETFL, O_NONBLOCK);
@@ -176,7 +197,7 @@ int main(int argc, char **argv) {
         memmove(in, in + used, have - used);
         have -= used;
     }
-    printf("%ld %ld %s\n", (long)messages, (long)(cpu_ns() - start), zlibVersion());
+    printf("%ld %ld %s\n", (long)messages, (long)(cpu_ns() - start), is_own ? "own" : zlibVersion());
     print_book(is_ladder);
     return 0;
 }
