@@ -76,7 +76,8 @@ cdef class ProductFeed:
     cdef uint32_t joined      # links, one bit each, that are known to continue what the book or `pending` holds
     cdef int64_t ahead_since_ns
     cdef bint bbo_is_new      # since the last break for disagreement
-    cdef int64_t differs_since_ns
+    cdef int64_t differs_since_ns          # by our clock; 0 while BBO and book agree
+    cdef int64_t differs_since_stream_ns   # by the exchange's
     cdef object on_bbo
     cdef object on_depth
     cdef uint64_t bbos, depths, duplicates, gaps, buffered, breaks_in_buffer, ahead

@@ -428,7 +428,11 @@ cdef class FeedCore:
         return 0
 
     cdef int _check_bbo(self, ProductFeed feed, int64_t received_ns) except -1:
-        """S8: BBO and book that disagree for longer than a bound. A BBO ahead of the book accuses nobody."""
+        """S8: BBO and book that disagree for longer than a bound. A BBO ahead of the book accuses nobody.
+
+        Longer by our clock and by the exchange's: after a pause of ours, what ends a disagreement of a moment
+        may still wait in the socket.
+        """
         if feed.bbo.origin != ORIGIN_STREAM:
             return 0
         if feed.bbo.agrees(feed.book):
@@ -437,7 +441,9 @@ cdef class FeedCore:
             return 0
         elif feed.differs_since_ns == 0:
             feed.differs_since_ns = received_ns
-        elif received_ns - feed.differs_since_ns > BBO_DIFFERS_NS and feed.bbo_is_new:
+            feed.differs_since_stream_ns = feed.book.timestamp_ns
+        elif (feed.bbo_is_new and received_ns - feed.differs_since_ns > BBO_DIFFERS_NS
+                and feed.book.timestamp_ns - feed.differs_since_stream_ns > BBO_DIFFERS_NS):
             feed.bbo_is_new = False   # the same BBO is evidence once: a lost BBO must not resync for ever
             feed.book.invalidate(REASON_BBO_DIFFERS)
             feed.pending.clear()

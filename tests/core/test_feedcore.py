@@ -261,19 +261,33 @@ def bbo(time: int, bid: int = 100, bid_qty: int = 5, ask: int = 102, ask_qty: in
     return head | {key: str(value) for key, value in numbers.items()}
 
 
+MS = 1_000_000
+
+
 def test_bbo_that_disagrees_for_long_breaks_the_book(feed: Recorder) -> None:
     assert feed.receive(bbo(900, bid=99)) == _feed.APPLIED
     assert feed.core.book(PRODUCT).is_valid, "at once it may just be ahead or behind"
-    feed.now += 400_000_000
-    feed.receive(depth(1000, 1001))
+    feed.now += 400 * MS
+    feed.receive(depth(1000, 400 * MS))
     assert feed.core.book(PRODUCT).is_valid
-    feed.now += 200_000_000
-    assert feed.receive(depth(1001, 1002)) == _feed.GAP
+    feed.now += 200 * MS
+    assert feed.receive(depth(400 * MS, 600 * MS)) == _feed.GAP
     assert feed.gaps == [(PRODUCT, "differs from the best bid and offer")]
-    feed.core.load_snapshot(PRODUCT, [(100, 5)], [(102, 5)], 1002)
+    feed.core.load_snapshot(PRODUCT, [(100, 5)], [(102, 5)], 600 * MS)
     for step in range(3):
-        feed.now += 600_000_000
-        assert feed.receive(depth(1002 + step, 1003 + step)) == _feed.APPLIED, "the same BBO counts once"
+        feed.now += 600 * MS
+        message = depth((1 + step) * 600 * MS, (2 + step) * 600 * MS)
+        assert feed.receive(message) == _feed.APPLIED, "the same BBO counts once"
+
+
+def test_a_pause_of_ours_is_no_long_disagreement(feed: Recorder) -> None:
+    """What would end it was sent at once and still waits in the socket: the exchange's clock says so."""
+    feed.receive(bbo(900))
+    feed.receive(depth(1000, 5 * MS, [(101, 1)]))
+    feed.now += 900 * MS
+    assert feed.receive(depth(5 * MS, 6 * MS, [(101, 2)])) == _feed.APPLIED
+    assert feed.receive(bbo(6 * MS, bid=101, bid_qty=2)) == _feed.APPLIED
+    assert feed.gaps == []
 
 
 def test_bbo_ahead_of_the_book_proves_nothing(feed: Recorder) -> None:
