@@ -69,6 +69,20 @@ class Job:
 
         return mark if seen is not None else lambda: None
 
+    def callback(self) -> Callable[[object], None]:
+        """The same as one callback with the subject of a message as its argument."""
+        seen, clock, index = self.seen, time.monotonic_ns, 0
+
+        def timed(subject: object) -> None:
+            nonlocal index
+            seen[index] = clock()
+            index += 1
+
+        def told(subject: object) -> None:
+            pass
+
+        return told if seen is None else timed
+
     def report(self, messages: int, spent_ns: int, versions: str, sides: list[Levels], quote: Any) -> None:
         print(messages, spent_ns, versions)
         for side, levels in enumerate(sides):
@@ -120,11 +134,7 @@ async def nadofast(
     from nadofast._inflate import Inflater
     from nadofast.busypoll import BusyPoll
 
-    mark = job.marker()
-
-    def told(subject: object) -> None:
-        mark()
-
+    told = job.callback()
     core = FeedCore((PRODUCT,), on_event=told if calls_back else None)
     assert core.load_snapshot(PRODUCT, *job.snapshot, depth=10_000)
     if calls_back:

@@ -1,5 +1,6 @@
 """C face of the feed core: what a listener of another transport needs."""
 
+from cython cimport final
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 
 from ._book cimport OrderBook
@@ -105,23 +106,33 @@ cdef class FeedCore:
     cdef Histo bbo_latency
     cdef Histo depth_latency
     cdef Histo callback_latency
+    cdef uint32_t untimed_bbos, untimed_depths    # of the present read burst, not in the histograms yet
 
+    cdef int64_t settle(self, int64_t received_ns) noexcept nogil
     cdef int handle(self, const char* data, Py_ssize_t size, int64_t received_ns, int link,
                     bint timed) except -1
     cdef ProductFeed find(self, int64_t product_id)
+    @final
     cdef int _bbo(self, int64_t received_ns, int link, bint timed) except -1
+    @final
     cdef int _depth(self, int64_t received_ns, int link, bint timed) except -1
+    @final
     cdef int _depth_live(self, ProductFeed feed, int64_t received_ns, uint32_t bit, bint timed) except -1
+    @final
     cdef bint _runs_ahead(self, ProductFeed feed, int64_t received_ns) noexcept nogil
     cdef int _broken(self, ProductFeed feed) except -1
+    @final
     cdef int _check_bbo(self, ProductFeed feed, int64_t received_ns) except -1
+    @final
     cdef int _check_horizon(self, ProductFeed feed) except -1
     cdef int _event(self, int link) except -1
     cdef bint _trade_is_new(self, object event, int link) except -1
     cdef int _account_event(self, object event, int kind) except -1
     cdef int _unknown(self) except -1
+    @final
     cdef int _count_fields(self) except -1
     cdef int _not_read(self, object error) except -1
+    @final
     cdef bint _call(self, object callback, object argument, int64_t start=*) except -1
     cdef int _call_two(self, object callback, object first, object second) except -1
     cdef int _callback_failed(self, object error) except -1

@@ -1,5 +1,6 @@
 """C face of the listeners: subclass MessageListener to take whole messages from borrowed memory."""
 
+from cython cimport final
 from libc.stdint cimport int64_t, uint64_t
 
 from picows.picows cimport WSFrame, WSListener, WSTransport
@@ -42,12 +43,20 @@ cdef class MessageListener(WSListener):
         object on_connected, object on_disconnected, Py_ssize_t max_message,
     ) except -1
     cdef int on_message(self, const char* data, Py_ssize_t size) except -1
+    cdef void on_burst_end(self) noexcept nogil
+    @final
     cdef int _agree(self, WSTransport transport) except -1
+    @final
     cdef int _frame(self, WSTransport transport, WSFrame frame) except -1
+    @final
     cdef int _control(self, WSTransport transport, WSFrame frame) except -1
+    @final
     cdef int _data(self, WSTransport transport, WSFrame frame) except -1
+    @final
     cdef int _inflate(self, WSFrame frame) except -1
+    @final
     cdef int _part(self, WSFrame frame) except -1
+    @final
     cdef int _fail(self, str reason) except -1
 
 

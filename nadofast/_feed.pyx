@@ -129,6 +129,7 @@ cdef class MessageListener(WSListener):
             self._fail("interrupted")
             raise
         if frame.last_in_buffer:
+            self.on_burst_end()
             self.burst_ns = 0
 
     cpdef on_ws_disconnected(self, WSTransport transport):
@@ -144,6 +145,9 @@ cdef class MessageListener(WSListener):
     cdef int on_message(self, const char* data, Py_ssize_t size) except -1:
         """One whole message in borrowed memory; what it raises latches the link."""
         return 0
+
+    cdef void on_burst_end(self) noexcept nogil:
+        """What one read of the socket brought has been handed over; burst_ns still is its time."""
 
     cdef int _agree(self, WSTransport transport) except -1:
         """What the server answered to the extension offer decides how frames are read."""
@@ -251,6 +255,7 @@ cdef class MessageListener(WSListener):
         """Latch: the first reason stays, the socket is aborted (a graceful end can hang on a jammed peer)."""
         if self.failure is None:
             self.failure = reason
+            self.on_burst_end()
         if self.transport is not None:
             self.transport.disconnect(False)
         return 0
@@ -272,6 +277,10 @@ cdef class FeedListener(MessageListener):
             self.tap(self.burst_ns, PyBytes_FromStringAndSize(data, size))
         self.core.handle(data, size, self.burst_ns, self.link, True)
         return 0
+
+    cdef void on_burst_end(self) noexcept nogil:
+        if self.core.untimed_bbos or self.core.untimed_depths:
+            self.core.settle(self.burst_ns)
 
 
 cdef class TextListener(MessageListener):

@@ -41,5 +41,15 @@ cdef inline void histo_record(Histo* h, int64_t value) noexcept nogil:
             h.max = value
 
 
+cdef inline void histo_record_many(Histo* h, int64_t value, uint64_t count) noexcept nogil:
+    """The same value for `count` of them."""
+    h.buckets[bucket_of(value)] += count
+    h.count += count
+    if value > 0:
+        h.total += <double>value * <double>count
+        if value > h.max:
+            h.max = value
+
+
 cdef class Histogram:
     cdef Histo data

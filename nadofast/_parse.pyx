@@ -6,6 +6,7 @@
 from cpython.buffer cimport PyBUF_SIMPLE, Py_buffer, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.unicode cimport PyUnicode_AsUTF8AndSize, PyUnicode_DecodeUTF8
+from cpython.ref cimport Py_INCREF
 from libc.stdlib cimport calloc, free
 
 from ._scan cimport (
@@ -24,6 +25,7 @@ from ._x18 cimport UINT128_MAX, int128, int128_to_py, scan_int128, scan_uint128,
 
 import dataclasses
 import json
+from types import MemberDescriptorType
 
 import orjson
 
@@ -46,13 +48,20 @@ from .events import (
 
 
 cdef extern from "Python.h":
-    ctypedef int (*DescrSet)(object, object, object) except -1
-
-    ctypedef struct PyTypeObject:
-        DescrSet tp_descr_set
-
+    """
+    #include <structmember.h>
+    /* Place of a slot in its object, from its descriptor. */
+    static inline Py_ssize_t nado_slot_offset(PyObject *descriptor) {
+        return ((PyMemberDescrObject *)descriptor)->d_member->offset;
+    }
+    """
     ctypedef struct PyObject:
-        PyTypeObject* ob_type
+        pass
+
+    Py_ssize_t slot_offset "nado_slot_offset"(object descriptor) noexcept
+    object PyType_GenericAlloc(type cls, Py_ssize_t items)
+    object PyUnicode_New(Py_ssize_t size, Py_UCS4 most)
+    unsigned char* PyUnicode_1BYTE_DATA(object text) noexcept
 
 
 cdef enum:
@@ -127,7 +136,20 @@ cdef object _text(Message* m, int field):
 
 cdef object _hex(Message* m, int field):
     """Identities compare without case: lower case is their one form here."""
-    return _text(m, field).lower()
+    cdef const Span* span = &m.fields[field]
+    cdef unsigned char ch
+    cdef unsigned char seen = 0
+    cdef unsigned char* lower
+    cdef Py_ssize_t i
+    if span.type != V_STRING or span.escaped or span.size == 0:
+        return _text(m, field).lower()
+    text = PyUnicode_New(span.size, 127)
+    lower = PyUnicode_1BYTE_DATA(text)
+    for i in range(span.size):
+        ch = <unsigned char>span.at[i]
+        seen |= ch
+        lower[i] = ch | ((c'A' <= ch <= c'Z') << 5)
+    return text if seen < 128 else _text(m, field).lower()
 
 
 cdef object _int(Message* m, int field):
@@ -215,24 +237,36 @@ cdef object _decoded(Message* m, Span* span, object loads):
         raise _error_at(m, f"cannot be decoded: {error}", span.at - m.base) from None
 
 
+cdef enum:
+    MOST_FIELDS = 16
+
 cdef class Maker:
     """Makes frozen slotted dataclasses without their __init__, which goes through object.__setattr__ per field."""
 
     cdef type cls
-    cdef tuple slots          # member descriptors, in order of the fields
+    cdef Py_ssize_t count
+    cdef Py_ssize_t[MOST_FIELDS] offsets     # of the slots, in order of the fields
 
     def __cinit__(self, type cls):
+        cdef Py_ssize_t i
         self.cls = cls
-        self.slots = tuple([cls.__dict__[field.name] for field in dataclasses.fields(cls)])
+        fields = dataclasses.fields(cls)
+        self.count = len(fields)
+        if self.count > MOST_FIELDS:
+            raise TypeError(f"{cls.__name__} has more fields than are foreseen")
+        for i in range(self.count):
+            descriptor = cls.__dict__[fields[i].name]
+            if not isinstance(descriptor, MemberDescriptorType):
+                raise TypeError(f"{cls.__name__}.{fields[i].name} is no slot")
+            self.offsets[i] = slot_offset(descriptor)
 
     cdef object make(self, tuple values):
         """values: one per field, in their order."""
-        cdef object event = self.cls.__new__(self.cls)
+        cdef object event = PyType_GenericAlloc(self.cls, 0)
         cdef Py_ssize_t i
-        cdef PyObject* slot
-        for i in range(len(self.slots)):
-            slot = <PyObject*>self.slots[i]
-            slot.ob_type.tp_descr_set(<object>slot, event, values[i])
+        for i in range(self.count):
+            Py_INCREF(values[i])
+            (<PyObject**>(<char*><PyObject*>event + self.offsets[i]))[0] = <PyObject*>values[i]
         return event
 
 

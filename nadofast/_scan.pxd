@@ -148,7 +148,7 @@ cdef struct Message:
     int128 ask_qty
     Levels bids              # as on the wire, nothing sorted or checked against each other
     Levels asks
-    Span[55] fields          # indexed by F_*; filled by the tolerant scanner only
+    Span[55] fields          # indexed by F_*; filled by the tolerant scanner, and for a fill by the fast one too
     int unknown_fields
     Span unknown_field       # the last one
     const char* base

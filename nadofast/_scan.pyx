@@ -1,12 +1,12 @@
 """One message of the exchange → a Message: two scanners with equal results, without a Python object.
 
-The canonical one knows best_bid_offer and book_depth exactly as the exchange writes them and does nothing
-but compare literals and read digits; on the first byte that is different it gives up. The tolerant one
-reads any JSON object: any key order, white space, escapes, unknown fields of any shape, integers as
+The canonical one knows best_bid_offer, book_depth and fill exactly as the exchange writes them and does nothing
+but compare literals, read digits and find ends of strings; on the first byte that is different it gives up.
+The tolerant one reads any JSON object: any key order, white space, escapes, unknown fields of any shape, integers as
 strings or numbers. All errors come from the tolerant one.
 """
 
-from libc.stdint cimport int64_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memcmp, memset, strlen
 
@@ -136,11 +136,33 @@ cdef extern from *:
     uint64_t _differs "nado_differs"(const char* p, const char* text) noexcept nogil
     const char* _product "nado_product"(const char* p, const char* end, int64_t* out) noexcept nogil
 
+cdef extern from *:
+    """
+    #define NADO_EACH 0x0101010101010101ULL
+    /* Step over bytes that mean nothing special inside a string: neither quote, backslash nor control. */
+    NADO_INLINE const char *nado_plain(const char *p, const char *end) {
+        while (end - p >= 8) {
+            uint64_t word, quote, backslash, found;
+            memcpy(&word, p, 8);
+            quote = word ^ NADO_EACH * '"';
+            backslash = word ^ NADO_EACH * '\\\\';
+            found = ((quote - NADO_EACH) & ~quote) | ((backslash - NADO_EACH) & ~backslash)
+                | ((word - NADO_EACH * 0x20) & ~word);
+            found &= NADO_EACH * 0x80;                   /* right up to the first one */
+            if (found) return p + (__builtin_ctzll(found) >> 3);
+            p += 8;
+        }
+        return p;
+    }
+    """
+    const char* _plain "nado_plain"(const char* p, const char* end) noexcept nogil
+
 cdef enum:
     SHORTEST = 96             # no canonical message is shorter
     LEVEL_SIZE = 9            # nor a level: ["1","2"]
     BBO_HEAD = 38             # bytes before the first number
     DEPTH_HEAD = 43
+    FILL_HEAD = 28
     QTY_COMMA = 3             # "," between the two numbers of a level
     QTY_KEY = 13              # "bid_qty":" between those of a best bid, with the quote and comma before it
 
@@ -206,6 +228,84 @@ cdef bint _canonical_depth(Message* m, const char* p, const char* end) noexcept 
     return p != NULL and end - p == 1 and p[0] == c'}'
 
 
+cdef inline const char* _text_to(Message* m, int field, const char* p, const char* end,
+                                 const char* after) noexcept nogil:
+    """A string without escapes at p, then its quote and `after`; the span is kept as the tolerant scanner would."""
+    cdef const char* start = p
+    if p == NULL:
+        return NULL
+    p = _plain(p, end)
+    m.fields[field].at = start
+    m.fields[field].size = p - start
+    m.fields[field].type = V_STRING
+    m.fields[field].escaped = False
+    return _expect(p, end, after)
+
+
+cdef inline const char* _flag_to(Message* m, int field, const char* p, const char* end,
+                                 const char* after) noexcept nogil:
+    cdef bint is_true
+    if p == NULL or end - p < 6:
+        return NULL
+    is_true = p[0] == c't'
+    m.fields[field].at = p
+    m.fields[field].size = 4 if is_true else 5
+    m.fields[field].type = V_TRUE if is_true else V_FALSE
+    m.fields[field].escaped = False
+    return _expect(_expect(p, end, b"true") if is_true else _expect(p, end, b"false"), end, after)
+
+
+cdef inline const char* _digits_of(Message* m, int field, uint8_t type, const char* p,
+                                   const char* end) noexcept nogil:
+    """At least one digit; what stands after them, `end` + 1 if there is none."""
+    cdef const char* start = p
+    while p < end and c'0' <= p[0] <= c'9':
+        p += 1
+    m.fields[field].at = start
+    m.fields[field].size = p - start
+    m.fields[field].type = type
+    m.fields[field].escaped = False
+    return p if p > start else end + 1
+
+
+cdef bint _canonical_fill(Message* m, const char* p, const char* end) noexcept nogil:
+    """Only spans: a fill becomes an event, whose builder reads them. `id` is sent with an order that has one."""
+    cdef const char* product
+    if _differs(p, b'{"type":"fill","timestamp":"'):
+        return False
+    p = _text_to(m, F_TIMESTAMP, p + FILL_HEAD, end, b'","product_id":')
+    if p == NULL:
+        return False
+    product = p
+    p = _product(p, end, &m.product_id)
+    if p == NULL:
+        return False
+    m.fields[F_PRODUCT_ID].at = product
+    m.fields[F_PRODUCT_ID].size = p - product
+    m.fields[F_PRODUCT_ID].type = V_NUMBER
+    m.fields[F_PRODUCT_ID].escaped = False
+    m.fields[F_ID].type = V_MISSING
+    p = _text_to(m, F_SUBACCOUNT, _expect(p, end, b',"subaccount":"'), end, b'","order_digest":"')
+    p = _text_to(m, F_ORDER_DIGEST, p, end, b'","appendix":"')
+    p = _text_to(m, F_APPENDIX, p, end, b'","filled_qty":"')
+    p = _text_to(m, F_FILLED_QTY, p, end, b'","remaining_qty":"')
+    p = _text_to(m, F_REMAINING_QTY, p, end, b'","original_qty":"')
+    p = _text_to(m, F_ORIGINAL_QTY, p, end, b'","price":"')
+    p = _text_to(m, F_PRICE, p, end, b'","is_taker":')
+    p = _flag_to(m, F_IS_TAKER, p, end, b',"is_bid":')
+    p = _flag_to(m, F_IS_BID, p, end, b',"fee":"')
+    p = _text_to(m, F_FEE, p, end, b'","submission_idx":"')
+    if p == NULL:
+        return False
+    p = _digits_of(m, F_SUBMISSION_IDX, V_STRING, p, end)
+    if end - p == 2:
+        return p[0] == c'"' and p[1] == c'}'
+    if end - p < 8 or _differs(p, b'","id":'):
+        return False
+    p = _digits_of(m, F_ID, V_NUMBER, p + 7, end)
+    return end - p == 1 and p[0] == c'}' and (m.fields[F_ID].size == 1 or m.fields[F_ID].at[0] != c'0')
+
+
 cdef int _canonical(Message* m, const char* p, const char* end) noexcept nogil:
     if end - p < SHORTEST:
         return -1
@@ -213,6 +313,8 @@ cdef int _canonical(Message* m, const char* p, const char* end) noexcept nogil:
         return KIND_BBO if _canonical_bbo(m, p, end) else -1
     if p[10] == c'o':
         return KIND_DEPTH if _canonical_depth(m, p, end) else -1
+    if p[10] == c'i':
+        return KIND_FILL if _canonical_fill(m, p, end) else -1
     return -1
 
 
@@ -236,28 +338,6 @@ cdef inline void _space(Cursor* c) noexcept nogil:
 
 cdef inline bint _is_hex(char ch) noexcept nogil:
     return c'0' <= ch <= c'9' or c'a' <= ch <= c'f' or c'A' <= ch <= c'F'
-
-
-cdef extern from *:
-    """
-    #define NADO_EACH 0x0101010101010101ULL
-    /* Step over bytes that mean nothing special inside a string: neither quote, backslash nor control. */
-    NADO_INLINE const char *nado_plain(const char *p, const char *end) {
-        while (end - p >= 8) {
-            uint64_t word, quote, backslash, found;
-            memcpy(&word, p, 8);
-            quote = word ^ NADO_EACH * '"';
-            backslash = word ^ NADO_EACH * '\\\\';
-            found = ((quote - NADO_EACH) & ~quote) | ((backslash - NADO_EACH) & ~backslash)
-                | ((word - NADO_EACH * 0x20) & ~word);
-            found &= NADO_EACH * 0x80;                   /* right up to the first one */
-            if (found) return p + (__builtin_ctzll(found) >> 3);
-            p += 8;
-        }
-        return p;
-    }
-    """
-    const char* _plain "nado_plain"(const char* p, const char* end) noexcept nogil
 
 
 cdef bint _string(Cursor* c, Span* out) noexcept nogil:

@@ -1,5 +1,6 @@
 """C face of our own raw-deflate decoder: feed() the fragments of a message, then read out/out_size."""
 
+from cython cimport final
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 
@@ -53,13 +54,21 @@ cdef class ShortInflater:
 
     cdef void begin(self) noexcept nogil
     cdef int feed(self, const uint8_t* data, Py_ssize_t size, bint final) noexcept nogil
+    @final
     cdef int _message(self) noexcept nogil
+    @final
     cdef int _block(self, unsigned int kind) noexcept nogil
+    @final
     cdef int _stored(self) noexcept nogil
+    @final
     cdef int _codes(self) noexcept nogil
+    @final
     cdef int _lengths(self, const uint32_t* table, unsigned int table_bits, unsigned int literals,
                       unsigned int total) noexcept nogil
+    @final
     cdef int _symbols(self, const uint32_t* literals, unsigned int literal_bits,
                       const uint32_t* distances, unsigned int distance_bits) noexcept nogil
+    @final
     cdef void _slide(self) noexcept nogil
+    @final
     cdef int _room(self, Py_ssize_t size) noexcept nogil
