@@ -1,7 +1,8 @@
 """Seeded, structure-aware fuzzing of the compiled code: hours on a sanitizer build, seconds on any.
 
 python tests/fuzz/run.py --target inflate|parse|book|frames --seconds N --seed S
-Seconds are of processor time. A finding is an exception that names its case: the same seed and count reach it again.
+Seconds are of processor time.
+A finding is an exception that names its case: the same seed and count reach it again.
 """
 
 from __future__ import annotations
