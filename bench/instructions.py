@@ -88,7 +88,7 @@ def callgrind(command: list[str]) -> list[int]:
         tool = ["valgrind", "--tool=callgrind", "--dump-before=getppid", "--quiet"]
         tool += [f"--callgrind-out-file={directory}/out"]
         environment = os.environ | {"PYTHONHASHSEED": "0"}
-        subprocess.run([*tool, *command], check=True, timeout=240, env=environment, stdout=subprocess.DEVNULL)
+        subprocess.run([*tool, *command], check=True, timeout=900, env=environment, stdout=subprocess.DEVNULL)
         parts = sorted(Path(directory).glob("out.*"), key=lambda path: int(path.suffix[1:]))
         totals = []
         for part in parts:

@@ -30,6 +30,7 @@ cdef class MessageListener(WSListener):
     cdef Py_ssize_t max_message
     cdef Inflater inflater
     cdef bint closing
+    cdef object abort_timer   # after a close frame was answered
     cdef int64_t burst_ns     # arrival of the first frame of this read; 0 between reads
     # Assembly of a message in several frames.
     cdef bint in_message

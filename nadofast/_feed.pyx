@@ -19,6 +19,8 @@ from picows.picows cimport WSCloseCode, WSFrame, WSListener, WSMsgType, WSTransp
 from ._core cimport FeedCore as Core, now_ns
 from ._inflate cimport INFLATE_OK, INFLATE_TOO_LARGE, INFLATE_TRUNCATED, Inflater
 
+from asyncio import get_running_loop
+
 import picows.version
 
 from ._core import (
@@ -42,6 +44,8 @@ if picows.version.__version__ != PICOWS_VERSION:
         f"nadofast was built with picows {PICOWS_VERSION} and cannot run with {picows.version.__version__}:"
         f" install picows=={PICOWS_VERSION}"
     )
+
+cdef double CLOSE_WAIT_S = 1.0
 
 cdef enum:
     FIRST_PARTS = 65536
@@ -134,6 +138,8 @@ cdef class MessageListener(WSListener):
 
     cpdef on_ws_disconnected(self, WSTransport transport):
         self.is_connected = False
+        if self.abort_timer is not None:
+            self.abort_timer.cancel()
         try:
             if self.on_disconnected is not None:
                 self.on_disconnected(self)
@@ -185,6 +191,9 @@ cdef class MessageListener(WSListener):
             self.close_reason = frame.get_close_reason() or ""
             # An empty close frame has no code; 1000 is what its answer says.
             transport.send_close(frame.get_close_code() or WSCloseCode.OK)
+            # A graceful end of TLS waits for the peer's last word, some transports half a minute.
+            disconnect = (<object>transport).disconnect
+            self.abort_timer = get_running_loop().call_later(CLOSE_WAIT_S, disconnect, False)
             transport.disconnect()
         else:
             return self._fail("protocol: a binary frame")

@@ -223,6 +223,37 @@ async def test_against_the_aiohttp_server() -> None:
     assert inbox.messages == sent
 
 
+@pytest.mark.parametrize("use_aiofastnet", [False, True])
+async def test_a_peer_that_never_ends_its_side_of_tls_does_not_hold_the_link(use_aiofastnet: bool) -> None:
+    """It says goodbye, is answered and reads no more: TLS would wait for its last word."""
+
+    def script(transport: WSTransport) -> None:
+        transport.send_close(WSCloseCode.OK)
+        transport.underlying_transport.pause_reading()
+
+    inbox = Inbox()
+    async with connected(inbox.listener, script, is_tls=True, use_aiofastnet=use_aiofastnet):
+        await eventually(lambda: "disconnected" in inbox.log, "told that it is gone")
+    assert inbox.listener.close_code == WSCloseCode.OK
+    assert inbox.listener.failure is None
+
+
+async def test_every_message_of_a_burst_is_in_the_latencies_once() -> None:
+    """Messages share readings of the clock, more than one for a long burst."""
+    core = FeedCore((4,))
+    listener = FeedListener(core)
+
+    def script(transport: WSTransport) -> None:
+        for time in range(50):
+            transport.send(TEXT, bbo(4, 1000 + time))
+
+    async with connected(listener, script, extension=None):
+        await eventually(lambda: listener.messages == 50)
+        await eventually(lambda: core.stats()["latency"]["best_bid_offer"]["count"] == 50)
+    latency = core.stats()["latency"]["best_bid_offer"]
+    assert 0 < latency["p50_ns"] <= latency["max_ns"] < 5e9
+
+
 # --- failures latch ---------------------------------------------------------------------------------------
 
 

@@ -64,11 +64,43 @@ def test_truncated_replies(index: int) -> None:
             parse(text[:size])
 
 
-@pytest.mark.parametrize("kind", ["best_bid_offer", "book_depth"])
-def test_market_data_as_the_exchange_writes_it_takes_the_canonical_scanner(kind: str) -> None:
+@pytest.mark.parametrize("kind", ["best_bid_offer", "book_depth", "fill"])
+def test_what_is_frequent_as_the_exchange_writes_it_takes_the_canonical_scanner(kind: str) -> None:
     texts = [compact(event) for _, event in EVENTS if event["type"] == kind]
     assert {scanner(text) for text in texts} == {"canonical"}
     assert {scanner(b" " + text) for text in texts} == {"tolerant"}
+
+
+def outcome(data: bytes, after: bytes = b"") -> Any:
+    """The event, or what the error says and where in `data`."""
+    try:
+        event = parse(data + after)
+    except ParseError as error:
+        return error.message, min(error.offset, len(data))
+    return event.kind if isinstance(event, UnknownEvent) else event
+
+
+@pytest.mark.parametrize("index", [i for i, (_, event) in enumerate(EVENTS) if event["type"] == "fill"])
+def test_both_scanners_read_a_damaged_fill_alike(index: int) -> None:
+    """A space at the end takes the tolerant one. Every byte replaced, doubled, dropped; every cut."""
+    text = compact(EVENTS[index][1])
+    assert scanner(text) == "canonical"
+    for at in range(len(text)):
+        for piece in (b'"', b"\\", b"0", b"A", b"-", b"}", b"\xc3", b"\n", text[at : at + 1] * 2, b""):
+            damaged = text[:at] + piece + text[at + 1 :]
+            assert outcome(damaged) == outcome(damaged, b" "), damaged
+        assert outcome(text[:at]) == outcome(text[:at], b" ")
+
+
+@pytest.mark.parametrize(
+    "client_id", ["0", "7", "00", "", "18446744073709551615", "18446744073709551616", '"7"', "-1"]
+)
+def test_both_scanners_read_the_id_of_a_fill_alike(client_id: str) -> None:
+    event = next(event for _, event in EVENTS if event["type"] == "fill")
+    text = compact({key: value for key, value in event.items() if key != "id"})
+    text = text[:-1] + b',"id":' + client_id.encode() + b"}"
+    assert scanner(text) == "canonical" if client_id in ("0", "7") else True
+    assert outcome(text) == outcome(text, b" ")
 
 
 def scrambled(value: Any, rng: random.Random, *, top: bool = True) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 import zlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -18,6 +19,8 @@ from picows import (
     ws_connect,
     ws_create_server,
 )
+
+from nadosim.certificate import server_context
 
 DEFLATE = "permessage-deflate"
 Script = Callable[[WSTransport], None]
@@ -65,7 +68,7 @@ async def eventually(condition: Callable[[], object], what: str = "", deadline_s
 
 @asynccontextmanager
 async def connected(
-    listener: Any, script: Script, extension: str | None = DEFLATE, **options: Any
+    listener: Any, script: Script, extension: str | None = DEFLATE, *, is_tls: bool = False, **options: Any
 ) -> AsyncIterator[Peer]:
     """`listener` connected to a server that runs `script`; both ends are gone afterwards."""
     peers: list[Peer] = []
@@ -76,7 +79,8 @@ async def connected(
         response = WSUpgradeResponse.create_101_response(extra_headers=headers)
         return WSUpgradeResponseWithListener(response, peers[-1])
 
-    server = await ws_create_server(accept, "127.0.0.1", 0, use_aiofastnet=False)
+    context = server_context(None, None, "127.0.0.1")[0] if is_tls else None
+    server = await ws_create_server(accept, "127.0.0.1", 0, ssl=context, use_aiofastnet=False)
     port = server.sockets[0].getsockname()[1]
     settings = {
         "use_aiofastnet": False,
@@ -85,9 +89,11 @@ async def connected(
         "enable_auto_pong": False,
     } | options
     offer = {"Sec-WebSocket-Extensions": DEFLATE}
-    transport, _ = await ws_connect(
-        lambda: listener, f"ws://127.0.0.1:{port}/", extra_headers=offer, **settings
-    )
+    if is_tls:
+        settings["ssl_context"] = trusting = ssl.create_default_context()
+        trusting.check_hostname, trusting.verify_mode = False, ssl.CERT_NONE
+    url = f"{'wss' if is_tls else 'ws'}://127.0.0.1:{port}/"
+    transport, _ = await ws_connect(lambda: listener, url, extra_headers=offer, **settings)
     try:
         yield peers[0]
     finally:
