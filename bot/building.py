@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from nadofast.products import mul_x18
 
-from . import execution
+from . import execution, makerentry
 from .entry import cannot_enter
 from .execution import LegState
 from .model import (
@@ -102,8 +102,11 @@ def _enter(state: PairState, inputs: PairInputs, plan: Plan, now_ns: int) -> Ste
     actions: list[Action] = [Begin(state.cycle, state.direction, size)] if state.attempts == 0 else []
     state = replace(
         move_to(state, Phase.BUILDING, now_ns), legs=legs, attempts=state.attempts + 1, first_fill_ns=None,
-        mids_x18=(inputs.legs[0].mid_x18, inputs.legs[1].mid_x18),
+        mids_x18=(inputs.legs[0].mid_x18, inputs.legs[1].mid_x18), maker=None,
     )  # fmt: skip
+    if makerentry.wants_to_rest(state, plan):
+        state, send = makerentry.begin(state, inputs, plan, now_ns)
+        return state, [*actions, *send]
     state, send = _cross(state, inputs, plan, now_ns, Purpose.ENTRY, (0, 1), plan.entry_cap_bps)
     return state, [*actions, *send]
 
@@ -111,7 +114,11 @@ def _enter(state: PairState, inputs: PairInputs, plan: Plan, now_ns: int) -> Ste
 def building(state: PairState, inputs: PairInputs, plan: Plan, now_ns: int) -> Step:
     """Both legs full → HEDGED; nothing → again or skip; one side short → complete it, or unwind the other."""
     if not all(leg.is_idle for leg in state.legs):
-        return _overdue(state, plan, now_ns)
+        state, cancels = makerentry.tend(state, inputs, plan, now_ns)
+        state, actions = _overdue(state, plan, now_ns)
+        return state, [*cancels, *actions]
+    if not state.is_verifying and makerentry.may_rest_again(state, inputs, plan, now_ns):
+        return makerentry.rest_again(state, inputs, plan, now_ns)
     if state.is_verifying and any(leg.held_x18 for leg in state.legs):
         if why := must_leave(inputs, plan):
             return unwind(state, why, now_ns)
@@ -129,7 +136,7 @@ def building(state: PairState, inputs: PairInputs, plan: Plan, now_ns: int) -> S
     if why:
         return unwind(state, f"leg missing: {why}", now_ns)
     short = tuple(i for i, leg in enumerate(state.legs) if leg.missing_x18 and now_ns >= leg.not_before_ns)
-    tries = max(leg.attempts for leg in state.legs)
+    tries = max(1, *(leg.attempts for leg in state.legs))
     return _cross(state, inputs, plan, now_ns, Purpose.HEDGE, short, plan.entry_cap_bps * tries)
 
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 from nadofast.orders import OrderState
 from nadofast.products import from_x18
 
-from .model import Direction, Phase
+from .model import Direction, EntryMode, Phase
 from .order_results import OrderResult, info_of, status_of
 from .shutdown import SIGNALS
 from .sizing import LegQuote, NoSize, PairSize, size_pair
@@ -110,7 +110,7 @@ class PairByName(ABC):
     ) -> tuple[OrderResult, OrderResult]:
         """Send both legs of an entry in one loop turn and wait for both ends. What is left to do about a leg
         that stayed behind is the next step's business: `execute_build_cycle` or the emergency unwind."""
-        tags = await self._enter(_direction(eth_direction, sol_direction))
+        tags = await self._enter(_direction(eth_direction, sol_direction), at_once=True)
         found = [self._result(tag) for tag in tags] or [
             OrderResult(False, error_message="the machine did not enter: " + self._why_not())
         ] * 2
@@ -195,10 +195,13 @@ class PairByName(ABC):
 
     # ------------------------------------------------------------------ inside
 
-    async def _enter(self, direction: Direction) -> list[int]:
-        """One entry attempt, until both of its orders have ended; their tags. Empty: no entry was made."""
+    async def _enter(self, direction: Direction, *, at_once: bool = False) -> list[int]:
+        """One entry attempt, until both of its orders have ended; their tags. Empty: no entry was made.
+        at_once: both leave together, whatever the mode of entry."""
         self._state = replace(self._state, wanted=direction)
         plan, self._plan = self._plan, _by_hand(self._plan)
+        if at_once:
+            self._plan = replace(self._plan, entry_mode=EntryMode.IOC)
         try:
             cycle = self._state.cycle
             while self._state.cycle == cycle and self._state.end is None:

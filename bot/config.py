@@ -73,6 +73,16 @@ class RunSection(Section):
 
 
 class EntrySection(Section):
+    mode: Literal["ioc", "maker_then_ioc"] = Field(
+        default="ioc", description="both legs cross, or the thinner one rests first and the other follows"
+    )
+    maker_timeout_s: PositiveSeconds = Field(
+        default=2.0, description="the leg that rests first waits this long, then both cross"
+    )
+    maker_leg_ms: int = Field(
+        default=250, ge=0, le=10_000, description="leg risk: a part of it that filled waits this long"
+    )
+    maker_leg_usd: Usd = Field(default=Decimal(75), description="and while it is no more than this")
     cap_bps: Bps = Field(default=20, description="worst entry price, from the mid at decision")
     max_slippage_bps: Bps = Field(
         default=15, description="estimated from both books, mean of the legs: above it a skip; 0 = no bound"

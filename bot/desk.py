@@ -279,6 +279,7 @@ class OrderDesk:
         pause_s = TAKER_SILENCE_S if self._is_stream_live() else DOWN_SILENCE_S
         while not order.is_final and order.intent.tag in self._orders:
             await asyncio.sleep(pause_s)
+            # An exit may rest unseen; a first leg that fills unseen stands alone, so it is asked about.
             rests = order.intent.purpose is Purpose.REST and not order.cancel_why
             if order.is_final or (rests and order.was_accepted and self._is_stream_live()):
                 continue

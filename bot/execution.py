@@ -150,7 +150,7 @@ def absorb(leg: LegState, inputs: LegInputs, now_ns: int) -> LegState:
     if filled_x18 or was_cancelled_by_us:
         return replace(leg, failures=0, last_refusal="", was_filled=leg.was_filled or filled_x18 > 0)
     leg = replace(leg, failures=leg.failures + 1, last_refusal=refusal(view))
-    if intent.purpose is Purpose.REST and _cannot_rest(view):
+    if intent.purpose.rests and _cannot_rest(view):
         leg = replace(leg, rest_refused=True)
     return replace(leg, not_before_ns=now_ns + pause_ns(leg.failures, view))
 
@@ -187,13 +187,13 @@ def cross(
 
 
 def rest(
-    leg: LegState, index: int, product: Product, inputs: LegInputs, *, tag: int, timeout_ms: int, now_ns: int
-) -> tuple[LegState, OrderIntent]:
-    """A post-only exit for exactly what is held, dying by itself within `timeout_ms` + 5 s."""
-    amount_x18 = -leg.held_x18
+    leg: LegState, index: int, product: Product, inputs: LegInputs, *, tag: int, purpose: Purpose,
+    amount_x18: int, timeout_ms: int, now_ns: int,
+) -> tuple[LegState, OrderIntent]:  # fmt: skip
+    """A post-only order at or inside the touch, dying by itself within `timeout_ms` + 5 s."""
     price_x18 = rest_price_x18(product, amount_x18, inputs.bid_x18, inputs.ask_x18)
     ttl_ms = timeout_ms + REST_GRACE_MS
-    intent = OrderIntent(tag, index, product.product_id, Purpose.REST, amount_x18, price_x18, ttl_ms, True)
+    intent = OrderIntent(tag, index, product.product_id, purpose, amount_x18, price_x18, ttl_ms, True)
     return replace(leg, working=Working(intent, now_ns)), intent
 
 

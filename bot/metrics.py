@@ -17,7 +17,7 @@ from nadofast.products import mul_x18
 
 from .ledger import Pnl
 from .model import Direction
-from .risk import Purpose
+from .risk import ENTRIES, EXITS, Purpose
 from .units import NS_PER_MS, NS_PER_S, bps_of, decimal, scale_bps, show
 
 PAIR_COLUMNS: Final = (
@@ -120,10 +120,10 @@ class TradeMetrics:
         return [o for o in self.orders if o.leg == leg and o.purpose in purposes and o.filled_x18]
 
     def entry_price_x18(self, leg: int) -> int | None:
-        return _average(self.of(leg, Purpose.ENTRY, Purpose.HEDGE))
+        return _average(self.of(leg, *ENTRIES))
 
     def exit_price_x18(self, leg: int) -> int | None:
-        return _average(self.of(leg, Purpose.REST, Purpose.TAKE))
+        return _average(self.of(leg, *EXITS))
 
     @property
     def cycle_s(self) -> float | None:
@@ -131,7 +131,9 @@ class TradeMetrics:
 
     @property
     def leg_gap_write_ms(self) -> float | None:
-        """Between the two entry orders' bytes leaving."""
+        """Between the two entry orders' bytes leaving; None if one of them rested first."""
+        if any(order.purpose is Purpose.MAKE for order in self._first_entries()):
+            return None
         return self._entry_gap_ms([o.sent_ns for o in self._first_entries()])
 
     @property
@@ -154,7 +156,7 @@ class TradeMetrics:
 
     def saved_x18(self, order: OrderRecord) -> int:
         """The same of one order; 0 for one that crossed."""
-        if order.purpose is not Purpose.REST or not order.filled_x18:
+        if not order.purpose.rests or not order.filled_x18:
             return 0
         return mul_x18(abs(order.quote_x18), self.taker_rates_x18[order.leg]) - order.fee_x18
 
@@ -167,7 +169,7 @@ class TradeMetrics:
     def second_leg_cost_x18(self) -> int | None:
         """Quote that the entry of the leg that filled later cost against its mid when the first leg filled;
         None if only one filled or that mid is not known."""
-        entries = [self.of(leg, Purpose.ENTRY, Purpose.HEDGE) for leg in (0, 1)]
+        entries = [self.of(leg, *ENTRIES) for leg in (0, 1)]
         first_ns = [min((o.first_fill_ns for o in leg if o.first_fill_ns), default=None) for leg in entries]
         if self.first_fill_mids_x18 is None or first_ns[0] is None or first_ns[1] is None:
             return None
@@ -187,7 +189,7 @@ class TradeMetrics:
     def _first_entries(self) -> list[OrderRecord]:
         firsts: dict[int, OrderRecord] = {}
         for order in self.orders:
-            if order.purpose is Purpose.ENTRY:
+            if order.purpose.begins or (order.purpose in ENTRIES and order.leg not in firsts):
                 firsts[order.leg] = order  # a repeated BUILD replaces the attempt that filled nothing
         return [firsts[leg] for leg in sorted(firsts)]
 
@@ -250,7 +252,7 @@ def _order(order: OrderRecord) -> dict[str, str]:
         "side": "buy" if order.filled_x18 > 0 else "sell",
         "price": show(order.price_x18),
         "quantity": show(abs(order.filled_x18)),
-        "order_type": "post_only" if order.purpose is Purpose.REST else "ioc",
+        "order_type": "post_only" if order.purpose.rests else "ioc",
         "fee_usd": show(order.fee_x18),
         "symbol": order.symbol,
         "purpose": order.purpose.value,
@@ -268,8 +270,8 @@ def _totals(cycle: TradeMetrics) -> dict[str, str]:
         "pnl_with_fee": "" if cycle.pnl is None else show(cycle.pnl.net_x18),
         "spread_bps_entry": _mean(cycle.spread_entry_bps),
         "spread_bps_exit": _mean(cycle.spread_exit_bps),
-        "slippage_bps_entry": _text(cycle.slippage_bps(Purpose.ENTRY, Purpose.HEDGE)),
-        "slippage_bps_exit": _text(cycle.slippage_bps(Purpose.REST, Purpose.TAKE)),
+        "slippage_bps_entry": _text(cycle.slippage_bps(*ENTRIES)),
+        "slippage_bps_exit": _text(cycle.slippage_bps(*EXITS)),
         "exit_liquidity_available": "" if liquidity is None else str(liquidity > 0).lower(),
         "exit_liquidity_usd": "" if liquidity is None else show(liquidity // 10**14 * 10**14),
         "leg_gap_write_ms": _ms(cycle.leg_gap_write_ms),

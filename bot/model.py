@@ -47,6 +47,13 @@ class ExitCode(IntEnum):
     EXPOSED = 4
 
 
+class EntryMode(StrEnum):
+    """IOC: both legs cross together. MAKER_THEN_IOC: the thinner leg rests first, the rest crosses."""
+
+    IOC = "ioc"
+    MAKER_THEN_IOC = "maker_then_ioc"
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """Everything that stays the same during a run.
@@ -57,6 +64,8 @@ class Plan:
     for so long is closed. leg_risk_bps: completing a leg may cost so much more than leaving the other one.
     is_by_hand: a cycle begins only when one is wanted. max_slippage_bps, max_fee_bps: an entry that is
     estimated to lose more to the books, or whose taker fee is more, is skipped (0: whatever it costs).
+    maker_entry_ms: how long the leg that rests first may wait. maker_leg_ns, maker_leg_x18: budget of leg
+    risk of a part of it that filled, since the first fill and in quote.
     """
 
     products: tuple[Product, Product]
@@ -83,6 +92,10 @@ class Plan:
     is_by_hand: bool = False
     max_slippage_bps: int = 0
     max_fee_bps: int = 0
+    entry_mode: EntryMode = EntryMode.IOC
+    maker_entry_ms: int = 2_000
+    maker_leg_ns: int = 250_000_000
+    maker_leg_x18: int = 75 * 10**18
     verify_deadline_ns: int = 3_000_000_000
     recover_deadline_ns: int = 10_000_000_000
     stop_deadline_ns: int = 13_000_000_000
@@ -99,7 +112,10 @@ class Plan:
     def cycle_weight(self) -> int:
         """Order budget of a full cycle: entries, a hedge a leg, exits moved as often as they may, takers."""
         moves = self.maker_timeout_ms * 1_000_000 // self.reprice_ns if self.reprice_ns else 0
-        return min(2 + 2 + 2 * 2 * (1 + moves) + 2, MAX_CYCLE_WEIGHT)
+        first = 0
+        if self.entry_mode is EntryMode.MAKER_THEN_IOC and self.reprice_ns:
+            first = 2 * self.maker_entry_ms * 1_000_000 // self.reprice_ns
+        return min(2 + first + 2 + 2 * 2 * (1 + moves) + 2, MAX_CYCLE_WEIGHT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +181,8 @@ class PairState:
     wanted: direction of the next cycle, None: the other one than last time. urgent: why an exit must cross
     at once ("" = may rest). first_fill_ns starts the leg-risk clock of the phase: an entry's, or an exit's.
     foreign: how many changes of others were dealt with. cancelled_ns: when everything was cancelled last.
-    mids_x18: of both products when the entry was decided.
+    mids_x18: of both products when the entry was decided. maker: the leg that rests first in this attempt,
+    None if both cross; maker_until_ns: until when it may.
     """
 
     phase: Phase = Phase.FLAT
@@ -189,6 +206,8 @@ class PairState:
     foreign: int = 0
     cancelled_ns: int = 0
     mids_x18: tuple[int, int] = (0, 0)
+    maker: int | None = None
+    maker_until_ns: int = 0
     urgent: str = ""
     end: End | None = None
 

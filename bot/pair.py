@@ -340,7 +340,7 @@ class DNPairBot(PairByName, NamedRecords):
 
     def _describe(self, intent: OrderIntent) -> str:
         symbol = self._plan.products[intent.leg].symbol
-        how = "rest at" if intent.purpose is Purpose.REST else "cross to"
+        how = "rest at" if intent.purpose.rests else "cross to"
         amount = show(intent.amount_x18, signed=True)
         what = "send   " if intent.purpose is Purpose.ENTRY else f"{intent.purpose}  "
         return f"{what}{symbol} {amount} {how} {show(intent.price_x18)}"

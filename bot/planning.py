@@ -9,7 +9,7 @@ from nadofast.products import Product, to_x18
 
 from .config import Settings
 from .maintenance import MaintenanceWindows
-from .model import Plan
+from .model import EntryMode, Plan
 from .preflight import StartError
 from .risk import RiskLimits
 from .sizing import SizingRules
@@ -57,6 +57,10 @@ def plan_of(settings: Settings, products: tuple[Product, Product], *, is_embedde
         max_skips=run_.max_skips,
         ready_timeout_ns=int(run_.ready_timeout_s * NS_PER_S),
         entry_cap_bps=entry.cap_bps,
+        entry_mode=EntryMode(entry.mode),
+        maker_entry_ms=int(entry.maker_timeout_s * 1000),
+        maker_leg_ns=entry.maker_leg_ms * NS_PER_MS,
+        maker_leg_x18=to_x18(entry.maker_leg_usd),
         max_slippage_bps=entry.max_slippage_bps,
         max_fee_bps=entry.max_fee_bps,
         entry_attempts=entry.attempts,

@@ -15,7 +15,7 @@ from .ledger import Pnl
 from .logs import table
 from .metrics import OrderRecord, TradeMetrics, expected_cost_x18, mean_slippage_bps
 from .model import End
-from .risk import Purpose, RiskLimits
+from .risk import ENTRIES, EXITS, RiskLimits
 from .sizing import PairSize, SizingRules
 from .steps import STOP_REQUESTED
 from .units import NS_PER_S, bps_of, show, show_usd
@@ -158,8 +158,8 @@ def _result(cycle: TradeMetrics) -> str:
 
 
 def _leg_row(cycle: TradeMetrics, leg: int, symbol: str) -> list[str]:
-    entries = cycle.of(leg, Purpose.ENTRY, Purpose.HEDGE)
-    exits = cycle.of(leg, Purpose.REST, Purpose.TAKE)
+    entries = cycle.of(leg, *ENTRIES)
+    exits = cycle.of(leg, *EXITS)
     both = [*entries, *exits]
     size = sum(o.filled_x18 for o in entries)
     made = sum(o.maker_x18 for o in exits)
@@ -199,9 +199,7 @@ def _balance(cycle: TradeMetrics) -> str:
 
 
 def _taker_latencies(cycles: Sequence[TradeMetrics]) -> list[float | None]:
-    return [
-        o.sent_to_fill_ms for c in cycles for o in c.orders if o.purpose is not Purpose.REST and o.filled_x18
-    ]
+    return [o.sent_to_fill_ms for c in cycles for o in c.orders if not o.purpose.rests and o.filled_x18]
 
 
 def _spread(values: Sequence[float | None], unit: str, places: int) -> str:

@@ -28,9 +28,11 @@ RATES_REMEMBERED: Final = 10_000
 
 
 class Purpose(StrEnum):
-    """Why an order exists. ENTRY and HEDGE add exposure, the others may only remove it."""
+    """Why an order exists. ENTRY, MAKE and HEDGE add exposure, the others may only remove it. MAKE and REST
+    are post-only and wait on the book."""
 
     ENTRY = "entry"
+    MAKE = "entry-rest"
     HEDGE = "hedge"
     REST = "exit-rest"
     TAKE = "exit-take"
@@ -39,12 +41,25 @@ class Purpose(StrEnum):
     def is_exit(self) -> bool:
         return self in (Purpose.REST, Purpose.TAKE)
 
+    @property
+    def rests(self) -> bool:
+        return self in (Purpose.REST, Purpose.MAKE)
+
+    @property
+    def begins(self) -> bool:
+        """The first order of a leg: nothing is held yet that it would complete."""
+        return self in (Purpose.ENTRY, Purpose.MAKE)
+
+
+ENTRIES: Final = (Purpose.ENTRY, Purpose.MAKE, Purpose.HEDGE)
+EXITS: Final = (Purpose.REST, Purpose.TAKE)
+
 
 @dataclass(frozen=True, slots=True)
 class OrderIntent:
     """What the strategy wants. amount_x18 < 0 sells. price_x18 is the worst price it may get.
 
-    ttl_ms: how long it may rest (exit-rest only). discard: the engine shall refuse it if it comes late.
+    ttl_ms: how long it may rest (0: it crosses). discard: the engine shall refuse it if it comes late.
     """
 
     tag: int
@@ -239,7 +254,7 @@ class RiskGate:
         self.approved += 1
         self._in_flight[intent.tag] = _InFlight(intent, abs(intent.amount_x18))
         self._orders_ns.append(view.now_ns)
-        if intent.purpose is Purpose.ENTRY:
+        if intent.purpose.begins:
             self._builds_ns.setdefault(intent.product_id, deque(maxlen=RATES_REMEMBERED)).append(view.now_ns)
         return Decision(ApprovedOrder(intent, _Proof(intent, _KEY)))
 
@@ -305,7 +320,7 @@ class RiskGate:
             reasons.append(f"quote_age: {age_ms} ms, limit {limits.max_quote_age_ms} ms")
         reasons += self._clock_reasons(view) + self._window_reasons(view)
         reasons += self._size_reasons(intent, view)
-        if intent.purpose is Purpose.ENTRY:
+        if intent.purpose.begins:
             reasons += self._rate_reasons(view, (intent.product_id,))
             delta_bps = net_delta_bps(view.positions_x18, view.marks_x18)
             if delta_bps > limits.max_entry_delta_bps:

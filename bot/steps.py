@@ -13,7 +13,6 @@ from nadofast.products import mul_x18
 
 from .execution import LegState
 from .model import Action, CancelAll, End, Note, PairInputs, PairState, Phase, Plan, Verify
-from .risk import Purpose
 from .units import BPS, show
 
 STOP_REQUESTED = "stop requested"
@@ -105,7 +104,7 @@ def is_overdue(leg: LegState, plan: Plan, now_ns: int) -> bool:
     working = leg.working
     if working is None:
         return False
-    if working.intent.purpose is Purpose.REST:
+    if working.intent.purpose.rests:
         return working.cancel_ns is not None and now_ns - working.cancel_ns > plan.order_deadline_ns
     return now_ns - working.sent_ns > plan.take_deadline_ns
 

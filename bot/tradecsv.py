@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from .metrics import COLUMNS, OrderRecord, TradeMetrics, rows
-from .risk import Purpose
+from .risk import ENTRIES, EXITS
 from .units import NS_PER_S, bps_of, show
 
 MAX_HEADER: Final = 64 * 1024
@@ -171,7 +171,7 @@ def metric_row(cycle: TradeMetrics, cumulative_x18: int) -> dict[str, str]:
     row = {"iteration": str(cycle.iteration), "direction": cycle.direction.value}
     for leg, name in enumerate(("primary", "hedge")):
         row |= _leg_columns(cycle, leg, name)
-    takers = [o.sent_to_fill_ms for o in cycle.orders if o.purpose is not Purpose.REST and o.filled_x18]
+    takers = [o.sent_to_fill_ms for o in cycle.orders if not o.purpose.rests and o.filled_x18]
     seen = [ms for ms in takers if ms is not None]
     asked = cycle.reconciliation_ms
     row |= {
@@ -202,8 +202,8 @@ def metric_row(cycle: TradeMetrics, cumulative_x18: int) -> dict[str, str]:
 
 
 def _leg_columns(cycle: TradeMetrics, leg: int, name: str) -> dict[str, str]:
-    entries = cycle.of(leg, Purpose.ENTRY, Purpose.HEDGE)
-    exits = cycle.of(leg, Purpose.REST, Purpose.TAKE)
+    entries = cycle.of(leg, *ENTRIES)
+    exits = cycle.of(leg, *EXITS)
     row = {
         f"{name}_entry_price": _price(cycle.entry_price_x18(leg)),
         f"{name}_exit_price": _price(cycle.exit_price_x18(leg)),
@@ -220,7 +220,7 @@ def _leg_columns(cycle: TradeMetrics, leg: int, name: str) -> dict[str, str]:
 
 
 def _types(orders: list[OrderRecord]) -> str:
-    kinds = {"post_only" if o.purpose is Purpose.REST else "ioc" for o in orders}
+    kinds = {"post_only" if o.purpose.rests else "ioc" for o in orders}
     return "+".join(sorted(kinds, reverse=True))
 
 

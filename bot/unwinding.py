@@ -93,7 +93,10 @@ def _exit_order(
     leg, seen, product, tag = state.legs[index], inputs.legs[index], plan.products[index], state.tag + 1
     if now_ns < maker_until_ns and not leg.rest_refused and leg.failures < MAX_REST_FAILURES:
         left_ms = max(1, (maker_until_ns - now_ns) // NS_PER_MS)
-        leg, intent = execution.rest(leg, index, product, seen, tag=tag, timeout_ms=left_ms, now_ns=now_ns)
+        leg, intent = execution.rest(
+            leg, index, product, seen, tag=tag, purpose=Purpose.REST, amount_x18=-leg.held_x18,
+            timeout_ms=left_ms, now_ns=now_ns,
+        )  # fmt: skip
     else:
         cap_bps = plan.exit_cap_bps * min(1 + leg.attempts, MOST_EXIT_CAPS)
         leg, intent = execution.cross(

@@ -183,7 +183,7 @@ class ToyExchange:
         self.orders[intent.tag] = order
         if intent.purpose.is_exit:
             self._judge_exit(order)
-        if intent.purpose is Purpose.REST and self.rng.random() < self.dice.rest_refused:
+        if intent.purpose.rests and self.rng.random() < self.dice.rest_refused:
             order.is_final, order.code = True, self.rng.choice((2008, 2006))
 
     def _judge_exit(self, order: ToyOrder) -> None:
@@ -199,7 +199,7 @@ class ToyExchange:
         for order in self.orders.values():
             if order.is_final:
                 continue
-            if order.intent.purpose is Purpose.REST:
+            if order.intent.purpose.rests:
                 if rng.random() < dice.rest_fills:
                     self._fill(order, rng.random() < dice.rest_partial)
             elif self.now_ns - order.sent_ns >= 30 * MS:

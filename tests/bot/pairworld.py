@@ -167,6 +167,8 @@ class PairWorld:
         self._former: list[TradeMetrics] = []
         self._journal: Journal | None = None
         self.kinds: list[OrderType] = []
+        self.rests_first = False
+        """The bot enters as maker: an order that rests while nothing is held is an entry."""
         self.was_seized = False
         self.limits = RiskLimits(to_x18(150), to_x18(300), to_x18(1_000), 5_000)
         self.entries: list[Entry] = []
@@ -504,11 +506,12 @@ class PairWorld:
         kind = unpack_appendix(appendix)
         is_resting, is_reduce_only = kind.order_type is OrderType.POST_ONLY, kind.reduce_only
         self.kinds.append(kind.order_type)
-        if is_resting and not self.was_seized and "place_order" in message:
+        is_entry = not is_resting or (self.rests_first and not position)
+        if not is_entry and not self.was_seized and "place_order" in message:
             others = sum(o.remaining_x18 for o in self.exchange.books[product_id].of_account(self.subaccount))
             if abs(amount) + others > abs(position) or (amount > 0) == (position > 0):
                 found.append(f"a resting {amount} beside {others} against a position of {position}")
-        if not is_resting and not is_reduce_only:
+        if is_entry and not is_reduce_only:
             after = mul_x18(abs(position + amount), int(order["priceX18"]))
             if after > self.limits.max_leg_x18 * 1_005 // 1_000:
                 found.append(f"an entry of {amount} makes {after} of {self.limits.max_leg_x18}")
