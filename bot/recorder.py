@@ -64,6 +64,8 @@ class CycleRecorder:
 
     def tick(self, phase: Phase, now_ns: int, is_stream_live: bool) -> None:
         """Settled net delta and time spent unhedged, from the ledger at the last mids."""
+        if self._signals is not None:
+            self._signals.look()
         cycle = self.cycle
         if cycle is None:
             return

@@ -11,14 +11,25 @@ from nadofast.signals import NadoBBOHandler, SpreadState
 
 
 class PairSignals:
-    """Follows both products from now on; `stop` ends it. "" stands for a signal that cannot be told."""
+    """Follows both products from now on; `stop` ends it. "" stands for a signal that cannot be told.
+
+    `look` takes what the touches are now, if they have changed: the records are worth no work per message.
+    """
 
     def __init__(self, feed: Feed, products: tuple[Product, Product]) -> None:
+        self._feed = feed
         self._handlers = [NadoBBOHandler(product.product_id) for product in products]
-        self._leave: list[Callable[[], None]] = []
+        self._seen = {product.product_id: (0, 0) for product in products}
+        self._leave = [feed.on("boundary", handler.on_boundary) for handler in self._handlers]
+
+    def look(self) -> None:
+        """Called at every decision."""
         for handler in self._handlers:
-            self._leave.append(feed.on("best_bid_offer", handler.on_bbo))
-            self._leave.append(feed.on("boundary", handler.on_boundary))
+            bbo = self._feed.bbo(handler.product_id)
+            touch = (bbo.bid_price_x18, bbo.ask_price_x18)
+            if bbo.is_set and touch != self._seen[handler.product_id]:
+                self._seen[handler.product_id] = touch
+                handler.on_bbo(bbo)
 
     def stop(self) -> None:
         while self._leave:
