@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from . import commands, credentials, latch, oldflags, remote, statedir, tapes
+from . import commands, credentials, exporting, latch, oldflags, remote, statedir, tapes, trials
 from .app import Job
 from .config import SettingsError, load
 from .control import ControlError
@@ -36,6 +36,9 @@ cli = typer.Typer(
 cli.add_typer(commands.config_cli, name="config")
 cli.command("report")(commands.report_command)
 cli.command("replay")(tapes.replay_command)
+cli.command("whatif")(trials.whatif_command)
+cli.command("record")(exporting.record_command)
+cli.command("export")(exporting.export_command)
 cli.command("doctor")(commands.doctor_command)
 remote.add_to(cli)
 

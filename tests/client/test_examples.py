@@ -9,6 +9,7 @@ import re
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 from clientkit import DEADLINE_S, Venue
 from simproc import ROOT
@@ -72,3 +73,25 @@ async def test_the_quoter_trades_and_leaves_nothing_on_the_book(venue: Venue) ->
     assert [order for order in truth["orders"] if order["end"] is None] == []
     held = truth["balances"]["subaccounts"][account]["perps"].get("4", {"amount": "0"})
     assert int(held["amount"]) / 10**18 == float(found[2])
+
+
+async def test_market_data_is_recorded_and_read_again(venue: Venue, tmp_path: Path) -> None:
+    """The books that a recording ends with are those its recorder saw; cut, it is read up to there."""
+    path = tmp_path / "both.tape"
+    async with example(venue, "recorder.py", "-", str(path), "1.5", "4", "8") as output:
+        recorded = await until_end(output)
+    async with example(venue, "recorder.py", "read", str(path)) as output:
+        found = await until_end(output)
+    counted = re.fullmatch(r"(\d+) messages, (\d+) bytes", recorded[-1])
+    assert counted is not None, recorded
+    assert int(counted[2]) == path.stat().st_size
+    assert found[0] == f"{counted[1]} messages"
+    assert int(counted[1]) > 50
+    assert found[-2:] == recorded[:2]
+    assert [line.split()[:2] for line in found[-2:]] == [["book", "4"], ["book", "8"]]
+    assert all("none" not in line for line in found[-2:])
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    async with example(venue, "recorder.py", "read", str(path)) as output:
+        cut = await until_end(output)
+    assert re.match(r"\d+ messages; cut at byte \d+$", cut[0]), cut
+    assert 0 < int(cut[0].split()[0]) < int(counted[1])

@@ -2,21 +2,37 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import re
+import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 from botproc import ROOT, BotProcess, fault
+from pyarrow import parquet
 
+import nadofast
+from bot.cli import main
+from bot.htmlreport import totals
 from bot.recordfile import RecordingReader
 from bot.replay import Replay, Replayed
+from bot.tradefile import read as read_trades
+from bot.variants import Variant
+from bot.variants import recorded as recorded_outcome
+from bot.whatif import run_variant
+from nadofast.products import from_x18
 from nadofast.tape import Kind
 
 OWN_KEY = "0x" + "5e9f" * 16
+LONG_S = 600.0
 
 
 def replayed(path: Path, journal: Path) -> tuple[Replayed, str]:
@@ -27,13 +43,20 @@ def replayed(path: Path, journal: Path) -> tuple[Replayed, str]:
     return replay.result, reader.damage
 
 
-def remote(*arguments: object) -> subprocess.CompletedProcess[str]:
-    """A command of the bot, without any key in its environment."""
-    environ = {name: value for name, value in os.environ.items() if not name.startswith("NADO_")}
-    return subprocess.run(
-        [sys.executable, "-m", "bot", *map(str, arguments)],
-        cwd=ROOT, env=environ, capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
+Command = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def command(capsys: pytest.CaptureFixture[str]) -> Command:
+    """A command of the bot: exit code, what it printed, what it complained of."""
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        capsys.readouterr()
+        code = main([str(one) for one in arguments])
+        said = capsys.readouterr()
+        return code, said.out, said.err
+
+    return run
 
 
 @pytest.fixture(scope="module")
@@ -125,12 +148,161 @@ def test_other_code_is_told_from_the_same(recorded: tuple[Path, bytes], tmp_path
     assert not replay.result.is_identical
 
 
-def test_the_command_says_it(recorded: tuple[Path, bytes], tmp_path: Path) -> None:
+def test_the_command_says_it(recorded: tuple[Path, bytes], tmp_path: Path, command: Command) -> None:
     path, journal = recorded
-    (tmp_path / "live.log").write_bytes(journal)
-    done = remote("replay", path, "--journal", tmp_path / "live.log", "--speed", "1000")
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "as recorded" in done.stdout
-    assert "journal" in done.stdout
-    (tmp_path / "live.log").write_bytes(journal[:-2] + b"!\n")
-    assert remote("replay", path, "--journal", tmp_path / "live.log").returncode == 1
+    live = tmp_path / "live.log"
+    live.write_bytes(journal)
+    code, out, error = command("replay", path, "--journal", live, "--speed", "1000")
+    assert code == 0, out + error
+    assert "verdict    as recorded" in out
+    assert "journal    the same as" in out
+    live.write_bytes(journal[:-2] + b"!\n")
+    code, out, _ = command("replay", path, "--journal", live)
+    assert (code, "NOT the same" in out) == (1, True)
+    whole = path.read_bytes()
+    (tmp_path / "cut.tape").write_bytes(whole[: len(whole) // 2])
+    live.write_bytes(journal)
+    code, out, _ = command("replay", tmp_path / "cut.tape", "--journal", live)
+    assert code == 0, out
+    assert re.search(r"ends early cut.tape: (cut at byte|no end)", out)
+
+
+WEATHER: tuple[dict[str, object], ...] = (
+    {"cut": "all"}, {"cut": "subscribe"}, {"lose_reply": 1}, {"lose_reply": 2}, {"mute": 1.0},
+    {"drop_depth": {"product_id": 4, "count": 1}}, {"drop_depth": {"product_id": 8, "count": 2}},
+)  # fmt: skip
+
+
+@pytest.mark.long
+def test_ten_minutes_in_bad_weather(tmp_path: Path, seeds: range) -> None:
+    """In real time, with a fault every few seconds; then twice again, as fast as it goes."""
+    seed = seeds[0]
+    rng, journal, directory = random.Random(seed), tmp_path / "orders.log", tmp_path / "rec"
+    faults = 0
+    with BotProcess(
+        tmp_path, "--cycles", "100000", "--seed", str(seed), "--record", str(directory), key=OWN_KEY,
+        output__journal=journal, exit__maker_timeout_s=1,
+    ) as bot:  # fmt: skip
+        control, end = bot.control, time.monotonic() + LONG_S
+        while time.monotonic() < end and bot.process.poll() is None:
+            time.sleep(rng.uniform(3, 9))
+            fault(control, **rng.choice(WEATHER))
+            faults += 1
+        bot.signal(signal.SIGINT)
+        code = bot.finish(timeout_s=120)
+    assert code == 0, bot.output[-3_000:] + bot.stderr
+    (path,) = directory.glob("*.0001.tape")
+    size = sum(part.stat().st_size for part in directory.iterdir())
+    began, cpu = time.monotonic(), time.process_time()
+    first, damage = replayed(path, tmp_path / "first.log")
+    took_s, cpu_s = time.monotonic() - began, time.process_time() - cpu
+    second, _ = replayed(path, tmp_path / "second.log")
+    print(
+        f"\nseed {seed}: {first.recorded_ns / 1e9:.0f} s with {faults} faults, {first.messages} market"
+        f" messages, {size / 1e6:.1f} MB; {dict(first.same)}\nreplayed in {took_s:.1f} s:"
+        f" {first.recorded_ns / 1e9 / took_s:.0f} × real time, {cpu_s:.1f} s of a core"
+    )
+    assert damage == ""
+    assert first.recorded_ns > LONG_S * 1e9
+    assert first.first_difference == ""
+    assert first.is_identical
+    assert first == second
+    assert (tmp_path / "first.log").read_bytes() == (tmp_path / "second.log").read_bytes()
+    assert (tmp_path / "first.log").read_bytes() == journal.read_bytes()
+    assert first.recorded_ns / 1e9 > took_s
+
+
+# ---------------------------------------------------------------------- what if
+
+VARY = ("--vary", "latency_ms=1,5,20,60,200", "--vary", "maker_timeout_s=0,0.5,1,3")
+
+
+@contextmanager
+def cluster(directory: Path) -> Iterator[str]:
+    """A Dask scheduler and two worker processes of its own; its address."""
+    file = directory / "scheduler.json"
+    environ = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore"}
+    processes = []
+
+    def start(kind: str, *arguments: str) -> None:
+        processes.append(
+            subprocess.Popen(
+                [sys.executable, "-m", f"distributed.cli.dask_{kind}", "--scheduler-file", file, *arguments],
+                cwd=directory, env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            )
+        )  # fmt: skip
+
+    try:
+        start("scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard")
+        start("worker", "--nworkers", "2", "--nthreads", "1", "--no-dashboard", "--host", "127.0.0.1")
+        deadline = time.monotonic() + 60
+        while not file.exists() or not file.read_text().strip():
+            assert time.monotonic() < deadline, "the scheduler did not start"
+            time.sleep(0.05)
+        yield json.loads(file.read_text())["address"]
+    finally:
+        for process in reversed(processes):
+            process.terminate()
+        for process in processes:
+            process.wait(30)
+
+
+def test_twenty_variants_are_the_same_on_both_engines(
+    recorded: tuple[Path, bytes], tmp_path: Path, command: Command
+) -> None:
+    path, _ = recorded
+    line = [sys.executable, "-m", "bot", "whatif", str(path), *VARY, "--jobs", "2", "--json"]
+    done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 0, done.stderr
+    with cluster(tmp_path) as address:
+        code, there, error = command("whatif", path, *VARY, "--scheduler", address, "--json")
+    assert code == 0, error
+    found = json.loads(done.stdout)
+    assert found == json.loads(there)
+    assert len(found["variants"]) == 21
+    assert found["variants"][0] == asdict(run_variant(path, Variant()))
+    assert len({json.dumps(one, sort_keys=True) for one in found["variants"]}) > 10  # they do differ
+    assert sum(one["complete"] for one in found["variants"]) > 21
+    crossing = [one for one in found["variants"] if "maker_timeout_s=0" in one["name"].split()]
+    assert len(crossing) == 5
+    assert all(one["exit_maker_x18"] == 0 for one in crossing)
+
+
+def test_the_run_itself_is_told_to_the_last_unit(recorded: tuple[Path, bytes]) -> None:
+    """Its row comes from the recorded fills, and is what the run's own trades file says."""
+    path, _ = recorded
+    sums = totals(read_trades([path.parents[1] / "trades.csv"]))
+    itself = recorded_outcome(path)
+    assert from_x18(itself.net_x18) == sums.net_usd
+    assert from_x18(itself.fees_x18) == sums.fees_usd
+    assert itself.volume_x18 > 0
+
+
+def test_the_variants_are_put_side_by_side(recorded: tuple[Path, bytes], command: Command) -> None:
+    path, _ = recorded
+    code, out, error = command("whatif", path, "--vary", "size_usd=120,150", "--jobs", "1")
+    assert code == 0, error
+    for part in ("the run itself", "as recorded", "size_usd=120", "conservatively", "3 variants in"):
+        assert part in out
+    code, _, error = command("whatif", path, "--vary", "sise_usd=1")
+    assert (code, "known: size_usd" in error) == (2, True)
+
+
+def test_recorded_market_data_becomes_columns(
+    recorded: tuple[Path, bytes], tmp_path: Path, command: Command
+) -> None:
+    path, _ = recorded
+    code, _, error = command("export", path, tmp_path / "columns")
+    assert code == 0, error
+    rows = parquet.read_table(tmp_path / "columns" / "best_bid_offer.parquet").to_pylist()
+    messages = [
+        nadofast.parse(record.message)
+        for record in RecordingReader(path)
+        if record.kind is Kind.RECEIVED and record.message.startswith(b'{"type":"best_bid_offer"')
+    ]
+    assert len(rows) == len(messages) > 50
+    for row, event in zip(rows, messages, strict=True):
+        assert (int(row["bid_price_x18"]), int(row["ask_qty_x18"]), row["timestamp_ns"]) == (
+            event.bid_price_x18, event.ask_qty_x18, event.timestamp_ns,
+        )  # fmt: skip
+    assert parquet.read_table(tmp_path / "columns" / "trade.parquet").num_rows > 10

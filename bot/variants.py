@@ -1,0 +1,190 @@
+"""What is changed in a what-if, what came of it, and what the recorded run itself came to."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, fields, replace
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from typing import Final
+
+from nadofast.events import FillEvent
+from nadofast.products import from_x18, mul_x18, to_x18
+from nadofast.tape import Kind, Reader, Record
+
+from .ledger import Ledger
+from .model import Plan
+from .recordfile import RecordingReader
+from .recording import PLAN
+from .replay import ReplayError
+from .units import NS_PER_MS, NS_PER_S
+
+Source = Path | tuple[bytes, ...]
+"""A recording: its first file, or the contents of its files."""
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """What is changed, by name; as text, so that it can be sent and shown. latency_ms is one way.
+
+    size_usd, entry_cap_bps, exit_cap_bps, leg_deadline_s, maker_timeout_s (0: exits cross at once), hold_s,
+    reprice_ms, latency_ms; or `plan.NAME`, any whole number of the plan.
+    """
+
+    changes: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def name(self) -> str:
+        return " ".join(f"{name}={value}" for name, value in self.changes) or "as recorded"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a variant came to. Money is exact, x18; times in ns. end: why it ended, "" at the recording's end.
+
+    open_x18: what was still held then, valued at the last mid in `net_x18`.
+    """
+
+    name: str
+    cycles: int = 0
+    complete: int = 0
+    skipped: int = 0
+    net_x18: int = 0
+    fees_x18: int = 0
+    volume_x18: int = 0
+    exit_x18: int = 0
+    exit_maker_x18: int = 0
+    cycle_ns: int = 0
+    unhedged_ns: int = 0
+    open_x18: int = 0
+    end: str = ""
+
+    @property
+    def net_bps(self) -> Decimal | None:
+        return Decimal(self.net_x18) * 10_000 / self.volume_x18 if self.volume_x18 else None
+
+
+class VariantError(ValueError):
+    """A change that is not known or has no such value."""
+
+
+SETTERS: Final[Mapping[str, Callable[[Plan, Decimal], Plan]]] = {
+    "size_usd": lambda plan, v: replace(plan, ladder=(), sizing=replace(plan.sizing, budget_x18=to_x18(v))),
+    "entry_cap_bps": lambda plan, v: replace(
+        plan, entry_cap_bps=int(v), sizing=replace(plan.sizing, cap_bps=int(v))
+    ),
+    "exit_cap_bps": lambda plan, v: replace(plan, exit_cap_bps=int(v)),
+    "leg_deadline_s": lambda plan, v: replace(plan, leg_deadline_ns=int(v * NS_PER_S)),
+    "maker_timeout_s": lambda plan, v: replace(plan, maker_timeout_ms=int(v * 1_000)),
+    "hold_s": lambda plan, v: replace(plan, hold_ns=int(v * NS_PER_S)),
+    "reprice_ms": lambda plan, v: replace(plan, reprice_ns=int(v * NS_PER_MS)),
+}
+LATENCY: Final = "latency_ms"
+DEFAULT_LATENCY_NS: Final = NS_PER_MS
+
+
+def changed(plan: Plan, variant: Variant) -> tuple[Plan, int]:
+    """The plan of a variant, and its latency one way in ns. Raises VariantError."""
+    latency_ns, numbers = DEFAULT_LATENCY_NS, {one.name for one in fields(Plan) if one.type in ("int", int)}
+    for name, text in variant.changes:
+        try:
+            value = Decimal(text)
+            field = name.removeprefix("plan.")
+            if not value.is_finite() or value < 0:
+                raise VariantError(f"{name}={text} is out of range")
+            if name == LATENCY:
+                latency_ns = int(value * NS_PER_MS)
+            elif name in SETTERS:
+                plan = SETTERS[name](plan, value)
+            elif field != name and field in numbers:
+                plan = replace(plan, **{field: int(value)})  # type: ignore[arg-type]
+            else:
+                known = ", ".join([*SETTERS, LATENCY])
+                raise VariantError(f"{name} cannot be changed; known: {known}, plan.NAME")
+        except InvalidOperation:
+            raise VariantError(f"{name}={text}: no number") from None
+    return plan, latency_ns
+
+
+def variants(texts: Iterable[str]) -> list[Variant]:
+    """Every combination of `NAME=V1,V2,…`. Raises VariantError on a text of another form."""
+    axes = []
+    for text in texts:
+        name, equals, values = text.partition("=")
+        if not equals or not all(values.split(",")):
+            raise VariantError(f"{text!r} is not NAME=VALUE,VALUE,…")
+        axes.append([(name.strip(), value.strip()) for value in values.split(",")])
+    return [Variant(combination) for combination in itertools.product(*axes)]
+
+
+def records(source: Source) -> Iterator[Record]:
+    """The records of a recording. Raises OSError."""
+    if isinstance(source, Path):
+        yield from RecordingReader(source)
+        return
+    for part in source:
+        yield from Reader(io.BytesIO(part))
+
+
+def recorded(source: Source) -> Outcome:
+    """What the recorded run itself came to, by the fills it was told, each once."""
+    ledger: Ledger | None = None
+    purposes: dict[str, bool] = {}
+    exit_x18 = maker_x18 = 0
+    marks: dict[int, int] = {}
+    seen: set[tuple[str, int]] = set()
+    for record in records(source):
+        if record.kind is Kind.SETUP:
+            plan = PLAN.validate_python(json.loads(record.payload)["plan"])
+            ledger = Ledger(tuple(product.product_id for product in plan.products))
+        elif record.kind is Kind.ORDER and ledger is not None:
+            name, _, arguments, _ = json.loads(record.payload)
+            if name == "adopt":
+                order = arguments[0]["order"]
+                purposes[order["digest"]] = True
+            if name != "on_fill" or arguments[0]["fill"]["order_digest"] not in purposes:
+                continue
+            fill = FillEvent(**arguments[0]["fill"])
+            if fill.key not in seen:
+                seen.add(fill.key)
+                is_exit = _reduces(ledger, fill)
+                marks[fill.product_id] = fill.price_x18
+                ledger.apply(fill)
+                notional_x18 = mul_x18(fill.filled_qty_x18, fill.price_x18)
+                exit_x18 += notional_x18 if is_exit else 0
+                maker_x18 += notional_x18 if is_exit and not fill.is_taker else 0
+    if ledger is None:
+        raise ReplayError("it holds no run: nothing to compare with")
+    pnl = ledger.pnl(marks)
+    return Outcome(
+        "the run itself", net_x18=pnl.net_x18, fees_x18=pnl.fees_x18, volume_x18=pnl.volume_x18,
+        exit_x18=exit_x18, exit_maker_x18=maker_x18,
+    )  # fmt: skip
+
+
+def _reduces(ledger: Ledger, fill: FillEvent) -> bool:
+    position_x18 = ledger.position_x18(fill.product_id)
+    return position_x18 != 0 and (position_x18 > 0) != fill.is_bid
+
+
+def figures(outcome: Outcome) -> dict[str, str]:
+    """An outcome as people read it."""
+    cycles = outcome.complete or 1
+    maker = f"{100 * outcome.exit_maker_x18 / outcome.exit_x18:.0f} %" if outcome.exit_x18 else "-"
+    timed = outcome.complete > 0
+    return {
+        "variant": outcome.name,
+        "cycles": f"{outcome.complete}/{outcome.cycles}" if outcome.cycles else "-",
+        "net USD": f"{from_x18(outcome.net_x18):+.4f}",
+        "bps": "-" if outcome.net_bps is None else f"{outcome.net_bps:+.2f}",
+        "fees USD": f"{from_x18(outcome.fees_x18):.4f}",
+        "volume USD": f"{from_x18(outcome.volume_x18):.0f}",
+        "maker exits": maker,
+        "cycle s": f"{outcome.cycle_ns / cycles / 1e9:.2f}" if timed else "-",
+        "one leg s": f"{outcome.unhedged_ns / max(1, outcome.cycles) / 1e9:.2f}" if outcome.cycles else "-",
+        "open USD": f"{from_x18(outcome.open_x18):.0f}",
+        "end": outcome.end or "-",
+    }
