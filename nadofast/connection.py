@@ -267,6 +267,9 @@ class NadoConnectionManager:
         wakes cannot keep the next from following. Raises ConnectionLost: none of them left."""
         if not self.is_connected or self._transport is None:
             raise ConnectionLost(f"{self.name}: not connected")
+        if self.config.tap is not None:
+            for message in messages:
+                self.config.tap.sent(self.name, message)
         if len(messages) == 1:
             self._transport.send(WSMsgType.TEXT, messages[0])
             return
