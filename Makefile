@@ -21,12 +21,12 @@ SEEDS ?= 0:2
 TABLES ?=
 COVERAGE_TESTS ?= tests/core tests/client tests/orders
 
-.PHONY: help run test bench bench-tables coverage coverage-client sanitize debug lint types build long chaos clean \
-  docs format
+.PHONY: help run test test-report bench bench-tables coverage coverage-client sanitize debug lint types build long chaos \
+  clean docs format
 
 help:
 	@echo "make run     trade cycles on the embedded exchange  (CYCLES=$(CYCLES) SEED=$(SEED) SIZE_USD=$(SIZE_USD))"
-	@echo "make test    every test"
+	@echo "make test    every test;  make test-report  the report's page in Chromium"
 	@echo "make bench   regression gates on speed;  make bench-tables  the README's tables, with peers (minutes)"
 	@echo "make coverage | sanitize | debug   tests on other builds of the core, each in build/KIND-tree"
 	@echo "make lint    ruff;  make format  applies it"
@@ -66,6 +66,10 @@ run: $(VENV)/.run
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile --durations=8
+
+# The report's page in Chromium (.ci/chromium installs it): not part of `make test`, which needs no browser.
+test-report: $(VENV)/.dev
+	$(BIN)/python -m pytest -q -n 0 -m browser tests/report
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m pytest bench/ --benchmark-only -q

@@ -22,13 +22,14 @@ from .tradefile import Cycle, Trade
 
 GROSS, FEES, FUNDING, NET = "#2a9d8f", "#e76f51", "#8ab17d", "#264653"
 BUY, SELL = "#2a9d8f", "#e76f51"
+COLORS: Final = (NET, SELL, BUY)
 HEIGHT: Final = 320
 STYLE: Final = """
 body{font:15px/1.5 system-ui,sans-serif;color:#222;background:#fafafa;margin:0}
 main{max-width:1180px;margin:0 auto;padding:24px}
 h1{font-size:24px;margin:0 0 4px}h2{font-size:17px;margin:28px 0 8px}
 .sub{color:#666;margin:0 0 20px}
-.cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(150px,1fr));gap:12px}
+.cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(200px,1fr));gap:12px}
 .card{background:#fff;border:1px solid #e5e5e5;border-radius:8px;padding:12px 14px}
 .card b{display:block;font-size:20px;font-variant-numeric:tabular-nums}.card span{color:#666;font-size:13px}
 .plots{display:grid;grid-template-columns:repeat(2,minmax(0,1fr));gap:12px}
@@ -246,7 +247,7 @@ def _named(title: str, x: str, y: str, *traces: Any, **layout: Any) -> go.Figure
     figure.update_layout(
         title={"text": title, "font": {"size": 14}}, height=HEIGHT,
         margin={"l": 56, "r": 16, "t": 40, "b": 44},
-        template="plotly_white", xaxis={"title": x}, yaxis={"title": y},
+        template="plotly_white", colorway=COLORS, xaxis={"title": x}, yaxis={"title": y},
         legend={"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 1, "xanchor": "right"},
         **layout,
     )  # fmt: skip
@@ -281,7 +282,9 @@ def _gaps(cycles: Sequence[Cycle]) -> go.Figure:
         go.Box(y=_figure(cycles, name), name=label, boxpoints="all", jitter=0.4, marker={"size": 4})
         for label, name in (("written", "leg_gap_write_ms"), ("filled", "leg_gap_fill_ms"))
     ]
-    return _named("Gap between the legs", "", "ms", *traces, showlegend=False)
+    figure = _named("Gap between the legs", "", "ms, logarithmic", *traces, showlegend=False)
+    figure.update_yaxes(type="log")
+    return figure
 
 
 def _unhedged(cycles: Sequence[Cycle]) -> go.Figure:
@@ -307,6 +310,11 @@ def _slippage(cycles: Sequence[Cycle]) -> go.Figure:
 def _latency(cycles: Sequence[Cycle]) -> go.Figure:
     taker = go.Histogram(x=_latencies(cycles, resting=False), nbinsx=40, name="taker", marker_color=NET)
     return _named("Taker order sent to fill seen", "ms", "orders", taker)
+
+
+def _resting(cycles: Sequence[Cycle]) -> go.Figure:
+    maker = go.Histogram(x=_latencies(cycles, resting=True), nbinsx=40, name="maker", marker_color=BUY)
+    return _named("Resting exit sent to fill seen", "ms", "orders", maker)
 
 
 def _maker(cycles: Sequence[Cycle]) -> go.Figure:
@@ -346,6 +354,7 @@ def _positions(cycles: Sequence[Cycle]) -> go.Figure:
                 y=[float(v * t.price) for v, t in zip(held, own, strict=True)],
                 name=symbol,
                 mode="lines",
+                opacity=0.8,
                 line={"shape": "hv"},
             )
         )
@@ -353,7 +362,7 @@ def _positions(cycles: Sequence[Cycle]) -> go.Figure:
 
 
 PLOTS: Final[tuple[Callable[[Sequence[Cycle]], go.Figure], ...]] = (
-    _equity, _by_source, _gaps, _unhedged, _slippage, _latency, _maker, _delta, _positions,
+    _equity, _by_source, _gaps, _unhedged, _slippage, _maker, _latency, _resting, _delta, _positions,
 )  # fmt: skip
 
 

@@ -49,7 +49,7 @@ class Cycle:
     gross_usd: Decimal | None = None
     net_usd: Decimal | None = None
     balance_change_usd: Decimal | None = None
-    funding_usd: Decimal = Decimal(0)
+    told_funding_usd: Decimal | None = None
     fee_saved_usd: Decimal = Decimal(0)
     figures: dict[str, float] = field(default_factory=dict)
     """leg_gap_write_ms, leg_gap_fill_ms, cycle_s, worst_net_delta_bps, unhedged_ms, maker_share_pct,
@@ -58,6 +58,15 @@ class Cycle:
     @property
     def fees_usd(self) -> Decimal:
         return sum((trade.fee_usd for trade in self.trades), Decimal(0))
+
+    @property
+    def funding_usd(self) -> Decimal:
+        """Received; negative was paid. A file without it says it by what is left of net, price and fees."""
+        if self.told_funding_usd is not None:
+            return self.told_funding_usd
+        if self.net_usd is None or self.gross_usd is None:
+            return Decimal(0)
+        return self.net_usd - self.gross_usd + self.fees_usd
 
     @property
     def volume_usd(self) -> Decimal:
@@ -118,7 +127,7 @@ def _take(cycle: Cycle, row: dict[str, str]) -> None:
         cycle.net_usd = Decimal(row["pnl_with_fee"])
         cycle.gross_usd = Decimal(row.get("pnl_no_fee") or row["pnl_with_fee"])
         cycle.balance_change_usd = _decimal(row.get("balance_change_usd"))
-        cycle.funding_usd = _decimal(row.get("funding_usd")) or Decimal(0)
+        cycle.told_funding_usd = _decimal(row.get("funding_usd"))
         cycle.fee_saved_usd = _decimal(row.get("fee_saved_usd")) or Decimal(0)
         cycle.figures = {name: float(row[name]) for name in FIGURES if row.get(name)}
 

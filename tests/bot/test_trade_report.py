@@ -118,3 +118,12 @@ def test_a_file_that_is_none_is_refused_with_the_place(tmp_path: Path, content: 
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(TradeFileError, match="No such file"):
         tradefile.read([tmp_path / "none.csv"])
+
+
+def test_what_price_and_fees_do_not_explain_is_funding(tmp_path: Path) -> None:
+    """The trades file names it nowhere: net is price, less fees, less the funding paid."""
+    paid = leg(1, "sell", "3000.2", "0.01", pnl_no_fee="0.05", pnl_with_fee="0.037000000000000001")
+    (cycle,) = tradefile.read([trades_file(tmp_path / "t.csv", [paid])])
+    assert cycle.funding_usd == Decimal("-0.002999999999999999")
+    sums = htmlreport.totals([cycle])
+    assert sums.net_usd == sums.gross_usd - sums.fees_usd + sums.funding_usd
