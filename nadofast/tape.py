@@ -45,8 +45,10 @@ class Kind(IntEnum):
     ORDER = 10
     JOURNAL = 11
     LINE = 12
-    LOST = 13
-    END = 14
+    END = 13
+
+
+_KINDS: Final = frozenset(Kind)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +126,9 @@ class Reader:
                 self.damage = where
                 return
             kind, at_ns = _BODY.unpack_from(body)
+            if kind not in _KINDS:
+                self.damage = f"kind {kind} is not known to this version, before byte {self.read_bytes}"
+                return
             yield Record(Kind(kind), at_ns, body[_BODY.size :])
             at += _RECORD.size + size
         if not is_whole or at != len(raw):

@@ -67,6 +67,14 @@ def test_a_damaged_byte_ends_it_there_and_nothing_wrong_is_read() -> None:
         assert damage or found == texts, at
 
 
+def test_a_newer_kind_of_record_ends_it_in_words() -> None:
+    newer = encode(99, 1, b"x")  # type: ignore[arg-type]
+    data = MAGIC + block([encode(Kind.RECEIVED, 1, b"\0{}"), newer])
+    found, damage = unpack(data)
+    assert found == [b"{}"]
+    assert "kind 99" in damage
+
+
 def test_files_follow_one_another_and_are_read_as_one(tmp_path: Path) -> None:
     file = RecordFile(tmp_path / "rec", RecordConfig(max_file=20_000))
     file.put(Kind.CHANNEL, 0, b'{"number":0,"name":"stream"}')
