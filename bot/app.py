@@ -349,7 +349,7 @@ async def _connect(
     state = _open_state(job.settings, subaccount, ready, stack, venue)
     feed = Feed(
         ready.network, products=list(by_id), streams=STREAMS, signer=signer, rest=rest, timesync=timesync,
-        limiter=limiter, subaccount=account.subaccount, config=feed_config(recording),
+        limiter=limiter, subaccount=account.subaccount, config=feed_config(job.settings, recording),
     )  # fmt: skip
     market, ledger = Market(feed, products), Ledger(tuple(by_id))
     standing = _standing(ledger, market, timesync, state)
@@ -374,8 +374,7 @@ async def _connect(
         return OrderGateway(
             ready.network, signer, products=by_id, timesync=timesync, rest=rest, limiter=limiter,
             tracker=tracker, before_send=before_send, signed_ahead=journal.prepare,
-            subaccount=account.subaccount,
-            config=replace(gateway_config(recording), presign_slack_ms=job.settings.entry.sign_ahead_ms),
+            subaccount=account.subaccount, config=gateway_config(job.settings, recording),
         )  # fmt: skip
 
     gateway = make_gateway()
@@ -480,8 +479,8 @@ def _desk_maker(parts: PairParts) -> MakeDesk:
     def make_desk(on_change: Callable[[DeskOrder], None]) -> OrderDesk:
         return OrderDesk(
             parts.clients, parts.gateway, parts.gate, parts.gateway.tracker,
-            ask=parts.reconciler.ask, is_stream_live=lambda: parts.feed.account_live, on_change=on_change,
-            timesync=parts.feed.timesync,
+            ask=parts.reconciler.ask, is_stream_live=lambda: parts.feed.is_account_streamed,
+            on_change=on_change, timesync=parts.feed.timesync,
         )  # fmt: skip
 
     return make_desk
@@ -496,8 +495,11 @@ def _announce(session: Session, job: Job, link: Link) -> None:
     if isinstance(size, NoSize):
         raise SettingsError(f"pair.size_usd: {size.reason}")
     spreads: tuple[Decimal, Decimal] = (quotes[0].spread_bps, quotes[1].spread_bps)
+    for line in report.rest_only_lines(job.settings):
+        log.event(line)
+    heard = "account stream live" if parts.feed.has_websocket else "account read over REST"
     log.event(
-        f"ready     books valid, account stream live, clock ±{link.timesync.uncertainty_ms:.1f} ms,"
+        f"ready     books valid, {heard}, clock ±{link.timesync.uncertainty_ms:.1f} ms,"
         f" REST {link.guard.round_trip_ms:.1f} ms, flat"
     )
     log.block(

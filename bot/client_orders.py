@@ -232,7 +232,7 @@ class OrderNames(MarketNames):
 
     def _waiter(self) -> FillWaiter:
         feed = self._streams()
-        return FillWaiter(self._gateway.tracker, self._books().ask, lambda: feed.account_live)
+        return FillWaiter(self._gateway.tracker, self._books().ask, lambda: feed.is_account_streamed)
 
 
 def _info_of_row(row: OpenOrder) -> OrderInfo:

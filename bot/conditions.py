@@ -34,6 +34,7 @@ class Code(StrEnum):
     NO_DATA = "no-data"
     MARKET_REST = "market-rest"
     ACCOUNT_REST = "account-rest"
+    REST_ONLY = "rest-only"
     RECOVERING = "recovering"
     NET_DELTA = "net-delta"
     NEAR_DAILY_LOSS = "near-daily-loss"
@@ -64,6 +65,7 @@ LEVELS: Final[Mapping[Code, Level]] = {
     Code.NO_DATA: Level.CRITICAL,
     Code.MARKET_REST: Level.WARNING,
     Code.ACCOUNT_REST: Level.WARNING,
+    Code.REST_ONLY: Level.WARNING,
     Code.RECOVERING: Level.WARNING,
     Code.NET_DELTA: Level.WARNING,
     Code.NEAR_DAILY_LOSS: Level.WARNING,
@@ -93,8 +95,12 @@ def conditions(status: Status) -> tuple[TroubleView, ...]:
         if leg.age_ms is None or leg.age_ms > STALE_MS:
             found.append(_trouble(Code.NO_DATA, leg.symbol, f"no fresh market data of {leg.symbol}"))
     for function, code in (("market", Code.MARKET_REST), ("account", Code.ACCOUNT_REST)):
-        if status.modes.get(function) == "rest":
+        if status.modes.get(function) == "rest" and not status.is_rest_only:
             found.append(_trouble(code, "", f"{function} data by REST, not by the stream"))
+    if status.is_rest_only:
+        found.append(
+            _trouble(Code.REST_ONLY, "", "no WebSocket, by configuration: everything goes over REST")
+        )
     if status.phase == "RECOVERING":
         found.append(_trouble(Code.RECOVERING, "", "something does not add up; the exchange is asked"))
     if status.phase == "HEDGED" and abs(status.net_delta_pct) > BAD_DELTA_PCT:

@@ -23,6 +23,7 @@ ENV_PREFIX: Final = "NADO_BOT_"
 ENV_DELIMITER: Final = "__"
 MAINNET_WARMUP_S: Final = 3_600.0
 LISTS: Final = ("exchange.command", "rollout.ladder_usd")
+FLAGS: Final = ("websocket.enabled",)
 MAX_FILE_CHARACTERS: Final = 1 << 20
 VENUES: Final = ("sim", "testnet", "mainnet", "custom")
 
@@ -152,6 +153,19 @@ class RiskSection(Section):
     maintenance_margin_s: Seconds = Field(default=300.0, description="entries end this long before a window")
 
 
+class WebsocketSection(Section):
+    """The roll-back to REST alone: without a WebSocket prices, books and account are polled, orders go over
+    HTTP, and a fill is told when the archive shows it."""
+
+    enabled: bool = Field(default=True, description="false = REST only: no WebSocket is opened at all")
+    rest_market_age_s: PositiveSeconds = Field(
+        default=2.0, description="REST only: prices and books count for so long after the question"
+    )
+    rest_account_age_s: PositiveSeconds = Field(
+        default=5.0, description="REST only: so do positions and resting orders; older = no entries"
+    )
+
+
 class LiveSection(Section):
     """Real money: every venue but sim."""
 
@@ -268,6 +282,7 @@ class Settings(BaseSettings):
     exit: ExitSection = ExitSection()
     risk: RiskSection = RiskSection()
     exchange: ExchangeSection = ExchangeSection()
+    websocket: WebsocketSection = WebsocketSection()
     live: LiveSection = LiveSection()
     output: OutputSection = OutputSection()
     account: AccountSection = AccountSection()
@@ -414,7 +429,7 @@ def _flat_checked(document: Mapping[str, Any], where: str) -> dict[str, Any]:
                 raise SettingsError(f"{where}: {key} is a section, write [{key}]")
             raise SettingsError(f"{where}: unknown key {key!r}{_nearest(key, known)}")
     for key, value in flat.items():
-        if isinstance(value, bool):  # would pass for 1 or 0 otherwise
+        if isinstance(value, bool) and key not in FLAGS:  # would pass for 1 or 0 otherwise
             raise SettingsError(
                 f"{where}: {key}: {str(value).lower()} is not a value it can have; {hint(key)}"
             )

@@ -73,7 +73,7 @@ class Guard:
         if invalid:
             return f"book of {', '.join(invalid)} is not valid"
         if not self._feed.account_live:
-            return "account stream is not live"
+            return f"account {'stream is not live' if self._feed.has_websocket else 'is not read over REST'}"
         if not self._timesync.is_known:
             return "clock offset is not known"
         return ""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final
 
+from nadofast.fallback import ConnectionMode
 from nadofast.feed import Feed
 from nadofast.products import Product, mul_x18
 
@@ -19,7 +20,8 @@ FOREVER_MS: Final = 10**9
 
 @dataclass(frozen=True, slots=True)
 class Quote:
-    """Touch prices now; 0 where a side is empty or nothing came yet. age_ms: since the link last spoke."""
+    """Touch prices now; 0 where a side is empty or nothing came yet. age_ms: since the link last spoke, or on
+    REST since the product was asked for."""
 
     bid_x18: int
     ask_x18: int
@@ -49,7 +51,9 @@ class Market:
     def quote(self, product_id: int) -> Quote:
         """Touch now, from the stream, or from REST while the stream is down."""
         bbo = self._feed.bbo(product_id)
-        age_ms = int(min(self._feed.last_data_age_ms(), FOREVER_MS))
+        # A link that speaks proves a quiet product; what is polled is as old as its own last answer.
+        whose = product_id if self._feed.mode is ConnectionMode.REST else None
+        age_ms = int(min(self._feed.last_data_age_ms(whose), FOREVER_MS))
         if not bbo.is_set:
             return Quote(0, 0, age_ms)
         quote = Quote(

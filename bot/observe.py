@@ -70,6 +70,7 @@ class Observer:
             net_delta_pct=100 * sum(notionals_x18) / gross_x18 if gross_x18 else 0.0,
             legs=tuple(self._leg(p, n) for p, n in zip(parts.plan.products, notionals_x18, strict=True)),
             links=self._links(),
+            is_rest_only=not parts.feed.has_websocket,
             modes={"market": parts.feed.mode.value, "account": parts.feed.account_mode.value},
             latencies=self._latencies(),
             limits=self._limits(gross_x18, max(map(abs, notionals_x18)), view.day_pnl_x18),
@@ -129,6 +130,8 @@ class Observer:
 
     def _links(self) -> tuple[LinkView, ...]:
         parts = self._parts
+        if not parts.feed.has_websocket:
+            return (LinkView("WebSocket", "OFF", None),)
         streams = [
             LinkView(f"stream {link.index}", link.state.upper(), link.data_age_ms)
             for link in parts.feed.pool.get_pool_stats().links

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Final
 
 from nadofast.events import FillEvent, PositionChangeEvent
+from nadofast.fallback import REST_REASON
 
 from .ledger import Ledger
 from .model import Foreign
@@ -19,6 +20,8 @@ from .units import NS_PER_MS, show
 
 # A fill event follows its position change within a depth batch; a busy loop may take a little longer.
 SETTLE_NS: Final = 300 * NS_PER_MS
+# A position that was polled is ahead of its fill by as much as the archive lags.
+ARCHIVE_NS: Final = 3_000 * NS_PER_MS
 
 
 class PositionWatch:
@@ -61,13 +64,15 @@ class PositionWatch:
                 self._differs_since_ns.pop(product_id, None)
                 continue
             since_ns = self._differs_since_ns.setdefault(product_id, now_ns)
-            if product_id in busy and reason == MATCHED:
+            # REST knows no reasons: it may be a match whose fill the archive does not show yet.
+            may_be_ours = reason in (MATCHED, REST_REASON)
+            if product_id in busy and may_be_ours:
                 self._differs_since_ns[product_id] = now_ns
-            elif reason != MATCHED or now_ns - since_ns >= SETTLE_NS:
+            elif not may_be_ours or now_ns - since_ns >= (SETTLE_NS if reason == MATCHED else ARCHIVE_NS):
                 del self._told[product_id], self._differs_since_ns[product_id]
                 why = f"position of product {product_id} changed without us ({reason}): "
                 why += f"{show(booked_x18)} → {show(told_x18)}"
-                return self._found(why, is_certain=reason != MATCHED)
+                return self._found(why, is_certain=not may_be_ours)
         return None
 
     def _found(self, why: str, *, is_certain: bool) -> Foreign:

@@ -19,6 +19,7 @@ from typing import Final
 from nadofast.backfill import to_fill
 from nadofast.errors import ExchangeError, NadoError
 from nadofast.events import FillEvent, PositionChangeEvent
+from nadofast.fallback import REST_REASON
 from nadofast.gateway import OrderGateway, OutcomeKind
 from nadofast.models import IsolatedPosition, OpenOrder, SubaccountInfo
 from nadofast.orders import OrderTracker, TrackedOrder
@@ -186,7 +187,7 @@ class Reconciler:
     def on_position_change(self, event: PositionChangeEvent) -> None:
         """Remember why a position changed when no match of ours did it."""
         self._has_isolated |= event.isolated
-        if event.reason == MATCHED:
+        if event.reason in (MATCHED, REST_REASON):  # REST knows no reasons
             return
         self._ledger.settle(event.product_id, is_isolated=event.isolated)
         if event.reason != SETTLED:

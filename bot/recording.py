@@ -28,6 +28,7 @@ from nadofast.orders import OrderTracker, OutcomeFacts, TrackedOrder
 from nadofast.tape import Kind
 from nadofast.upstream import FeedConfig
 
+from .config import Settings
 from .inputs import Entry
 from .journal import Journal, JournalConfig
 from .model import Action, PairState, Plan
@@ -219,18 +220,26 @@ def redact(message: bytes) -> bytes:
     return SIGNATURE.sub(REDACTED, message) if b"0x" in message else message
 
 
-def feed_config(tap: Recording | None) -> FeedConfig:
-    """The usual one, with somebody listening if there is one."""
-    usual = FeedConfig()
+def feed_config(settings: Settings, tap: Recording | None) -> FeedConfig:
+    """As it is set, with somebody listening if there is one."""
+    usual, websocket = FeedConfig(), settings.websocket
+    ages = replace(
+        usual.fallback,
+        market_age_s=websocket.rest_market_age_s, account_age_s=websocket.rest_account_age_s,
+    )  # fmt: skip
     return replace(
-        usual, link=replace(usual.link, tap=tap), query_link=replace(usual.query_link, tap=tap)
+        usual, link=replace(usual.link, tap=tap), query_link=replace(usual.query_link, tap=tap),
+        fallback=ages, websocket=websocket.enabled,
     )  # fmt: skip
 
 
-def gateway_config(tap: Recording | None) -> GatewayConfig:
+def gateway_config(settings: Settings, tap: Recording | None) -> GatewayConfig:
     """The same for orders."""
     usual = GatewayConfig()
-    return replace(usual, link=replace(usual.link, tap=tap))
+    return replace(
+        usual, link=replace(usual.link, tap=tap), websocket=settings.websocket.enabled,
+        presign_slack_ms=settings.entry.sign_ahead_ms,
+    )  # fmt: skip
 
 
 def _plain(value: Any) -> Any:

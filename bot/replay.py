@@ -31,6 +31,7 @@ from nadofast._hash import order_digest
 from nadofast.appendix import OrderType, pack_appendix
 from nadofast.errors import BookInvalid
 from nadofast.events import FillEvent, OrderUpdateEvent
+from nadofast.fallback import ConnectionMode
 from nadofast.orders import OutcomeFacts
 from nadofast.signing import domain_separator
 from nadofast.tape import Kind, Record
@@ -82,6 +83,8 @@ class Replayed:
 
 class ReplayedFeed:
     """What a `Market` reads of a feed, from a core that is fed by hand."""
+
+    mode = ConnectionMode.WEBSOCKET
 
     def __init__(self, core: FeedCore) -> None:
         self._core = core

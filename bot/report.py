@@ -43,6 +43,18 @@ def limits_lines(settings: Settings, limits: RiskLimits, equity_x18: int) -> lis
     ]
 
 
+def rest_only_lines(settings: Settings) -> list[str]:
+    """Said loudly when the WebSocket is switched off; nothing otherwise."""
+    websocket = settings.websocket
+    if websocket.enabled:
+        return []
+    return [
+        "REST ONLY  websocket.enabled = false: no WebSocket is opened, by configuration",
+        f"REST ONLY  prices and books may be {websocket.rest_market_age_s:g} s old, the account"
+        f" {websocket.rest_account_age_s:g} s; a fill is known when the archive shows it",
+    ]
+
+
 def cost_lines(
     products: tuple[Product, Product], size: PairSize, spreads_bps: tuple[Decimal, Decimal]
 ) -> list[str]:

@@ -96,7 +96,7 @@ class PnlView:
 class Status:
     """The bot at one moment. latencies: kind → p50, p95, p99 in ms. events: the newest last. blind_s: since
     the last word of the exchange. lost: record → why a part of it could not be written. trouble: what is
-    wrong.
+    wrong. is_rest_only: told to do without WebSockets.
     """
 
     at_s: float
@@ -127,7 +127,11 @@ class Status:
     blind_s: float = 0.0
     lost: dict[str, str] = field(default_factory=dict)
     trouble: tuple[TroubleView, ...] = ()
+<<<<<<< HEAD
     watch: WatchView | None = None
+=======
+    is_rest_only: bool = False
+>>>>>>> 86aae41 (websocket.enabled = false: market, account and orders over REST alone)
 
     def to_json(self) -> bytes:
         """One line."""

@@ -167,6 +167,9 @@ class AccountSync:
         self.has_base = False
         """Positions have been read once: fills from here on must explain them."""
         self.is_trusted = False
+        self.looked_ns = 0
+        """Monotonic time of the newest question that was answered while the streams were down."""
+        self._unexplained_since_ns: int | None = None
         self.audits = 0
         self.unexplained = 0
         """Audits that ended with positions nothing explains: a liquidation, a transfer."""
@@ -264,17 +267,33 @@ class AccountSync:
             self._wanted.set()
             return
         if not self._ledger.explains_all(look.info, self._products):
-            self.unexplained += 1
-            _log.warning("the exchange holds positions that nothing explains; its word is taken")
+            self._take_its_word()
         self._settle(look)
+
+    def _take_its_word(self) -> None:
+        self.unexplained += 1
+        _log.warning("the exchange holds positions that nothing explains; its word is taken")
 
     async def look_while_down(self) -> None:
         """The streams are down: tell what became of orders, once the fills that are known explain the
-        positions (an order that is gone may have been filled). Raises NadoError."""
+        positions (an order that is gone may have been filled). Fills that are missing are looked for; if they
+        are not found for as long as an audit takes, the exchange's word is taken. Raises NadoError."""
         generation, look = self._generation, await self._look()
-        if generation != self._generation or self._is_stream_up() or not self.has_base:
+        if generation != self._generation or self._is_stream_up():
             return
+        self.looked_ns = look.asked_ns
+        if not self.has_base:
+            self._begin(look.info)
         if self._ledger.explains_all(look.info, self._products):
+            self._unexplained_since_ns = None
+            self._tell(look)
+            return
+        self._backfill.request()
+        if self._unexplained_since_ns is None:
+            self._unexplained_since_ns = look.asked_ns
+        elif look.asked_ns - self._unexplained_since_ns > sum(self._config.looks_s) * _NS:
+            self._unexplained_since_ns = None
+            self._take_its_word()
             self._tell(look)
 
     async def _look(self) -> _Look:

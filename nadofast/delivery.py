@@ -81,9 +81,10 @@ class Delivery:
             config=lanes_config,
         )
 
-    def start(self) -> None:
+    def start(self, *, with_sockets: bool = True) -> None:
         self.is_stopped = False
-        self.lanes.start()
+        if with_sockets:
+            self.lanes.start()
 
     async def stop(self) -> None:
         """Close the sockets. Open requests end as if they had broken, but no order is sent again."""

@@ -49,7 +49,8 @@ class FallbackConfig:
     before it is trusted alone. poll_s: pause between two polls, longer where their weight would exceed
     query_share of the address's budget. positions_every, orders_every: positions, and resting orders, are
     asked for after so many such pauses. audit_s: between two comparisons of the account with the exchange
-    while its stream is live."""
+    while its stream is live. market_age_s, account_age_s: without any WebSocket, what was read of the market,
+    or of the account, is good for so long after the question."""
 
     down_s: float = 0.5
     up_s: float = 1.0
@@ -58,6 +59,8 @@ class FallbackConfig:
     orders_every: int = 5
     query_share: float = 0.5
     audit_s: float = 30.0
+    market_age_s: float = 2.0
+    account_age_s: float = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,12 +77,16 @@ class ModeChange:
 
 
 class ModeSwitch:
-    """WEBSOCKET or REST for one function, with hysteresis. Sans-I/O. Starts as WEBSOCKET."""
+    """WEBSOCKET or REST for one function, with hysteresis. Sans-I/O. Starts as WEBSOCKET; is_rest_only: REST
+    from the beginning, and for ever."""
 
-    def __init__(self, config: FallbackConfig, function: str = "market") -> None:
+    def __init__(
+        self, config: FallbackConfig, function: str = "market", *, is_rest_only: bool = False
+    ) -> None:
         self._config = config
+        self._is_rest_only = is_rest_only
         self.function = function
-        self.mode = ConnectionMode.WEBSOCKET
+        self.mode = ConnectionMode.REST if is_rest_only else ConnectionMode.WEBSOCKET
         self.switches = 0
         self.rest_s = 0.0
         """Seconds spent on REST, up to the last switch."""
@@ -91,6 +98,8 @@ class ModeSwitch:
         """The change, if the mode changed now. reason: why the stream is not up."""
         if self._mode_since_ns is None:
             self._mode_since_ns = now_ns
+        if self._is_rest_only:
+            return None
         wanted = ConnectionMode.WEBSOCKET if is_stream_up else ConnectionMode.REST
         if wanted is self.mode:
             self._other_since_ns = None
@@ -125,7 +134,11 @@ class ModeSwitch:
 
 
 class RestPoller:
-    """Polls BBOs into the core, and positions into events when they differ from what is known."""
+    """Polls BBOs into the core, and positions into events when they differ from what is known.
+
+    on_book(product_id): a whole book was read and loaded, because there is no stream that could keep one.
+    None: only BBOs are read.
+    """
 
     def __init__(
         self,
@@ -137,8 +150,10 @@ class RestPoller:
         on_position: Callable[[PositionChangeEvent], None],
         exchange_now_ns: Callable[[], int],
         config: FallbackConfig,
+        on_book: Callable[[int], None] | None = None,
     ) -> None:
         self._core = core
+        self._on_book = on_book
         self._rest = rest
         self._products = tuple(product_ids)
         self._subaccount = subaccount
@@ -150,6 +165,9 @@ class RestPoller:
         self.uses_isolated = False
         self.polls = 0
         self.failures = 0
+        self.market_asked_ns: dict[int, int] = {}
+        """Product → monotonic time of the newest question about its market that was answered."""
+        self.account_asked_ns = 0
 
     def on_stream_position(self, event: PositionChangeEvent) -> None:
         """Remember what the stream said last, and when, so that only news is reported."""
@@ -161,7 +179,7 @@ class RestPoller:
     async def poll_market(self) -> None:
         """One round of BBOs. A failure is counted; the next round tries again."""
         self.polls += 1
-        work = (self._poll_bbo(product_id) for product_id in self._products)
+        work = (self._poll_product(product_id) for product_id in self._products)
         for error in await asyncio.gather(*work, return_exceptions=True):
             if error is not None:
                 self._failed(error)
@@ -190,8 +208,13 @@ class RestPoller:
             weight += (INFO_WEIGHT + len(self._products) * ORDERS_WEIGHT) / self._config.orders_every
         return max(self._config.poll_s, weight / (QUERY_WEIGHT_PER_S * self._config.query_share))
 
-    async def _poll_bbo(self, product_id: int) -> None:
-        snapshot = await self._rest.market_liquidity(product_id, depth=1)
+    async def _poll_product(self, product_id: int) -> None:
+        asked_ns = time.monotonic_ns()
+        depth = 1 if self._on_book is None else wire.MAX_SNAPSHOT_LEVELS
+        snapshot = await self._rest.market_liquidity(product_id, depth)
+        if asked_ns < self.market_asked_ns.get(product_id, 0):
+            return
+        self.market_asked_ns[product_id] = asked_ns
         bid, bid_qty = snapshot.bids[0] if snapshot.bids else (NO_BID_X18, 0)
         ask, ask_qty = snapshot.asks[0] if snapshot.asks else (NO_ASK_X18, 0)
         self._core.seed_bbo(
@@ -201,7 +224,12 @@ class RestPoller:
             bid_qty_x18=bid_qty,
             ask_qty_x18=ask_qty,
             timestamp_ns=snapshot.timestamp_ns,
+            now_ns=asked_ns,
         )
+        if self._on_book is not None:
+            self._core.begin(product_id, keep=True)
+            self._core.load_snapshot(product_id, snapshot.bids, snapshot.asks, snapshot.timestamp_ns)
+            self._on_book(product_id)
 
     async def _poll_positions(self, subaccount: str) -> None:
         asked_ns, timestamp_ns = time.monotonic_ns(), self._exchange_now_ns()
@@ -210,6 +238,7 @@ class RestPoller:
         if self.uses_isolated:
             positions = await self._rest.isolated_positions(subaccount)
             self.take_isolated(positions, asked_ns, timestamp_ns)
+        self.account_asked_ns = asked_ns
 
     def take_info(self, info: SubaccountInfo, asked_ns: int, timestamp_ns: int) -> None:
         """Cross positions as asked for at asked_ns (monotonic): what differs from the last word is news."""

@@ -128,6 +128,9 @@ class Feed:
         )
         self.pool = self._upstream.pool
         self.queries = self._upstream.queries
+        self.has_websocket = config.websocket
+        """False: told to do without; `is_live`, `account_live` and valid books then say that what was read
+        over HTTP is young enough (`FeedConfig.fallback`)."""
         self.link = self.pool.links[0].manager
         """The first of its links; the only one unless more were asked for."""
 
@@ -201,6 +204,11 @@ class Feed:
         """Connected, authenticated, account streams acknowledged; with a `rest`, also what happened since
         they were lost has been found out and told."""
         return self._upstream.is_account_live
+
+    @property
+    def is_account_streamed(self) -> bool:
+        """`account_live`, by a stream: an account event that does not come has not happened."""
+        return self.has_websocket and self.account_live
 
     @property
     def is_synced(self) -> bool:
@@ -284,9 +292,11 @@ class Feed:
         }
 
     def get_connection_status(self) -> dict[str, str]:
-        """websocket: connected | degraded (not all of it) | disconnected. rest: available | absent."""
+        """websocket: connected | degraded (not all of it) | disconnected | off. rest: available | absent."""
         stats = self.pool.get_pool_stats()
         websocket = "connected" if self.is_live else "degraded" if stats.shards_live else "disconnected"
+        if not self.has_websocket:
+            websocket = "off"
         return {"websocket": websocket, "rest": "absent" if self._upstream.standby is None else "available"}
 
     def get_connection_metrics(self) -> dict[str, Any]:
@@ -308,7 +318,10 @@ class Feed:
         uptime (0 to 1) and failover_count."""
         metrics = self._upstream.connection_metrics()
         by_rest = ConnectionMode.REST in (self.mode, self.account_mode)
-        status = "healthy" if self.is_synced else "degraded" if by_rest or self.is_live else "down"
+        if self.is_synced:
+            status = "degraded" if by_rest else "healthy"
+        else:
+            status = "degraded" if self.is_live or (by_rest and self.has_websocket) else "down"
         return {
             "status": status,
             "latency": metrics["websocket_latency"].get("p50"),

@@ -20,7 +20,7 @@ from . import wire
 from .appendix import OrderType, pack_appendix
 from .connection import Backoff, LinkConfig, NadoConnectionManager
 from .delivery import Delivery
-from .errors import NadoError, OrderDenied
+from .errors import ConfigError, NadoError, OrderDenied
 from .fallback import ConnectionMode
 from .inflight import Prepared
 from .lanes import LanesConfig
@@ -78,7 +78,8 @@ class GatewayConfig:
     was refused for its time. time_retry_s, time_retry_cap_s: jittered back-off between two tries while it is
     unknown. confirm_s: pause between two questions about orders that the stream alone says are over.
     presign_slack_ms: what `expect` names is signed ahead, with a discard time later by at most this; 0:
-    nothing is. resolver: how doubt is settled. lanes: when the serial sockets open."""
+    nothing is. resolver: how doubt is settled. lanes: when the serial sockets open. websocket: False opens no
+    socket at all, for a roll-back: everything goes over HTTP, which needs a `rest`."""
 
     reply_timeout_s: float = 1.0
     discard_after_ms: int = 5_000
@@ -95,6 +96,7 @@ class GatewayConfig:
     resolver: ResolverConfig = field(default_factory=ResolverConfig)
     link: LinkConfig = field(default_factory=LinkConfig)
     lanes: LanesConfig = field(default_factory=LanesConfig)
+    websocket: bool = True
 
 
 class OrderGateway:
@@ -133,6 +135,8 @@ class OrderGateway:
         self._before_send = before_send
         self._signed_ahead = signed_ahead
         self._config = config or GatewayConfig()
+        if rest is None and not self._config.websocket:
+            raise ConfigError("without a WebSocket a gateway needs a rest")
         self._reply_timeout_s = reply_timeout_s or self._config.reply_timeout_s
         self._resolver = OrderResolver(
             self.tracker, timesync, rest, self._config.resolver,
@@ -164,7 +168,7 @@ class OrderGateway:
     async def start(self) -> None:
         """Open the socket and keep it warm. Returns after the first attempt, whatever came of it: without the
         socket orders go over HTTP."""
-        self._delivery.start()
+        self._delivery.start(with_sockets=self._config.websocket)
         if self._rest is not None:
             if not self._timesync.is_known:
                 await self._read_clock(self._rest, 3)
@@ -173,7 +177,9 @@ class OrderGateway:
                     asyncio.create_task(self._keep_time(self._rest), name="gateway clock"),
                     asyncio.create_task(self._confirm_ends(), name="gateway ends"),
                 ]
-        if not await self.lanes.wait_first_try(self._config.start_timeout_s):
+        if not self._config.websocket:
+            _log.warning("no order socket is opened: orders go over HTTP only")
+        elif not await self.lanes.wait_first_try(self._config.start_timeout_s):
             _log.warning("no order socket is up: %s", self.link.last_error or "no answer yet")
 
     async def stop(self) -> None:

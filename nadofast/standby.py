@@ -19,6 +19,7 @@ from .timesync import TimeSync
 if TYPE_CHECKING:
     from .rest import Rest
 
+_NS: Final = 1_000_000_000
 _MS: Final = 1_000_000
 _S_IN_MS: Final = 1_000
 _REST: Final = ConnectionMode.REST
@@ -41,7 +42,8 @@ class RestStandby:
     """What a feed does with a `Rest`. publish(event): for what HTTP knows and the stream did not tell.
 
     Market data and account events have a mode each. is_account_up(): the account streams are acknowledged
-    on a live link.
+    on a live link. on_book(product_id): there is no WebSocket at all, and a book was read; None: HTTP only
+    stands in for the stream.
     """
 
     def __init__(
@@ -57,8 +59,10 @@ class RestStandby:
         timesync: TimeSync,
         fallback: FallbackConfig,
         backfill: BackfillConfig,
+        on_book: Callable[[int], None] | None = None,
     ) -> None:
-        self.market = ModeSwitch(fallback, "market")
+        is_rest_only = on_book is not None
+        self.market = ModeSwitch(fallback, "market", is_rest_only=is_rest_only)
         self.poller = RestPoller(
             core,
             rest,
@@ -67,6 +71,7 @@ class RestStandby:
             on_position=self._on_position,
             exchange_now_ns=self._exchange_now_ns,
             config=fallback,
+            on_book=on_book,
         )
         self.account_switch: ModeSwitch | None = None
         self.backfill: FillBackfill | None = None
@@ -76,7 +81,7 @@ class RestStandby:
         self._config = fallback
         if subaccount is None:
             return
-        self.account_switch = ModeSwitch(fallback, "account")
+        self.account_switch = ModeSwitch(fallback, "account", is_rest_only=is_rest_only)
         self.backfill = FillBackfill(
             rest,
             subaccount,
@@ -102,6 +107,17 @@ class RestStandby:
     def is_account_trusted(self) -> bool:
         """Since the account streams are back, everything in between was told."""
         return self.account is not None and self.account.is_trusted
+
+    def is_market_read(self, product_id: int, now_ns: int) -> bool:
+        """The product's market was read over HTTP lately enough to be acted on."""
+        return _is_young(self.poller.market_asked_ns.get(product_id, 0), self._config.market_age_s, now_ns)
+
+    def is_account_read(self, now_ns: int) -> bool:
+        """So were positions and resting orders; true without an account."""
+        if self.account is None:
+            return True
+        oldest_ns = min(self.poller.account_asked_ns, self.account.looked_ns)
+        return _is_young(oldest_ns, self._config.account_age_s, now_ns)
 
     # ------------------------------------------------------------------ what the stream tells, inline
 
@@ -225,3 +241,7 @@ class RestStandby:
     def _exchange_now_ms(self) -> int:
         """0 while the exchange's clock is unknown."""
         return self._timesync.exchange_now_ms() if self._timesync.is_known else 0
+
+
+def _is_young(asked_ns: int, age_s: float, now_ns: int) -> bool:
+    return asked_ns > 0 and now_ns - asked_ns <= age_s * _NS

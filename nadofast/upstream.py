@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
@@ -45,7 +46,8 @@ _log = logging.getLogger(__name__)
 class FeedConfig:
     """data_timeout_s of `link`: market data silent for so long is probed. ack_timeout_s: for every request on
     the stream. time_samples: clock readings per connection. time_refresh_s: between two of them on a link
-    that lives. monitor_s: interval of the checks."""
+    that lives. monitor_s: interval of the checks. websocket: False opens no socket at all, for a roll-back:
+    market and account are read over HTTP, which needs a `rest`, as `fallback` says."""
 
     link: LinkConfig = field(default_factory=lambda: LinkConfig(data_timeout_s=3.0))
     query_link: LinkConfig = field(default_factory=LinkConfig)
@@ -57,6 +59,7 @@ class FeedConfig:
     time_samples: int = 3
     time_refresh_s: float = 30.0
     monitor_s: float = 0.1
+    websocket: bool = True
 
 
 class Upstream:
@@ -87,6 +90,8 @@ class Upstream:
         self.progress = asyncio.Event()
         """Set when something became valid, or ceased to be."""
         self._products = tuple(products)
+        self._books_read: set[int] = set()
+        """Those valid because they were read over HTTP, without any WebSocket."""
         self._core = core
         self._publish = publish
         self._auth = auth
@@ -136,7 +141,10 @@ class Upstream:
                 timesync=timesync,
                 fallback=config.fallback,
                 backfill=config.backfill,
+                on_book=None if config.websocket else self._on_book_read,
             )
+        elif not config.websocket:
+            raise ConfigError("without a WebSocket a feed needs a rest")
 
     # ------------------------------------------------------------------ life
 
@@ -144,19 +152,25 @@ class Upstream:
         """Begin to connect. Raises ConfigError if the wallet has no authenticated socket left."""
         if self._tasks:
             return
+        if self._config.websocket:
+            self._start_sockets()
+        else:
+            _log.warning("no WebSocket is opened: market and account are read over HTTP only")
+        self._spawn(self._monitor(), "monitor")
+        self._spawn(self._keep_time(), "clock")
+        if self.standby is not None:
+            self.standby.begin()
+            for work, name in self.standby.tasks():
+                self._spawn(work, name)
+
+    def _start_sockets(self) -> None:
         self._reserve_auth_sockets()
         self.pool.start()
         if self.sync.products:
             self.queries.start()
             self._spawn(self.sync.run(), "book sync")
-        self._spawn(self._monitor(), "monitor")
-        self._spawn(self._keep_time(), "clock")
         for work, name in self.pool.tasks():
             self._spawn(work, name)
-        if self.standby is not None:
-            self.standby.begin()
-            for work, name in self.standby.tasks():
-                self._spawn(work, name)
 
     async def stop(self) -> None:
         tasks, self._tasks = self._tasks, []
@@ -170,10 +184,14 @@ class Upstream:
 
     @property
     def is_live(self) -> bool:
+        if not self._config.websocket:
+            return self.failure is None and all(map(self._is_read, self._products))
         return self.failure is None and self.pool.is_live
 
     @property
     def is_account_live(self) -> bool:
+        if not self._config.websocket:
+            return self.failure is None and self._is_account_read()
         return (
             self.failure is None
             and self.pool.is_account_live
@@ -184,6 +202,8 @@ class Upstream:
         """What keeps the feed from being synchronised; None if nothing does."""
         if self.failure is not None:
             return self.failure
+        if not self._config.websocket:
+            return self._not_read()
         if not self.pool.is_live:
             return self.pool.why_down("market") or "the stream is down"
         if self.pool.wants_account and not self.pool.is_account_live:
@@ -199,12 +219,50 @@ class Upstream:
 
     def is_fresh(self, product_id: int) -> bool:
         """A live link carries the product, and what is shown of it is valid."""
+        if not self._config.websocket:
+            return self.failure is None and self._is_read(product_id)
         if self.failure is not None or not self.pool.is_product_live(product_id):
             return False
         if product_id not in self.sync.products:
             return True
         book = self._core.book(product_id)
         return self._core.bbo(product_id).is_set and (book.is_valid or not self.sync.with_books)
+
+    # ------------------------------------------------------------------ without any WebSocket
+
+    def _is_read(self, product_id: int) -> bool:
+        standby = self.standby
+        return standby is not None and standby.is_market_read(product_id, time.monotonic_ns())
+
+    def _is_account_read(self) -> bool:
+        return self.standby is not None and self.standby.is_account_read(time.monotonic_ns())
+
+    def _not_read(self) -> str | None:
+        for product_id in self._products:
+            if not self._is_read(product_id) or not self._core.book(product_id).is_valid:
+                return f"product {product_id} is not read over HTTP"
+        return None if self._is_account_read() else "the account is not read over HTTP"
+
+    def _on_book_read(self, product_id: int) -> None:
+        is_valid, was_valid = self._core.book(product_id).is_valid, product_id in self._books_read
+        if is_valid and not was_valid:
+            self._books_read.add(product_id)
+            self._publish_boundary("book_valid", "read over HTTP", product_id)
+        elif was_valid and not is_valid:
+            self._expire(product_id, self._core.book(product_id).invalid_reason or "not valid")
+
+    def _expire(self, product_id: int, reason: str) -> None:
+        """First make it true, then tell."""
+        self._books_read.discard(product_id)
+        self._core.begin(product_id)
+        self._on_book_invalid(product_id, reason)
+
+    def _expire_old(self) -> None:
+        for product_id in tuple(self._books_read):
+            if not self._is_read(product_id):
+                self._expire(product_id, f"not read for {self._config.fallback.market_age_s:g} s")
+
+    # ------------------------------------------------------------------ figures
 
     def connection_metrics(self) -> dict[str, Any]:
         """Latencies of both ways, failures, recoveries and uptime."""
@@ -326,6 +384,9 @@ class Upstream:
                 ):
                     self.health.log_failover(change)
                     self._publish_boundary("mode", f"{change.function} {change.mode.value}: {change.reason}")
+            if not self._config.websocket:
+                self._expire_old()
+                continue
             for product_id in self.sync.check(now):
                 if self.pool.is_product_live(product_id):
                     task = asyncio.create_task(self._verify(product_id))
@@ -341,7 +402,9 @@ class Upstream:
 
     async def _keep_time(self) -> None:
         while True:
-            await asyncio.sleep(self._config.time_refresh_s)
+            # Without a socket nobody has set the clock.
+            needs_one = not (self._config.websocket or self._timesync.is_known)
+            await asyncio.sleep(random.uniform(0.1, 0.5) if needs_one else self._config.time_refresh_s)
             try:
                 if self.pool.best.manager.is_live:
                     link = await self.pool.acquire()

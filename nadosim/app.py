@@ -127,6 +127,7 @@ class SimServer:
             "events": dict(hub.events),
             "sent": hub.sent,
             "sockets": dict(self.surface.sockets.by_scope),
+            "sockets_accepted": dict(self.surface.sockets.accepted),
             "sockets_cut": dict(self.surface.sockets.ends),
             "send_lag_ms": self.surface.sockets.lag.view(),
             "connections": self.surface.sockets.listed(),

@@ -37,6 +37,7 @@ class Sockets:
         self._per_address: Counter[str] = Counter()
         self._numbers = count(1)
         self.lag = LagHistogram()  # event to the last byte handed to the transport
+        self.accepted: Counter[str] = Counter()  # since the start, by scope
         self.ends: Counter[str] = Counter()  # why sockets were cut
 
     @property
@@ -61,6 +62,7 @@ class Sockets:
             # Pings are answered by hand: they are the keep-alive the exchange insists on.
             ws = web.WebSocketResponse(autoping=False, timeout=1.0, max_msg_size=MAX_MESSAGE_BYTES)
             await ws.prepare(request)
+            self.accepted[scope] += 1
             connection = Connection(ws, request, self._faults, scope, next(self._numbers), self.lag)
             async with self._writing(connection):
                 yield connection

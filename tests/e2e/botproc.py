@@ -161,6 +161,13 @@ def state(control: str) -> dict[str, Any]:
         return found
 
 
+def health(control: str) -> dict[str, Any]:
+    """The exchange's counters."""
+    with urllib.request.urlopen(f"{control}/health", timeout=5) as response:
+        found: dict[str, Any] = json.loads(response.read())
+        return found
+
+
 def fault(control: str, **what: object) -> None:
     """Switch a fault on."""
     request = urllib.request.Request(f"{control}/faults", json.dumps(what).encode(), method="POST")
