@@ -113,9 +113,12 @@ class RestStandby:
         return _is_young(self.poller.market_asked_ns.get(product_id, 0), self._config.market_age_s, now_ns)
 
     def is_account_read(self, now_ns: int) -> bool:
-        """So were positions and resting orders; true without an account."""
-        if self.account is None:
+        """So were positions and resting orders, and the archive once: what it shows from here on is news.
+        True without an account."""
+        if self.account is None or self.backfill is None:
             return True
+        if not self.backfill.knows_history:
+            return False
         oldest_ns = min(self.poller.account_asked_ns, self.account.looked_ns)
         return _is_young(oldest_ns, self._config.account_age_s, now_ns)
 

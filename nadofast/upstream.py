@@ -154,14 +154,29 @@ class Upstream:
             return
         if self._config.websocket:
             self._start_sockets()
+            self._start_standby()
         else:
             _log.warning("no WebSocket is opened: market and account are read over HTTP only")
+            self._spawn(self._start_without_sockets(), "start")
         self._spawn(self._monitor(), "monitor")
         self._spawn(self._keep_time(), "clock")
+
+    def _start_standby(self) -> None:
         if self.standby is not None:
             self.standby.begin()
             for work, name in self.standby.tasks():
                 self._spawn(work, name)
+
+    async def _start_without_sockets(self) -> None:
+        """The clock first: by their time fills are told from those of before the session."""
+        assert self._rest is not None
+        while not self._timesync.is_known:
+            try:
+                await self._rest.sync_time(self._timesync, self._config.time_samples)
+            except NadoError as error:
+                _log.info("clock: %s", error)
+                await asyncio.sleep(random.uniform(0.1, 0.5))
+        self._start_standby()
 
     def _start_sockets(self) -> None:
         self._reserve_auth_sockets()
@@ -402,9 +417,7 @@ class Upstream:
 
     async def _keep_time(self) -> None:
         while True:
-            # Without a socket nobody has set the clock.
-            needs_one = not (self._config.websocket or self._timesync.is_known)
-            await asyncio.sleep(random.uniform(0.1, 0.5) if needs_one else self._config.time_refresh_s)
+            await asyncio.sleep(self._config.time_refresh_s)
             try:
                 if self.pool.best.manager.is_live:
                     link = await self.pool.acquire()
