@@ -164,6 +164,7 @@ class WorldFeed:
     live again only once the archive has shown what was missed. Mute: live, prices stand, events are lost."""
 
     failure: str | None = None
+    has_websocket = True
 
     def __init__(self, world: PairWorld, rest: WorldRest) -> None:
         self._world, self._rest = world, rest
@@ -185,6 +186,10 @@ class WorldFeed:
 
     @property
     def is_live(self) -> bool:
+        return self.account_live
+
+    @property
+    def is_account_streamed(self) -> bool:
         return self.account_live
 
     @property

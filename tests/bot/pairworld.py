@@ -375,7 +375,7 @@ class PairWorld:
         def make_desk(on_change: Callable[[DeskOrder], None]) -> OrderDesk:
             return OrderDesk(
                 parts.clients, gateway, gate, tracker, ask=reconciler.ask,
-                is_stream_live=lambda: feed.account_live, on_change=on_change, timesync=timesync,
+                is_stream_live=lambda: feed.is_account_streamed, on_change=on_change, timesync=timesync,
             )  # fmt: skip
 
         return DNPairBot(parts, make_desk)

@@ -51,6 +51,11 @@ BEGINS: list[tuple[dict[str, Any], Level, str]] = [
     ({"blind_s": 1.5}, Level.CRITICAL, "blind"),
     ({"modes": STREAM | {"market": "rest"}}, Level.WARNING, "market-rest"),
     ({"modes": STREAM | {"account": "rest"}}, Level.WARNING, "account-rest"),
+    (
+        {"modes": STREAM | {"market": "rest", "account": "rest"}, "is_rest_only": True},
+        Level.WARNING,
+        "rest-only",
+    ),
     ({"limits": (LimitView("daily loss", 8.0, 10.0, "USD"),)}, Level.WARNING, "near-daily-loss"),
     ({"legs": (FRESH[0], replace(FRESH[1], age_ms=6_000.0))}, Level.CRITICAL, "no-data SOL-PERP"),
     ({"legs": (FRESH[0], replace(FRESH[1], age_ms=None))}, Level.CRITICAL, "no-data SOL-PERP"),
