@@ -127,11 +127,8 @@ class Status:
     blind_s: float = 0.0
     lost: dict[str, str] = field(default_factory=dict)
     trouble: tuple[TroubleView, ...] = ()
-<<<<<<< HEAD
     watch: WatchView | None = None
-=======
     is_rest_only: bool = False
->>>>>>> 86aae41 (websocket.enabled = false: market, account and orders over REST alone)
 
     def to_json(self) -> bytes:
         """One line."""

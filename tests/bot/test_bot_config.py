@@ -132,3 +132,13 @@ def test_no_key_is_fine_and_a_good_one_is_secret() -> None:
     assert find(AccountSection(), {}).key is None
     key = find(AccountSection(), {"NADO_PRIVATE_KEY": "0x" + "1a" * 32}).key
     assert "1a1a" not in f"{key!r}{key}"
+
+
+def test_the_websocket_can_be_switched_off_by_file_and_environment(tmp_path: Path) -> None:
+    file = tmp_path / "bot.toml"
+    file.write_text("[websocket]\nenabled = false\n")
+    assert load().settings.websocket.enabled
+    assert not load(file, environ={}).settings.websocket.enabled
+    assert not load(environ={"NADO_BOT_WEBSOCKET__ENABLED": "false"}).settings.websocket.enabled
+    with pytest.raises(SettingsError, match=r"websocket\.enabled"):
+        load(environ={"NADO_BOT_WEBSOCKET__ENABLED": "perhaps"})
