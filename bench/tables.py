@@ -1,10 +1,11 @@
 """Every table of the README's performance section, with peers: `make bench-tables`.
 
-    tables.py [--rounds N] [--only book|inflate|wire|tls|latency] [--no-priority]
+    tables.py [--rounds N] [--only book|inflate|wire|tls|latency] [--no-priority] [--keep]
 
 Contenders run one after another, again and again, and medians are shown: what disturbs the machine disturbs
 all of them. Each result is compared with the stream's own book before it counts. Results go to
-bench/results/ (JSON, and the latency plot); the peers' interpreter is .venv-peers.
+bench/results/ (JSON, Markdown, and the latency plot); the peers' interpreter is .venv-peers. --keep puts the
+tables of a whole run into docs/performance.md, and the plot beside it.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import platform
+import shutil
 import statistics
 import subprocess
 import sys
@@ -35,16 +37,28 @@ from nadosim.certificate import server_context  # noqa: E402
 
 RESULTS = HERE / "results"
 PRIORITY = 10
+PAGE = HERE.parent / "docs" / "performance.md"
+BEGIN, END = "<!-- tables: make bench-tables -->", "<!-- end of tables -->"
 RATES = {1_000: 500, 10_000: 5_000, 50_000: 30_000}  # messages a second: messages; a run stays below 0.9 s
 
 
+_said: list[str] = []
+
+
+def say(text: str) -> None:
+    """Print, and keep for the page."""
+    print(text, flush=True)
+    _said.append(text)
+
+
 def table(title: str, head: Iterable[str], rows: Iterable[Iterable[object]]) -> None:
-    """Print as Markdown."""
-    print(f"\n{title}\n")
-    print("| " + " | ".join(head) + " |")
-    print("|" + "---|" * len(list(head)))
+    """Say as Markdown."""
+    names = list(head)
+    say(f"\n{title}\n")
+    say("| " + " | ".join(names) + " |")
+    say("|" + "---|" * len(names))
     for row in rows:
-        print("| " + " | ".join(str(cell) for cell in row) + " |", flush=True)
+        say("| " + " | ".join(str(cell) for cell in row) + " |")
 
 
 def rotate(names: list[str], turn: int) -> list[str]:
@@ -207,6 +221,7 @@ def wire_table(rounds: int, results: dict[str, Any], *, is_tls: bool) -> None:
         wire.FLOOR_ARRAY,
         wire.SILENT,
         wire.CALLBACK,
+        wire.FLOOR_OWN,
         wire.OWN_SILENT,
         wire.OWN,
         wire.PICOWS,
@@ -227,12 +242,20 @@ def wire_table(rounds: int, results: dict[str, Any], *, is_tls: bool) -> None:
     medians = {label: statistics.median(v) for label, v in ns.items()}
     results["tls_cpu_ns" if is_tls else "wire_cpu_ns"] = medians
     least = min(medians[wire.FLOOR.label], medians[wire.FLOOR_ARRAY.label])
+    own = medians[wire.FLOOR_OWN.label]
     ours = medians[wire.CALLBACK.label]
     table(
-        f"CPU ns per message, socket → inflate → parse → book, one core{', TLS' if is_tls else ''}",
-        ("", "ns", "× C floor", "× nadofast with callback", "versions"),
+        f"CPU ns per message, socket → inflate → parse → book and fills, one core{', TLS' if is_tls else ''}",
+        ("", "ns", "× C, zlib", "× C, own inflate", "× nadofast with callback", "versions"),
         [
-            [label, f"{value:,.0f}", f"{value / least:.2f}", f"{value / ours:.2f}", versions[label]]
+            [
+                label,
+                f"{value:,.0f}",
+                f"{value / least:.2f}",
+                f"{value / own:.2f}",
+                f"{value / ours:.2f}",
+                versions[label],
+            ]
             for label, value in medians.items()
         ],
     )
@@ -284,7 +307,60 @@ def latency_table(rounds: int, results: dict[str, Any], priority: int) -> None:
     samples.write_text(json.dumps(kept))
     plot = RESULTS / "latency.svg"
     subprocess.run([wire.PEERS, HERE / "plot.py", samples, plot], check=True, timeout=120)
-    print(f"\nhistograms: {plot.relative_to(HERE.parent)}")
+    say("\n![histograms of the latencies](latency.svg)")
+
+
+def goals_table(results: dict[str, Any]) -> None:
+    """The figures with a goal, out of the tables above."""
+    rows: list[tuple[str, float, float, bool]] = []  # measured, goal, whether more is better
+    for name in ("depth 10, near the top, 200 levels", "depth 40, near the top, 200 levels"):
+        by = results.get("book_ns", {}).get(name)
+        if by:
+            rows.append((f"{name}: orjson + sorted list ÷ ours", by["orjson"] / by["nadofast"], 15, True))
+            rows.append((f"{name}: msgspec + sorted list ÷ ours", by["msgspec"] / by["nadofast"], 12, True))
+    if "wire_cpu_ns" in results:
+        ns = results["wire_cpu_ns"]
+        ours = ns[wire.CALLBACK.label]
+        rows += [
+            ("whole way: picows.websockets + orjson ÷ ours", ns[wire.PICOWS.label] / ours, 4, True),
+            ("whole way: websockets + orjson ÷ ours", ns[wire.WEBSOCKETS.label] / ours, 8, True),
+            ("whole way: ours ÷ C, both zlib", ours / ns[wire.FLOOR.label], 1.2, False),
+            (
+                "whole way: ours ÷ C, both our inflate",
+                ns[wire.OWN.label] / ns[wire.FLOOR_OWN.label],
+                1.3,
+                False,
+            ),
+        ]
+    for rate, goal in (("1000", 1.7), ("10000", 1.4), ("50000", 1.4)):
+        by = results.get("latency_ns", {}).get(rate)
+        if by:
+            asleep = by[wire.CALLBACK.label]["p50"] / by[wire.FLOOR.label]["p50"]
+            awake = by[wire.AWAKE.label]["p50"] / by[wire.BUSY_FLOOR.label]["p50"]
+            rows.append((f"latency p50 at {int(rate):,}/s: ours ÷ C", asleep, 1.3, False))
+            rows.append((f"latency p50 at {int(rate):,}/s, kept awake: ours ÷ C busy", awake, goal, False))
+    table(
+        "Goals",
+        ("figure", "measured", "goal", ""),
+        [
+            [
+                figure,
+                f"{measured:.2f}",
+                f"{'≥' if is_more else '≤'} {goal:g}",
+                "met" if (measured >= goal if is_more else measured <= goal) else "missed",
+            ]
+            for figure, measured, goal, is_more in rows
+        ],
+    )
+
+
+def keep() -> None:
+    """What was said into the page, between its marks, and the plot beside it."""
+    before, rest = PAGE.read_text().split(BEGIN)
+    after = rest.split(END)[1]
+    text = "\n".join(line for line in _said)
+    PAGE.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}")
+    shutil.copy(RESULTS / "latency.svg", PAGE.with_name("latency.svg"))
 
 
 def machine() -> str:
@@ -321,18 +397,24 @@ def versions() -> str:
     return "; peers: ".join(found)
 
 
+PARTS = ("book", "inflate", "wire", "tls", "latency")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--only", choices=("book", "inflate", "wire", "tls", "latency"), action="append")
+    parser.add_argument("--only", choices=PARTS, action="append")
     parser.add_argument("--no-priority", action="store_true", help="leave the scheduler alone while timing")
+    parser.add_argument("--keep", action="store_true", help="put the tables into docs/performance.md")
     options = parser.parse_args()
-    wanted = options.only or ("book", "inflate", "wire", "tls", "latency")
+    wanted = options.only or PARTS
+    if options.keep and options.only:
+        parser.error("--keep is for a whole run")
     RESULTS.mkdir(exist_ok=True)
     results: dict[str, Any] = {"machine": machine(), "versions": versions(), "rounds": options.rounds}
-    print(results["machine"])
-    print(results["versions"])
-    print(f"medians of {options.rounds} interleaved rounds, seeded streams, every book checked")
+    say(f"{results['machine']}\\")
+    say(f"{results['versions']}\\")
+    say(f"medians of {options.rounds} interleaved rounds, seeded streams, every book checked")
     if "book" in wanted:
         book_table(options.rounds, results)
     if "inflate" in wanted:
@@ -344,7 +426,11 @@ def main() -> None:
     if "latency" in wanted:
         is_allowed = not options.no_priority and wire.may_take_priority(PRIORITY)
         latency_table(options.rounds, results, PRIORITY if is_allowed else 0)
+    goals_table(results)
     (RESULTS / "tables.json").write_text(json.dumps(results, indent=2) + "\n")
+    (RESULTS / "tables.md").write_text("\n".join(_said) + "\n")
+    if options.keep:
+        keep()
 
 
 if __name__ == "__main__":
