@@ -110,7 +110,7 @@ OBJECT = 32  # bytes of a small one
 
 @pytest.fixture
 def held() -> Iterator[Callable[[], int]]:
-    """How many blocks Python holds; where its allocator does not count them, the bytes it asked for say it."""
+    """How many blocks Python holds; where its allocator does not count them, by the bytes it asked for."""
     if sys.getallocatedblocks():
         yield sys.getallocatedblocks
         return
