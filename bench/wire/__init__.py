@@ -196,8 +196,8 @@ def may_take_priority(priority: int) -> bool:
 
 @contextmanager
 def shared_times(name: str, count: int) -> Iterator[tuple[Path, mmap.mmap]]:
-    """A file of `count` int64, shared with the programs."""
-    path = BUILD / name
+    """A file of `count` int64, shared with the programs; its name is this process's own."""
+    path = BUILD / f"{name}-{os.getpid()}"
     path.write_bytes(bytes(8 * count))
     with path.open("r+b") as file, mmap.mmap(file.fileno(), 8 * count) as memory:
         yield path, memory
@@ -279,7 +279,13 @@ def run(
                     answer(peer)
                     records = peer.records([*prepared.frames, CLOSE])
                     peer.read()  # the receiver is ready
-                    _send(realtime, client, write_frames(BUILD / "frames", records), sent_path, rate)
+                    _send(
+                        realtime,
+                        client,
+                        write_frames(BUILD / f"frames-{os.getpid()}", records),
+                        sent_path,
+                        rate,
+                    )
                     output, _ = receiver.communicate(timeout=DEADLINE_S)
             finally:
                 receiver.kill()
@@ -303,6 +309,7 @@ def _send(realtime: list[str], client: socket.socket, frames: Path, sent: Path, 
         str(rate),
     ]
     subprocess.run([*realtime, *command], check=True, timeout=DEADLINE_S, pass_fds=[client.fileno()])
+    frames.unlink()
 
 
 def check(output: str, prepared: Prepared) -> Outcome:
