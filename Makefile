@@ -21,7 +21,7 @@ SEEDS ?= 0:2
 TABLES ?=
 COVERAGE_TESTS ?= tests/core tests/client tests/orders
 
-.PHONY: help run test test-report bench bench-tables coverage coverage-client sanitize debug lint types build long chaos \
+.PHONY: help run test test-report bench bench-tables coverage coverage-client coverage-bot sanitize debug lint types build long chaos \
   clean docs format
 
 help:
@@ -35,6 +35,7 @@ help:
 	@echo "make build   wheel and sdist in dist/"
 	@echo "make long    longer campaigns  (SUITE=$(SUITE) SEEDS=$(SEEDS))"
 	@echo "make chaos   all long suites of faults and one matrix of them  (SEEDS=$(SEEDS))"
+	@echo "make coverage-bot  of the bot by its own tests and whole runs: 90 % of it, 95 % of gate, pair, sizes, ledger"
 	@echo "make coverage-client  of the connection code by the client tests, at least 95 % of lines and branches"
 	@echo "make clean   removes everything that was made"
 
@@ -110,6 +111,16 @@ docs: $(VENV)/.dev
 
 build: $(VENV)/.dev
 	$(BIN)/python -m build --no-isolation --outdir dist .
+
+# BOT_TESTS: a part of them, for a look at one file; the goals are for all.
+BOT_TESTS ?= tests/bot tests/e2e
+CORE_OF_BOT := bot/risk.py,bot/pair.py,bot/sizing.py,bot/ledger.py
+coverage-bot: $(VENV)/.dev
+	@rm -rf build/coverage-bot && mkdir -p build/coverage-bot
+	@run() { $(BIN)/python -m coverage "$$1" --rcfile=tests/bot-coverage.ini "$${@:2}"; }; \
+	run run -m pytest -q -n 2 --dist loadfile -p no:cacheprovider $(BOT_TESTS); \
+	run combine -q; run report --fail-under=0; \
+	run report --include=$(CORE_OF_BOT) --fail-under=95; run report --fail-under=90 --format=total
 
 coverage-client: $(VENV)/.dev
 	$(BIN)/python -m coverage run -m pytest -q -n 0 tests/client

@@ -73,7 +73,7 @@ def flat(state: PairState, inputs: PairInputs, plan: Plan, now_ns: int) -> Step:
         notes: list[Action] = [] if state.is_pacing else [Note("waiting for the order budget to recover")]
         return replace(state, since_ns=now_ns, is_pacing=True), notes
     state = replace(state, is_pacing=False)
-    if missing := _not_ready(inputs):
+    if missing := _not_ready(inputs, plan):
         if now_ns - state.since_ns > plan.ready_timeout_ns:
             waited_s = plan.ready_timeout_ns / 1e9
             return ended(state, End(ExitCode.ERROR, f"not ready for {waited_s:.0f} s: {missing}")), []
@@ -83,9 +83,11 @@ def flat(state: PairState, inputs: PairInputs, plan: Plan, now_ns: int) -> Step:
     return _enter(state, inputs, plan, now_ns)
 
 
-def _not_ready(inputs: PairInputs) -> str:
+def _not_ready(inputs: PairInputs, plan: Plan) -> str:
     if inputs.not_ready:
         return inputs.not_ready
+    if inputs.stale_ns > plan.max_stale_ns:
+        return f"no price for {inputs.stale_ns / 1e9:.1f} s"
     return "" if all(leg.has_quote for leg in inputs.legs) else "a book side is empty"
 
 
@@ -174,7 +176,7 @@ def _hedge_complete(state: PairState, now_ns: int) -> Step:
 
 def _empty_build(state: PairState, inputs: PairInputs, plan: Plan, now_ns: int) -> Step:
     """Nothing filled, and the exchange says so: try again with fresh prices, or skip the cycle."""
-    if state.attempts < plan.entry_attempts and not must_leave(inputs, plan) and not _not_ready(inputs):
+    if state.attempts < plan.entry_attempts and not must_leave(inputs, plan) and not _not_ready(inputs, plan):
         return _enter(state, inputs, plan, now_ns)
     refusals = {leg.last_refusal for leg in state.legs if leg.last_refusal}
     return _skip(state, ", ".join(sorted(refusals)) or "no fill", now_ns)

@@ -225,6 +225,8 @@ class PairWorld:
         for task in (*background, *self._tasks):
             task.cancel()
         await asyncio.gather(*background, *self._tasks, return_exceptions=True)
+        if self._journal is not None:
+            self._journal.close()
 
     async def _live(self, plan: Callable[[tuple[Product, Product]], Plan], *, chaos: bool) -> End:
         background = await self._open(plan)
@@ -487,7 +489,7 @@ class PairWorld:
         gross, net = sum(map(abs, notionals)), abs(sum(notionals))
         is_unhedged = net > UNHEDGED_FLOOR_X18 and net * 10_000 > gross * HEDGED_WITHIN_BPS
         if is_unhedged and self._gap_since_s is None:
-            self._gap_since_s, self._gap_life = self.loop.time(), self.kills
+            self._gap_since_s, self._gap_life = self.loop.time(), -1 if self.is_down else self.kills
         elif not is_unhedged and self._gap_since_s is not None:
             was_alive = self._gap_life == self.kills and not self.is_down
             (self.gaps_s if was_alive else self.dead_gaps_s).append(self.loop.time() - self._gap_since_s)

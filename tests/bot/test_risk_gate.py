@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import FrozenInstanceError, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -371,6 +371,119 @@ def test_an_unknown_time_closes_the_windows(world: World) -> None:
     assert decision.reasons[0].startswith("maintenance")
 
 
+# ---------------------------------------------------------------------- every bound, and the other side of it
+
+
+def test_a_limit_is_reached_exactly_and_not_one_unit_beyond(world: World) -> None:
+    gate = RiskGate(RiskLimits(to_x18(200), to_x18(300), to_x18(10), 5_000), world.view)
+    assert gate.check(intent("0.05", tag=1))
+    assert gate.check(intent("-1", tag=2, product_id=8, price="140"))
+    gate.release(2)
+    assert gate.check(intent("-1.071428571428571428", tag=3, product_id=8, price="140"))  # 150 less 8e-17
+    gate.release(3)
+    assert not gate.check(intent("-1.071428571428571430", tag=4, product_id=8, price="140"))
+    gate = RiskGate(LIMITS, world.view)
+    world.marks[8] = to_x18(150)
+    assert gate.check(intent("0.05", tag=1))
+    assert gate.check(intent("-1", tag=2, product_id=8, price="150"))  # gross is 300 of 300
+
+
+def test_the_smallest_order_counts_on_its_own_side(world: World) -> None:
+    world.positions = {4: to_x18("0.05"), 8: 0}
+    tiny = OrderIntent(1, 0, 4, Purpose.HEDGE, 1, to_x18(3000))
+    assert RiskGate(LIMITS, world.view).check(tiny).reasons[0].startswith("max_leg")
+    for held in (5, -5):
+        world.positions = {4: to_x18(held), 8: 0}
+        tiny = OrderIntent(1, 0, 4, Purpose.HEDGE, held // 5, to_x18(3000))
+        gate = limited(world, max_coins_x18={4: to_x18(5)})
+        assert gate.check(tiny).reasons[0].startswith("max_position")
+
+
+def test_what_an_order_has_no_more_to_add_is_nothing(world: World, gate: RiskGate) -> None:
+    assert gate.check(intent("0.05", tag=1))
+    gate.expect(1, -5)
+    assert gate.check(intent("0.05", tag=2))
+
+
+def test_gross_counts_an_order_for_its_own_product(world: World) -> None:
+    """Short one product, long the other: an order of the first would look like a hedge of the second."""
+    world.positions, world.marks = {4: 0, 8: -to_x18(1)}, {4: to_x18(100), 8: to_x18(100)}
+    gate = RiskGate(RiskLimits(to_x18(150), to_x18(199), to_x18(10), 5_000), world.view)
+    assert gate.check(intent("1", Purpose.HEDGE, price="100")).reasons[0].startswith("max_gross: 200")
+
+
+def test_what_is_not_known_counts_as_nothing_held(world: World, gate: RiskGate) -> None:
+    world.positions = {}
+    assert "position 0" in gate.check(intent("-0.05", Purpose.TAKE)).reasons[0]
+    assert gate.check(intent("0.05", Purpose.HEDGE, tag=1))
+    gate.release(1)
+    coins = limited(world, max_coins_x18={4: to_x18(5)})
+    assert coins.check(intent("5", Purpose.HEDGE, tag=2))
+    assert limited(world, max_builds_per_min=1).pause_reason() == ""
+    world.positions, world.marks = {4: to_x18(5), 8: 0}, {8: to_x18(140)}
+    assert gate.check(intent("0.05", Purpose.HEDGE, tag=3))  # no mark: what is held has no notional
+
+
+def test_ages_offsets_and_deltas_are_allowed_up_to_their_limit(world: World) -> None:
+    world.ages[4], world.offset_ms = 5_000, -1_000.0
+    gate = limited(world, max_clock_offset_ms=1_000.0)
+    assert gate.check(intent("0.001", tag=1))
+    world.marks, world.positions = {4: to_x18(100), 8: to_x18(100)}, {4: to_x18("1.1"), 8: -to_x18("0.9")}
+    assert net_delta_bps(world.positions, world.marks) == 1_000
+    assert gate.check(intent("0.001", tag=2, price="100"))
+    world.positions = {4: to_x18("1.01"), 8: -to_x18("0.99")}
+    assert net_delta_bps(world.positions, world.marks) == 100
+    assert gate.delta_warning() == ""
+
+
+def test_a_loss_that_reaches_the_limit_halts_and_is_told_in_money(world: World) -> None:
+    gate = limited(world, daily_loss_x18=to_x18(5))
+    world.pnl = -to_x18("4.999999999999999999")
+    assert gate.watch() is None
+    world.pnl = -to_x18(5)
+    assert gate.watch() == "daily loss 5.0000 USD reached the limit"
+    reasons = gate.pre_trade_check(4, to_x18("0.01"), to_x18(3000)).reasons
+    assert reasons[1] == f"daily_loss: {to_x18(5)} x18 of {to_x18(5)} x18"
+
+
+def test_a_minute_ends_after_sixty_seconds(world: World) -> None:
+    world.now_ns = start_ns = 1_000 * 10**9
+    gate = limited(world, max_orders_per_min=1)
+    assert gate.check(intent("0.001", tag=1))
+    world.now_ns = start_ns + 60 * 10**9 - 1
+    assert not gate.check(intent("0.001", tag=2))
+    world.now_ns = start_ns + 60 * 10**9
+    assert gate.check(intent("0.001", tag=3))
+
+
+def test_a_question_is_no_order_of_any_tag(world: World, gate: RiskGate) -> None:
+    assert gate.check(intent("0.001", tag=1))
+    assert gate.pre_trade_check(4, to_x18("0.001"), to_x18(3000))
+    for price_x18, is_order in ((0, False), (1, True)):
+        reasons = gate.pre_trade_check(4, to_x18("0.001"), price_x18).reasons
+        assert any(reason.startswith("malformed") for reason in reasons) is not is_order
+
+
+def test_an_exit_is_recognised_by_its_approval(world: World, gate: RiskGate) -> None:
+    world.positions[8] = to_x18("-0.9")
+    entry = intent("0.040", Purpose.HEDGE, tag=1)
+    out = intent("0.9", Purpose.TAKE, tag=2, product_id=8, price="141")
+    assert gate.check(entry)
+    assert gate.check(out)
+    assert gate.is_exit(leaving(out)) is True
+    assert gate.is_exit(leaving(entry)) is False
+    assert gate.is_exit(leaving(replace(out, tag=3))) is False
+    assert gate.is_exit(replace(leaving(out), client_id=None)) is False
+
+
+def test_an_approval_shows_and_compares_its_intent_alone(world: World) -> None:
+    first, second = (RiskGate(LIMITS, world.view).check(intent("0.040")).order for _ in range(2))
+    assert first == second
+    assert "proof" not in repr(first)
+    with pytest.raises(FrozenInstanceError):
+        first.intent = intent("4")  # type: ignore[misc, union-attr]
+
+
 # ---------------------------------------------------------------------- the kill switch
 
 
@@ -456,3 +569,4 @@ def test_defaults_and_constants_are_the_documented_ones() -> None:
     assert CLIENT_ID_BASE == 1 << 40
     plain = OrderIntent(1, 0, 4, Purpose.ENTRY, 1, 1)
     assert (plain.ttl_ms, plain.discard) == (0, False)
+    assert RiskView({}, {}, {}, 0).now_ns == 0

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import importlib
 import os
 import random
 import signal
@@ -23,7 +24,16 @@ import pytest
 from explained import explained, in_vain, place
 from mutate import Mutant, mutants
 
-import nadofast  # noqa: F401  imported before the forks: every mutant has it without waiting
+# Imported before the forks: every mutant has them without waiting. None of them imports the bot.
+for _name in (
+    "aiohttp",
+    "pydantic_settings",
+    "uvloop",
+    "nadofast.gateway",
+    "nadosim.app",
+    "nadosim.exchange",
+):
+    importlib.import_module(_name)
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 DEADLINE_S: Final = 120
@@ -78,16 +88,10 @@ def _judge(module: str, source: str, tests: tuple[str, ...]) -> int:
         return 1
 
 
-def judged(module: str, source: str, share: float, seed: int, workers: int) -> list[Mutant]:
-    """The survivors among a share of the mutants."""
+def chosen(source: str, share: float, seed: int) -> list[Mutant]:
+    """All mutants of a source, or a share of them."""
     made = list(mutants(source))
-    if share < 1:
-        made = random.Random(seed).sample(made, max(1, round(len(made) * share)))
-    with ThreadPoolExecutor(workers) as pool:
-        noticed = list(pool.map(lambda mutant: is_noticed(module, mutant.source, TESTS[module]), made))
-    part = "" if share == 1 else f" (a share of {share:g}, seed {seed})"
-    print(f"{module}: {len(made)} mutants{part}, {noticed.count(False)} survive", flush=True)
-    return [mutant for mutant, was_noticed in zip(made, noticed, strict=True) if not was_noticed]
+    return made if share >= 1 else random.Random(seed).sample(made, max(1, round(len(made) * share)))
 
 
 def main(module: str, *, share: float = 1.0, seed: int = 0, workers: int = 1) -> int:
@@ -95,17 +99,27 @@ def main(module: str, *, share: float = 1.0, seed: int = 0, workers: int = 1) ->
     if is_noticed(module, ast.unparse(ast.parse(source)), TESTS[module]):
         print(f"{module}: its tests fail without a mutation")
         return 1
-    known, bad = explained(), 0
-    for where in in_vain(module, (place(module, source, one) for one in mutants(source)), known):
+    known = explained()
+    bad = in_vain(module, (place(module, source, one) for one in mutants(source)), known)
+    for where in bad:
         print(f"  explained in vain: {where}")
-        bad += 1
-    for mutant in judged(module, source, share, seed, workers):
-        where = place(module, source, mutant)
-        if where not in known:
-            bad += 1
-        print(f"  line {mutant.line}, {where}: {known.get(where, 'NOT EXPLAINED')}", flush=True)
-    print(f"{module}: {bad} to look at, {time.monotonic() - started_s:.0f} s", flush=True)
-    return int(bad > 0)
+    made, survivors = chosen(source, share, seed), 0
+    with ThreadPoolExecutor(workers) as pool:
+        noticed = pool.map(lambda mutant: is_noticed(module, mutant.source, TESTS[module]), made)
+        for mutant, was_noticed in zip(made, noticed, strict=True):
+            if was_noticed:
+                continue
+            survivors += 1
+            where = place(module, source, mutant)
+            bad += [] if where in known else [where]
+            print(f"  line {mutant.line}, {where}: {known.get(where, 'NOT EXPLAINED')}", flush=True)
+    part = "" if share >= 1 else f" (a share of {share:g}, seed {seed})"
+    print(
+        f"{module}: {len(made)} mutants{part}, {survivors} survive, {len(bad)} to look at,"
+        f" {time.monotonic() - started_s:.0f} s",
+        flush=True,
+    )
+    return int(bool(bad))
 
 
 if __name__ == "__main__":

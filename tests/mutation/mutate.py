@@ -40,9 +40,14 @@ class Mutant:
 
 
 def mutants(source: str) -> Iterator[Mutant]:
-    """Every mutant of a module, in the order of its lines. Texts and annotations are left alone."""
+    """Every mutant of a module, in the order of its lines. Texts, annotations and decorators are left
+    alone: what a decorator says about a class is no decision of the module."""
     tree = ast.parse(source)
+    decorators = [d for node in ast.walk(tree) for d in getattr(node, "decorator_list", ())]
+    spared = {id(part) for decorator in decorators for part in ast.walk(decorator)}
     for index, node in enumerate(ast.walk(tree)):
+        if id(node) in spared:
+            continue
         for what, change in _changes(node):
             where = (getattr(node, "lineno", 0), getattr(node, "col_offset", 0))
             yield Mutant(*where, what, tree, index, change)
