@@ -34,6 +34,7 @@ TENTHS: dict[str, object] = {
     "exit__reprice_ms": 40, "exit__deadline_s": 1, "risk__max_quote_age_s": 0.5, "risk__max_blind_s": 3,
     "risk__max_orders_per_min": 0, "risk__max_builds_per_min": 0,
 }  # fmt: skip
+LATE_NS = 2_000_000_000  # what a dead bot has sent may still fill so long
 SCOPES = ("all", "subscribe", "gateway")
 REFUSALS = (2000, 2006, 2008, 2056, 5000)
 
@@ -213,7 +214,7 @@ class Storm:
         is_open = net > 10**36 and net > gross * HEDGED_WITHIN
         if is_open or not since_ns:
             return (since_ns or at_ns) if is_open else 0
-        was_killed = any(since_ns <= killed_ns <= at_ns for killed_ns in self.kills_ns)
+        was_killed = any(since_ns - LATE_NS <= killed_ns <= at_ns for killed_ns in self.kills_ns)
         (self.dead_gaps_s if was_killed else self.gaps_s).append((at_ns - since_ns) / 1e9)
         return 0
 
