@@ -197,6 +197,7 @@ class NadoConnectionManager:
     # ------------------------------------------------------------------ public
 
     def get_connection_state(self) -> LinkState:
+        """Where in its life the link is."""
         return self.state
 
     @property

@@ -80,6 +80,7 @@ class NadoBookDepthHandler:
         return self._level("bid", 0)
 
     def get_best_ask(self) -> Level:
+        """(price, quantity) of the best ask; NoSignal without one."""
         return self._level("ask", 0)
 
     @overload

@@ -77,9 +77,11 @@ class NadoEventRouter:
         return queue
 
     def callbacks(self, kind: str) -> list[Handler]:
+        """Those registered for a kind, in their order."""
         return list(self._handlers[kind])
 
     def has_readers(self, kind: str) -> bool:
+        """Whether a queue wants this kind."""
         return any(kind in queue.kinds for queue in self._queues)
 
     # ------------------------------------------------------------------ events
@@ -130,14 +132,17 @@ class NadoEventRouter:
         self.publish_as(kind_of(event), event)
 
     def publish_as(self, kind: str, event: Any) -> None:
+        """`publish` for an event whose kind is not its type."""
         self.run_callbacks(kind, event)
         self.queue(kind, event)
 
     def run_callbacks(self, kind: str, argument: Any) -> None:
+        """Call the callbacks of a kind; none disturbs another."""
         for handler in tuple(self._handlers[kind]):
             self.call(handler, argument)
 
     def queue(self, kind: str, event: Any) -> None:
+        """Put an event into every queue that wants its kind."""
         for queue in tuple(self._queues):
             if kind in queue.kinds:
                 queue.put(kind, event)
@@ -152,6 +157,7 @@ class NadoEventRouter:
         self.took(handler, time.perf_counter_ns() - started)
 
     def failed(self, error: Exception) -> None:
+        """Count and log what a callback raised."""
         self.callback_errors += 1
         _log.error("a callback failed", exc_info=error)
 

@@ -178,6 +178,7 @@ class NadoOrderFillHandler:
         return not order.is_complete() and self._clock_ns() - order.tracked_ns > self._timeout_ns
 
     def get_fill_info(self, order_id: str) -> FillInfo:
+        """Sums of an order so far. KeyError if nobody told of it."""
         order = self._orders[order_id.lower()]
         remaining = order.remaining_x18()
         return FillInfo(

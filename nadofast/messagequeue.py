@@ -182,6 +182,7 @@ class NadoMessageQueue:
         return self.get_queue_size()
 
     def stats(self) -> QueueStats:
+        """What waits, and what has become of the rest."""
         heads = [lane[0][0] for lane in (self._facts, self._tape) if lane]
         return QueueStats(
             name=self.name,

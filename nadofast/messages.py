@@ -71,15 +71,19 @@ class NadoMessageParser:
         return self._expect(raw, BookDepthEvent)
 
     def parse_bbo(self, raw: RawMessage) -> BBOEvent:
+        """A best_bid_offer message. ParseError on anything else."""
         return self._expect(raw, BBOEvent)
 
     def parse_fill(self, raw: RawMessage) -> FillEvent:
+        """A fill message. ParseError on anything else."""
         return self._expect(raw, FillEvent)
 
     def parse_order_update(self, raw: RawMessage) -> OrderUpdateEvent:
+        """An order_update message. ParseError on anything else."""
         return self._expect(raw, OrderUpdateEvent)
 
     def parse_position_change(self, raw: RawMessage) -> PositionChangeEvent:
+        """A position_change message. ParseError on anything else."""
         return self._expect(raw, PositionChangeEvent)
 
     def _expect(self, raw: RawMessage, wanted: type[T]) -> T:

@@ -221,6 +221,7 @@ class OrderTracker:
         self.listener_errors = 0
 
     def get(self, digest: str) -> TrackedOrder | None:
+        """The record of a digest, None if there is none (any more)."""
         return self._orders.get(digest.lower())
 
     def __len__(self) -> int:

@@ -148,10 +148,12 @@ class NadoConnectionPool:
             link.account.withdraw()
 
     def start(self) -> None:
+        """Begin to connect every link. Returns at once."""
         for link in self.links:
             link.manager.start()
 
     async def stop(self) -> None:
+        """End every link and wait until all of them have."""
         await asyncio.gather(*(link.manager.stop() for link in self.links))
 
     def tasks(self) -> list[tuple[Coroutine[Any, Any, None], str]]:
@@ -223,6 +225,7 @@ class NadoConnectionPool:
         return ""
 
     def get_pool_stats(self) -> PoolStats:
+        """Counts of the pool and a line a link, as of now."""
         now = time.monotonic_ns()
         links = tuple(self._link_stats(link, now) for link in self.links)
         live_shards = {link.shard for link in self.links if link.is_market_live}
@@ -262,6 +265,7 @@ class NadoConnectionPool:
         return link
 
     async def release(self, client: StreamLink) -> None:
+        """Give a link back. ValueError if nobody had acquired it."""
         if client.borrowers == 0:
             raise ValueError(f"link {client.index} was not acquired")
         client.borrowers -= 1
@@ -282,6 +286,7 @@ class NadoConnectionPool:
     # ------------------------------------------------------------------ what the links tell
 
     async def read_clock(self, link: StreamLink) -> None:
+        """A link has its socket: the exchange's clock can be read over it."""
         await self._owner.read_clock(link)
 
     async def probe(self, link: StreamLink) -> bool:
@@ -302,20 +307,24 @@ class NadoConnectionPool:
             await asyncio.gather(answered, return_exceptions=True)
 
     def subscribing(self, link: StreamLink) -> None:
+        """A link is about to subscribe: books nobody else carries start afresh."""
         if not self._carriers(link):
             self._owner.market_begins(self._shards[link.shard].products)
 
     def subscribed(self, link: StreamLink) -> None:
+        """A link has subscribed: books nobody else carries need a snapshot."""
         if not self._carriers(link):
             reason = "subscribed again" if link.was_live else "new connection"
             self._owner.market_needed(self._shards[link.shard].products, reason)
         self._tell()
 
     def account_up(self, link: StreamLink) -> None:
+        """A link follows the account."""
         if link.manager.is_live:
             self._account_up()
 
     def live(self, link: StreamLink) -> None:
+        """A link is set up: events may be taken from it."""
         self._choose_public()
         self._owner.link_is_live(link.index, bool(self._carriers(link)))
         if link.account.is_up:

@@ -90,9 +90,11 @@ class Product:
         return rounded
 
     def is_valid_price(self, price_x18: int) -> bool:
+        """Positive and on the price grid."""
         return price_x18 > 0 and price_x18 % self.price_increment_x18 == 0
 
     def is_valid_size(self, size_x18: int) -> bool:
+        """Not zero and on the size grid; either sign."""
         return size_x18 != 0 and size_x18 % self.size_increment_x18 == 0
 
     def notional_x18(self, size_x18: int, price_x18: int) -> int:

@@ -166,6 +166,7 @@ class Rest:
     # ------------------------------------------------------------------ market
 
     async def market_price(self, product_id: int) -> models.MarketPrice:
+        """Best bid and ask; a side without orders is None."""
         data = await self.query(wire.query("market_price", product_id=product_id))
         return models.decode("market_price", models.market_price, data)
 
@@ -179,14 +180,17 @@ class Rest:
     # ------------------------------------------------------------------ account
 
     async def nonces(self, address: str) -> models.Nonces:
+        """The next nonces of a wallet."""
         data = await self.query(wire.query("nonces", address=address))
         return models.decode("nonces", models.nonces, data)
 
     async def subaccount_info(self, subaccount: str) -> models.SubaccountInfo:
+        """Balances and health. Cross margin only: see `isolated_positions`."""
         data = await self.query(wire.query("subaccount_info", subaccount=subaccount))
         return models.decode("subaccount_info", models.subaccount_info, data)
 
     async def isolated_positions(self, subaccount: str) -> list[models.IsolatedPosition]:
+        """Positions with a margin of their own; they are in no balance of the subaccount."""
         data = await self.query(wire.query("isolated_positions", subaccount=subaccount))
         return models.decode("isolated_positions", models.isolated_positions, data)
 
@@ -201,6 +205,7 @@ class Rest:
         return models.decode("order", models.open_order, data)
 
     async def fee_rates(self, subaccount: str) -> models.FeeRates:
+        """Maker and taker rates of a subaccount, x18."""
         data = await self.query(wire.query("fee_rates", sender=subaccount))
         return models.decode("fee_rates", models.fee_rates, data)
 

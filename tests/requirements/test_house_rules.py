@@ -1,0 +1,198 @@
+"""Rules of the house that no single part can keep: what is imported, said, settable, explained and gated."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+import tomllib
+from collections.abc import Iterator
+from configparser import ConfigParser
+from pathlib import Path
+
+import pytest
+
+import nadofast
+from bot.config import Settings
+from bot.execution import rest_price_x18
+from nadofast.products import Product, to_x18
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGES = ("nadofast", "bot", "nadosim")
+OTHERS = (
+    "backpack", "binance", "bybit", "coinbase", "deribit", "dydx", "edgex", "grvt", "hyperliquid", "kraken",
+    "lighter.xyz", "okx", "paradex",
+)  # fmt: skip
+# Writing a recording must not wait for a disk: one thread takes what the loop has queued.
+ALLOWED_THREADS = {"bot/recordfile.py"}
+# Replaying a recording at its own pace is no trading: there is no loop to block.
+ALLOWED_SLEEPS = {"bot/tapes.py"}
+PAGES = {
+    "README.md": ("What is in the box", "Measured", "Honest limits"),
+    "ARCHITECTURE.md": ("A market message's way", "Book synchronisation", "An order's way"),
+    "docs/exchange.md": (
+        "Transport", "Numbers", "Identity and signatures", "Order types", "Streams", "Methods",
+        "The official Python SDK", "Products", "Limits", "Recommendations", "Still open",
+    ),
+    "docs/performance.md": ("Instructions",),
+    "docs/simulator.md": ("Switches", "Bad days", "What is not modelled"),
+    "docs/operations.md": ("Alerts", "Halts"),
+    "docs/configuration.md": ("Secrets", "[risk]"),
+    "docs/names.md": ("Connection", "The pair"),
+}  # fmt: skip
+
+
+def sources(*packages: str) -> Iterator[tuple[str, str]]:
+    """Path and text of every file of Python or Cython."""
+    for package in packages:
+        for path in sorted((ROOT / package).glob("*.p*")):
+            if path.suffix in (".py", ".pyi", ".pyx", ".pxd"):
+                yield f"{package}/{path.name}", path.read_text()
+
+
+def test_no_other_exchange_is_spoken_of() -> None:
+    for name, text in sources(*PACKAGES):
+        words = set(re.findall(r"[a-z.]+", text.lower()))
+        assert not words & set(OTHERS), name
+
+
+def test_no_setting_turns_the_sockets_off() -> None:
+    keys = [
+        f"{section}.{key}"
+        for section, field in Settings.model_fields.items()
+        for key in getattr(field.annotation, "model_fields", {section: None})
+    ]
+    assert len(keys) > 50
+    assert not [key for key in keys if re.search(r"websocket|socket|priority|transport|auth_method", key)]
+
+
+def test_one_thread_and_nothing_that_blocks() -> None:
+    """No thread but the recording's, no sleep of the process, no client that waits for its answer."""
+    found: dict[str, set[str]] = {"thread": set(), "sleep": set(), "client": set()}
+    for name, text in sources("nadofast", "bot"):
+        if not name.endswith(".py"):
+            continue
+        for node in ast.walk(ast.parse(text)):
+            names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            found["thread"] |= {name} & {name for n in names if n in ("threading", "concurrent.futures")}
+            found["client"] |= {name for n in names if n.split(".")[0] in ("requests", "urllib3", "httpx")}
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+                dotted = f"{node.value.id}.{node.attr}"
+                found["sleep"] |= {name for _ in range(dotted == "time.sleep")}
+                found["thread"] |= {name for _ in range(dotted == "asyncio.to_thread")}
+                found["thread"] |= {name for _ in range(node.attr == "run_in_executor")}
+    assert found["thread"] <= ALLOWED_THREADS
+    assert found["sleep"] <= ALLOWED_SLEEPS
+    assert not found["client"]
+
+
+def test_the_client_depends_on_little() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    names = {re.split(r"[=<>~\[]", need)[0] for need in project["dependencies"]}
+    assert names == {"picows", "uvloop", "orjson", "coincurve"}
+    imported = {
+        (node.module or "").split(".")[0]
+        for name, text in sources("nadofast")
+        if name.endswith(".py")
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.ImportFrom) and node.level == 0
+    } | {
+        alias.name.split(".")[0]
+        for name, text in sources("nadofast")
+        if name.endswith(".py")
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.Import)
+        for alias in node.names
+    }
+    foreign = {name for name in imported if name not in __import__("sys").stdlib_module_names}
+    assert foreign - {"nadofast"} == {"picows", "orjson", "coincurve", "aiohttp"} | (foreign & {"uvloop"})
+
+
+def test_coverage_is_gated() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["coverage"]
+    assert project["run"]["branch"] is True
+    assert project["report"]["fail_under"] >= 95
+    compiled = ConfigParser()
+    compiled.read(ROOT / "tests" / "coverage.ini")
+    assert compiled.getint("report", "fail_under") >= 95
+    assert compiled["run"]["plugins"] == "Cython.Coverage"
+
+
+def test_public_names_are_explained() -> None:
+    """Every public class, function and method says what it is for; a property may leave it to its name."""
+    silent = []
+    for name in nadofast.__all__:
+        found = getattr(nadofast, name)
+        if not (inspect.isclass(found) or inspect.isfunction(found)):
+            continue
+        if found.__module__.startswith("nadofast._"):
+            continue  # compiled: explained in its stub, which a type checker and an editor show
+        if not inspect.getdoc(found):
+            silent.append(name)
+        if inspect.isclass(found):
+            silent += [
+                f"{name}.{member}"
+                for member, value in vars(found).items()
+                if not member.startswith("_") and inspect.isfunction(value) and not value.__doc__
+            ]
+    assert not silent
+    for stub in (ROOT / "nadofast").glob("*.pyi"):
+        for node in ast.walk(ast.parse(stub.read_text())):
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                assert ast.get_docstring(node), f"{stub.name}: {node.name}"
+
+
+def test_no_module_is_out_of_the_tests_reach() -> None:
+    """Starting at what tests import, imports lead to every module: none is there for nothing."""
+    code: dict[str, str] = {}
+    for name, text in sources("nadofast", "bot"):
+        module = name.rsplit(".", 1)[0].replace("/", ".")
+        code[module] = code.get(module, "") + text
+    seen: set[str] = set()
+    waiting = [ROOT / "tests", ROOT / "bench"]
+    found = {word for root in waiting for path in root.rglob("*.py") for word in mentioned(path.read_text())}
+    while new := (found & code.keys()) - seen:
+        seen |= new
+        for name in new:
+            found |= mentioned(code[name], name.split(".")[0])
+    missing = {name for name in code if not name.split(".")[1].startswith("__")} - seen
+    assert not missing
+
+
+def mentioned(text: str, package: str = "") -> set[str]:
+    """`package.module` of everything an import statement may mean, relative ones inside `package`."""
+    found = {f"{top}.{name}" for top, name in re.findall(r"\b(nadofast|bot)\.(\w+)", text)}
+    for top, names in re.findall(r"from (\.|nadofast|bot)\.? c?import \(?([^)\n]+|[^)]+\))", text):
+        base = package if top == "." else top
+        found |= {f"{base}.{name}" for name in re.findall(r"\w+", names)}
+    found |= {f"{package}.{name}" for name in re.findall(r"from \.(\w+) c?import", text) if package}
+    if "import nadofast" in text or "from nadofast import" in text:
+        found |= {"nadofast.__init__"}
+    return found
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_pages_are_there(page: str) -> None:
+    headings = "\n".join(line for line in (ROOT / page).read_text().splitlines() if line.startswith("#"))
+    for wanted in PAGES[page]:
+        assert wanted in headings, wanted
+
+
+@pytest.mark.parametrize(
+    ("amount", "bid", "ask", "price"),
+    [
+        (-1, "3000.0", "3000.1", "3000.1"),  # one tick of spread: inside would cross
+        (1, "3000.0", "3000.1", "3000.0"),
+        (-1, "3000.0", "3000.2", "3000.1"),
+        (1, "3000.0", "3000.2", "3000.1"),
+        (-1, "3000.0", "3002.0", "3001.9"),
+        (1, "3000.0", "3002.0", "3000.1"),
+    ],
+)
+def test_a_resting_exit_improves_by_one_tick_where_there_is_room(
+    amount: int, bid: str, ask: str, price: str
+) -> None:
+    rate = to_x18("0.0001")
+    eth = Product(4, "ETH-PERP", to_x18("0.1"), to_x18("0.001"), to_x18(100), rate, rate, 10**18, 10**18)
+    assert rest_price_x18(eth, amount, to_x18(bid), to_x18(ask)) == to_x18(price)
