@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 import nadofast
-from bot.config import Settings
+from bot.config import ExpectSection, Settings
 from bot.execution import rest_price_x18
+from bot.expected import mismatches
 from nadofast.products import Product, to_x18
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -196,3 +197,18 @@ def test_a_resting_exit_improves_by_one_tick_where_there_is_room(
     rate = to_x18("0.0001")
     eth = Product(4, "ETH-PERP", to_x18("0.1"), to_x18("0.001"), to_x18(100), rate, rate, 10**18, 10**18)
     assert rest_price_x18(eth, amount, to_x18(bid), to_x18(ask)) == to_x18(price)
+
+
+def test_what_the_operator_expects_is_held_against_the_exchange() -> None:
+    rate = to_x18("0.0001")
+    eth = Product(4, "ETH-PERP", to_x18("0.1"), to_x18("0.001"), to_x18(100), rate, rate, 10**18, 10**18)
+    sol = Product(8, "SOL-PERP", to_x18("0.01"), to_x18("0.1"), to_x18(100), rate, rate, 10**18, 10**18)
+    assert mismatches((eth, sol), ExpectSection()) == []
+    right = {"first_product_id": 4, "second_product_id": 8, "first_tick": "0.10", "second_tick": "0.01"}
+    assert mismatches((eth, sol), ExpectSection.model_validate(right)) == []
+    for key, wrong in (
+        ("first_product_id", 8), ("second_product_id", 4), ("first_tick", "0.01"), ("second_tick", "0.1"),
+        ("first_size_step", "0.01"), ("second_size_step", "0.01"),
+    ):  # fmt: skip
+        (text,) = mismatches((eth, sol), ExpectSection.model_validate(right | {key: wrong}))
+        assert text.startswith(f"expect.{key}: {wrong} expected, the exchange says ")
