@@ -177,6 +177,8 @@ class OrderGateway:
                     asyncio.create_task(self._keep_time(self._rest), name="gateway clock"),
                     asyncio.create_task(self._confirm_ends(), name="gateway ends"),
                 ]
+                for task in self._tasks:
+                    task.add_done_callback(_say_defect)
         if not self._config.websocket:
             _log.warning("no order socket is opened: orders go over HTTP only")
         elif not await self.lanes.wait_first_try(self._config.start_timeout_s):
@@ -565,3 +567,9 @@ def _denied_by(error: Exception) -> Outcome:
     if isinstance(error, OrderDenied):
         return denied(error.rule, error.detail)
     return denied("request", str(error))
+
+
+def _say_defect(task: asyncio.Task[None]) -> None:
+    """Nobody awaits such a task before the end: without a word the clock would only grow old."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        _log.critical("%s has failed and does not go on", task.get_name(), exc_info=error)

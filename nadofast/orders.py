@@ -212,6 +212,11 @@ class OrderTracker:
     ) -> None:
         self._orders: dict[str, TrackedOrder] = {}
         self._finished: dict[str, None] = {}
+        # Thousands of finished records are kept: whoever asks for the few others must not go through them.
+        self._live: dict[str, TrackedOrder] = {}
+        self._unsettled: dict[str, TrackedOrder] = {}
+        self._in_doubt: dict[str, TrackedOrder] = {}
+        self._recent: dict[str, TrackedOrder] = {}
         self._max_finished = max_finished
         self._clock_ns = clock_ns
         self._listeners: list[Callable[[TrackedOrder], None]] = []
@@ -229,12 +234,11 @@ class OrderTracker:
 
     def live(self) -> list[TrackedOrder]:
         """Orders that are not terminal, oldest first."""
-        return [order for order in self._orders.values() if not order.is_terminal]
+        return list(self._live.values())
 
     def ends_in_doubt(self) -> list[TrackedOrder]:
         """Orders that one source alone says are over."""
-        finished = (self._orders[digest] for digest in self._finished)
-        return [order for order in finished if not order.is_gone]
+        return list(self._in_doubt.values())
 
     def fills_after(self, product_id: int, submission_idx: int) -> list[FillEvent] | None:
         """Fills told of a product beyond this index; None if they are not all remembered any more."""
@@ -272,7 +276,10 @@ class OrderTracker:
 
     def adopt(self, order: TrackedOrder) -> TrackedOrder:
         """Keep a record from now on. Idempotent: returns the one that is kept."""
-        return self._orders.setdefault(order.digest, order)
+        kept = self._orders.setdefault(order.digest, order)
+        if kept is order:
+            self._file(order)
+        return kept
 
     def restore(
         self,
@@ -297,16 +304,15 @@ class OrderTracker:
             created_ns=self._clock_ns(),
         )  # fmt: skip
         order._unknown = order._had_gap = order._was_resent = True
-        self._orders[digest] = order
-        return order
+        return self.adopt(order)
 
     def on_gap(self) -> None:
         """Events may have been lost: the ends of the orders alive now, or a moment ago, do not say what was
         left."""
-        recent_ns = self._clock_ns() - RECENT_NS
-        for order in self._orders.values():
-            if order._changed_ns >= recent_ns or not order.is_settled:
-                order._had_gap = True
+        self._forget_recent(self._clock_ns())
+        for order in (self._unsettled | self._recent).values():
+            order._had_gap = True
+            self._file(order)
 
     def on_sent(self, digest: str, sent_ns: int) -> None:
         """The bytes were handed to a transport. The first time counts."""
@@ -378,6 +384,7 @@ class OrderTracker:
         order = self._orders.get(digest)
         if order is not None:
             order._was_resent = True
+            self._file(order)
 
     def on_last_word(self, digest: str, unfilled_x18: int) -> TrackedOrder | None:
         """Book and archive have both passed the order's discard time: this is what is unfilled for good."""
@@ -423,7 +430,11 @@ class OrderTracker:
         return order
 
     def _changed(self, order: TrackedOrder) -> None:
-        order._changed_ns = self._clock_ns()
+        now_ns = order._changed_ns = self._clock_ns()
+        self._recent.pop(order.digest, None)
+        self._recent[order.digest] = order  # the newest last
+        self._forget_recent(now_ns)
+        self._file(order)
         if order.is_terminal:
             self._finished.setdefault(order.digest)
             self._forget()
@@ -435,6 +446,22 @@ class OrderTracker:
                 self.listener_errors += 1
                 _log.exception("a listener failed on order %s", order.digest)
 
+    def _file(self, order: TrackedOrder) -> None:
+        """Where an order is to be found, by what is known of it now."""
+        is_live = not order.is_terminal
+        _keep(self._live, order, is_live)
+        _keep(self._unsettled, order, is_live or not order.is_settled)
+        _keep(self._in_doubt, order, not is_live and not order.is_gone)
+
+    def _forget_recent(self, now_ns: int) -> None:
+        """Changes are in the order of their times, so the old ones are in front."""
+        recent_ns = now_ns - RECENT_NS
+        while self._recent:
+            digest, order = next(iter(self._recent.items()))
+            if order._changed_ns >= recent_ns:
+                return
+            del self._recent[digest]
+
     def _forget(self) -> None:
         """Drop the oldest finished orders beyond the bound, but none that is not certain to be over."""
         excess = len(self._finished) - self._max_finished
@@ -443,8 +470,16 @@ class OrderTracker:
             del self._finished[digest]
             if order.is_settled and order.is_gone:
                 del self._orders[digest]
+                self._recent.pop(digest, None)
             else:
                 self._finished[digest] = None  # its turn comes again
+
+
+def _keep(orders: dict[str, TrackedOrder], order: TrackedOrder, belongs: bool) -> None:
+    if belongs:
+        orders.setdefault(order.digest, order)
+    else:
+        orders.pop(order.digest, None)
 
 
 def _lower(known: int | None, told: int | None) -> int | None:

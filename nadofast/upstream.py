@@ -404,7 +404,9 @@ class Upstream:
                 continue
             for product_id in self.sync.check(now):
                 if self.pool.is_product_live(product_id):
-                    task = asyncio.create_task(self._verify(product_id))
+                    task = asyncio.create_task(
+                        self._guard(self._verify(product_id), f"check of {product_id}")
+                    )
                     self._verifications.add(task)
                     task.add_done_callback(self._verifications.discard)
 

@@ -58,6 +58,7 @@ class NadoWebSocketClient:
         self._timesync = TimeSync()
         self._limits = QueueLimits(max_facts=max_waiting, fact_age_s=WAITING_AGE_S)
         self._streams: list[dict[str, Any]] = []
+        self._changing = asyncio.Lock()  # two callers at once ask for a stream once
         self._is_signed_in = False
         self.bad_messages = 0
         """Messages that were no JSON objects, or answers that cannot be read."""
@@ -135,21 +136,23 @@ class NadoWebSocketClient:
             wanted = wire.stream_objects(streams, product_ids, subaccount)
         except ValueError as error:
             raise ConfigError(str(error)) from None
-        if any(stream["type"] in wire.PRIVATE_STREAMS for stream in wanted):
-            await self._sign_in()
-        for stream in wanted:
-            if stream not in self._streams:
-                await self._ask(wire.subscribe, stream)
-                self._streams.append(stream)
+        async with self._changing:
+            if any(stream["type"] in wire.PRIVATE_STREAMS for stream in wanted):
+                await self._sign_in()
+            for stream in wanted:
+                if stream not in self._streams:
+                    await self._ask(wire.subscribe, stream)
+                    self._streams.append(stream)
 
     async def unsubscribe(self, streams: Sequence[str]) -> None:
         """Take streams of these names off, for every product. Raises as `subscribe`."""
         unknown = set(streams) - wire.STREAMS
         if unknown:
             raise ConfigError(f"unknown streams: {', '.join(sorted(unknown))}")
-        for stream in [stream for stream in self._streams if stream["type"] in streams]:
-            await self._ask(wire.unsubscribe, stream)
-            self._streams.remove(stream)
+        async with self._changing:
+            for stream in [stream for stream in self._streams if stream["type"] in streams]:
+                await self._ask(wire.unsubscribe, stream)
+                self._streams.remove(stream)
 
     async def get_messages(self) -> AsyncIterator[Message]:
         """Every message of the streams, decoded, in order. Ends with `disconnect`.

@@ -329,3 +329,89 @@ def test_listeners_hear_every_change_until_they_leave() -> None:
 def test_the_record_holds_no_signature() -> None:
     order = OrderTracker().register(ORDER)
     assert ORDER.signature[2:] not in repr(order)
+
+
+Step = tuple[str, int, Any]
+STEPS = st.one_of(
+    st.tuples(st.just("fact"), st.integers(0, 3), st.sampled_from(FACTS)),
+    st.tuples(st.sampled_from(("gap", "resent", "absent", "last word")), st.integers(0, 3), st.none()),
+    st.tuples(st.just("later"), st.integers(0, 12), st.none()),
+)
+
+
+def about(fact: Any, order: SignedOrder) -> Any:
+    """The fact, told of another order."""
+    if isinstance(fact, FillEvent):
+        return replace(fact, order_digest=order.digest)
+    return replace(fact, digest=order.digest) if isinstance(fact, OrderUpdateEvent) else fact
+
+
+def step(tracker: OrderTracker, orders: list[SignedOrder], now: list[int], what: Step) -> None:
+    kind, number, fact = what
+    order = orders[number % len(orders)]
+    match kind:
+        case "fact":
+            if isinstance(fact, OutcomeFacts):
+                tracker.on_outcome(order.digest, fact)
+            elif isinstance(fact, tuple):
+                {"cancelled": tracker.on_cancelled, "resting": tracker.on_resting,
+                 "archived": tracker.on_archived}[fact[0]](order.digest, fact[1])  # fmt: skip
+            else:
+                apply(tracker, about(fact, order))
+        case "gap":
+            tracker.on_gap()
+        case "resent":
+            tracker.on_resent(order.digest)
+        case "absent":
+            tracker.on_absent(order.digest)
+        case "last word":
+            tracker.on_last_word(order.digest, 0)
+        case _:
+            now[0] += number * 1_000_000_000
+
+
+@given(st.lists(STEPS, max_size=40), st.integers(1, 10_000))
+def test_what_is_asked_for_is_what_a_look_at_every_record_finds(steps: list[Step], most: int) -> None:
+    """The few that live, or are in doubt, are kept apart from the thousands that are over; and a gap marks
+    those that are not settled or changed a moment ago."""
+    now = [RECENT_NS]
+    tracker = OrderTracker(max_finished=most, clock_ns=lambda: now[0])
+    orders = [signed(nonce=nonce, appendix=IOC if nonce % 2 else 1) for nonce in range(4)]
+    for order in orders:
+        tracker.register(order)
+    for what in steps:
+        every = list(tracker._orders.values())
+        marked = [o for o in every if o._had_gap or not o.is_settled or o._changed_ns >= now[0] - RECENT_NS]
+        step(tracker, orders, now, what)
+        every = list(tracker._orders.values())
+        assert {o.digest for o in tracker.live()} == {o.digest for o in every if not o.is_terminal}
+        doubts = {o.digest for o in every if o.is_terminal and not o.is_gone}
+        assert {o.digest for o in tracker.ends_in_doubt()} == doubts
+        if what[0] == "gap":
+            assert [o for o in every if o._had_gap] == marked
+    assert len(tracker._unsettled) <= len(tracker) <= 4
+
+
+def test_thousands_that_are_over_cost_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bot that has run for days is not slower than one that has just begun."""
+    now = [0]
+    tracker = OrderTracker(clock_ns=lambda: now[0])
+    for nonce in range(2_000):
+        order = signed(nonce=nonce)
+        tracker.register(order)
+        tracker.on_fill(fill(nonce, SIZE, digest=order.digest))
+    now[0] = 2 * RECENT_NS
+    tracker.register(signed(nonce=2_000))
+    looks = 0
+    state = TrackedOrder.state
+
+    def counted(order: TrackedOrder) -> OrderState:
+        nonlocal looks
+        looks += 1
+        return state.fget(order)  # type: ignore[attr-defined,no-any-return]
+
+    monkeypatch.setattr(TrackedOrder, "state", property(counted))
+    assert len(tracker.live()) == 1
+    assert tracker.ends_in_doubt() == []
+    tracker.on_gap()
+    assert looks < 20

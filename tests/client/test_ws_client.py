@@ -193,3 +193,12 @@ async def test_a_certificate_nobody_knows_is_refused_and_a_known_one_is_not(
             await client.subscribe(["trade"], [4])
             trade = (await read(client, of_kind("trade")))[-1]
             assert isinstance(NadoMessageParser().parse_message(trade), events.TradeEvent)
+
+
+async def test_two_who_ask_for_a_stream_at_once_ask_once(venue: Venue) -> None:
+    async with connected(venue, signer=venue.signer) as client:
+        await asyncio.gather(*(client.subscribe(["fill", "trade"], [4]) for _ in range(3)))
+        assert len(client.subscriptions) == 2
+        await venue.faults(cut="subscribe")
+        await read(client, lambda message: message.get("what") == "link_up")
+        await read(client, of_kind("trade"))

@@ -26,8 +26,8 @@ OTHERS = (
 )  # fmt: skip
 # Writing a recording must not wait for a disk: one thread takes what the loop has queued.
 ALLOWED_THREADS = {"bot/recordfile.py"}
-# Replaying a recording at its own pace is no trading: there is no loop to block.
-ALLOWED_SLEEPS = {"bot/tapes.py"}
+# Replaying a recording at its own pace, waiting for another process to end: nothing trades, no loop to block.
+ALLOWED_SLEEPS = {"bot/tapes.py", "bot/takeover.py"}
 PAGES = {
     "README.md": ("What is in the box", "Measured", "Honest limits"),
     "ARCHITECTURE.md": ("A market message's way", "Book synchronisation", "An order's way"),
