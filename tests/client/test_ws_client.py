@@ -185,7 +185,7 @@ async def test_a_certificate_nobody_knows_is_refused_and_a_known_one_is_not(
         assert network.subscribe.startswith("wss://")
         client = NadoWebSocketClient(network, config=FAST_LINK)
         with pytest.raises(errors.NotConnected, match="certificate"):
-            await client.connect(timeout_s=0.3)
+            await client.connect(timeout_s=1.5)
         trusted = tmp_path / "exchange.pem"
         trusted.write_text(server.ready["certificate"])
         monkeypatch.setenv("SSL_CERT_FILE", str(trusted))

@@ -57,14 +57,17 @@ def test_no_other_exchange_is_spoken_of() -> None:
         assert not words & set(OTHERS), name
 
 
-def test_no_setting_turns_the_sockets_off() -> None:
-    keys = [
-        f"{section}.{key}"
+def test_sockets_come_first_and_no_setting_turns_that_round() -> None:
+    """What a roll-back may do, and nobody by accident, is to do without sockets altogether."""
+    fields = {
+        f"{section}.{key}": value
         for section, field in Settings.model_fields.items()
-        for key in getattr(field.annotation, "model_fields", {section: None})
-    ]
-    assert len(keys) > 50
-    assert not [key for key in keys if re.search(r"websocket|socket|priority|transport|auth_method", key)]
+        for key, value in getattr(field.annotation, "model_fields", {section: field}).items()
+    }
+    assert len(fields) > 50
+    assert not [key for key in fields if re.search(r"priority|transport|prefer|auth_method", key)]
+    switches = {key: value.default for key, value in fields.items() if re.search(r"socket\.enabled", key)}
+    assert set(switches.values()) <= {True}
 
 
 def test_one_thread_and_nothing_that_blocks() -> None:
