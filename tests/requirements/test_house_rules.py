@@ -37,7 +37,9 @@ PAGES = {
     ),
     "docs/performance.md": ("Instructions",),
     "docs/simulator.md": ("Switches", "Bad days", "What is not modelled"),
-    "docs/operations.md": ("Alerts", "Halts"),
+    "docs/operations.md": ("Codes", "Service"),
+    "docs/usage.md": ("Settings", "Exit codes"),
+    "docs/api.md": ("`Feed`", "`OrderGateway`", "`NadoClient`", "`DNPairBot`"),
     "docs/configuration.md": ("Secrets", "[risk]"),
     "docs/names.md": ("Connection", "The pair"),
 }  # fmt: skip
