@@ -25,7 +25,7 @@ from simproc import SimProcess
 
 CYCLES = int(os.environ.get("NADOFAST_CYCLES", "6"))
 CYCLE_DEADLINE_S = 40.0
-BAD = {"jitter_ms": 5.0, "loss": 0.002, "cut_every_s": 20.0}
+BAD = {"jitter_ms": 5.0, "loss": 0.002, "cut_every_s": 8.0}
 
 
 def port_of(sim: SimProcess) -> int:
