@@ -24,7 +24,7 @@ OTHERS = (
     "backpack", "binance", "bybit", "coinbase", "deribit", "dydx", "edgex", "grvt", "hyperliquid", "kraken",
     "lighter.xyz", "okx", "paradex",
 )  # fmt: skip
-# Writing a recording must not wait for a disk: one thread takes what the loop has queued. Variants of a recorded
+# Writing a recording must not wait for a disk: one thread takes what the loop queued. Variants of a recorded
 # run are played by workers, where nothing trades.
 ALLOWED_THREADS = {"bot/recordfile.py", "bot/farm.py"}
 # Replaying a recording at its own pace, waiting for another process to end: nothing trades, no loop to block.
