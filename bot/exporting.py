@@ -19,7 +19,7 @@ from nadofast import events, wire
 from nadofast.errors import NadoError, ParseError
 from nadofast.tape import Kind
 
-from .config import SettingsError
+from .config import Settings, SettingsError
 from .model import ExitCode
 from .preflight import StartError
 from .recording import Recording, feed_config
@@ -65,7 +65,7 @@ async def _record(
     print(f"recording {recording.path}", flush=True)
     try:
         async with nadofast.Feed(
-            network, products=products, streams=STREAMS, config=feed_config(recording)
+            network, products=products, streams=STREAMS, config=feed_config(Settings(), recording)
         ) as feed:
             await feed.wait_synced(SYNC_TIMEOUT_S)
             end = None if seconds is None else began + seconds
