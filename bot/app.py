@@ -22,6 +22,7 @@ from typing import Final
 from nadofast.errors import NadoError
 from nadofast.feed import DEFAULT_STREAMS, Feed
 from nadofast.gateway import OrderGateway
+from nadofast.order_metrics import order_metrics
 from nadofast.orders import OrderTracker, TrackedOrder
 from nadofast.products import Product
 from nadofast.ratelimit import NadoRateLimiter
@@ -286,8 +287,8 @@ async def _attach(session: Session, job: Job, link: Link, stack: AsyncExitStack)
     observer = Observer(session.bot, parts, link.timesync, alerts, venue=venue)
     await operations.attach(
         stack, settings=job.settings, state_dir=link.state_dir, status=observer.status,
-        commands=operations.commands(stop), alerts=alerts, log=parts.log,
-        watch=observer.watch, lag=observer.lag,
+        families=lambda: order_metrics(parts.gateway), commands=operations.commands(stop), alerts=alerts,
+        log=parts.log, watch=observer.watch, lag=observer.lag,
     )  # fmt: skip
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
 from aiohttp import web
@@ -15,6 +15,8 @@ from prometheus_client.core import (
     Metric,
 )
 from prometheus_client.exposition import choose_encoder
+
+from nadofast.metrics import MetricFamily
 
 from .conditions import Code
 from .model import Phase
@@ -43,6 +45,21 @@ class StatusCollector:
 
 def _gauge(name: str, text: str, value: float) -> GaugeMetricFamily:
     return GaugeMetricFamily(name, text, value)
+
+
+class FamilyCollector:
+    """Families of the library as they are at the moment they are asked for."""
+
+    def __init__(self, families: Callable[[], Iterable[MetricFamily]]) -> None:
+        self._families = families
+
+    def collect(self) -> Iterator[Metric]:
+        for family in self._families():
+            name = family.name.removesuffix("_total") if family.kind == "counter" else family.name
+            metric = Metric(name, family.help, family.kind)
+            for sample in family.samples:
+                metric.add_sample(family.name + sample.suffix, dict(sample.labels), sample.value)
+            yield metric
 
 
 class LoopCollector:
@@ -122,14 +139,22 @@ def _limits(status: Status) -> Iterator[Metric]:
 
 
 class Exporter:
-    """`GET /metrics` and `GET /healthz` on one address. `port` is the one in use once started."""
+    """`GET /metrics` and `GET /healthz` on one address. `port` is the one in use once started. families: what
+    else there is to tell."""
 
-    def __init__(self, status: Callable[[], Status], host: str, port: int) -> None:
+    def __init__(
+        self,
+        status: Callable[[], Status],
+        host: str,
+        port: int,
+        families: Callable[[], Iterable[MetricFamily]] = tuple,
+    ) -> None:
         self._status = status
         self._host = host
         self._registry = CollectorRegistry()
         self._registry.register(StatusCollector(status))
         self._registry.register(LoopCollector())
+        self._registry.register(FamilyCollector(families))
         ProcessCollector(
             registry=self._registry
         )  # memory, open files, CPU time: what an operator watches grow

@@ -9,10 +9,12 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, Final
+
+from nadofast.metrics import MetricFamily
 
 from .alerts import Alerts, receivers_from
 from .config import Settings, SettingsError
@@ -68,13 +70,15 @@ async def attach(
     settings: Settings,
     state_dir: Path,
     status: Callable[[], Status],
+    families: Callable[[], Iterable[MetricFamily]],
     commands: dict[str, Command],
     alerts: Alerts,
     log: EventLog,
     watch: Watch,
     lag: LoopLag,
 ) -> None:
-    """Start everything; `stack` takes it down. Raises SettingsError if a port or path cannot be used."""
+    """Start everything; `stack` takes it down. families: figures of the library for the metrics page. Raises
+    SettingsError if a port or path cannot be used."""
     server = ControlServer(state_dir / CONTROL_NAME, status, commands)
     try:
         await server.start()
@@ -82,7 +86,7 @@ async def attach(
         raise SettingsError(str(error)) from None
     stack.push_async_callback(server.stop)
     if settings.metrics.port is not None:
-        exporter = Exporter(status, settings.metrics.host, settings.metrics.port)
+        exporter = Exporter(status, settings.metrics.host, settings.metrics.port, families)
         try:
             await exporter.start()
         except OSError as error:
