@@ -29,7 +29,14 @@ RATES_REMEMBERED: Final = 10_000
 
 class Purpose(StrEnum):
     """Why an order exists. ENTRY, MAKE and HEDGE add exposure, the others may only remove it. MAKE and REST
-    are post-only and wait on the book."""
+    are post-only and wait on the book.
+
+    HEDGE: what is left of an entry that began, the missing leg or the next slice. It mends what standing on
+    one leg costs, so it is free of what only paces or forbids beginnings: order and build rate, net delta
+    held. It is not free of anything that bounds a loss or says that the market is not seen: latch, loss of
+    the day, quote age, clock, maintenance, sizes. Refused there, the leg that filled is unwound, which
+    nothing blocks.
+    """
 
     ENTRY = "entry"
     MAKE = "entry-rest"

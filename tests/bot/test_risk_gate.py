@@ -310,6 +310,45 @@ def test_an_unbalanced_pair_warns_and_then_blocks_what_would_be_built_on_it(
     assert gate.check(intent("-0.1", Purpose.TAKE, tag=2, price="100"))
 
 
+@pytest.mark.parametrize(
+    ("limits", "changes", "rule"),
+    [
+        ({}, {"pnl": -to_x18(10)}, "daily_loss"),
+        ({}, {"ages": {4: 5_001, 8: 5}}, "quote_age"),
+        ({"max_clock_offset_ms": 50.0}, {"offset_ms": 51.0}, "clock"),
+        ({"max_clock_offset_ms": 50.0}, {"offset_ms": None}, "clock"),
+        ({"windows": MaintenanceWindows()}, {"utc_s": None}, "maintenance"),
+        ({"max_coins_x18": {4: to_x18("0.01")}}, {}, "max_position"),
+        ({"max_leg_x18": to_x18(50)}, {}, "max_leg"),
+        ({"max_gross_x18": to_x18(50)}, {}, "max_gross"),
+    ],
+)
+def test_what_is_left_of_an_entry_is_bound_by_whatever_bounds_a_loss(
+    world: World, limits: dict[str, object], changes: dict[str, object], rule: str
+) -> None:
+    """The other leg stands alone: it is unwound when this one is refused, and the way out is always free."""
+    world.positions[8] = -to_x18("0.9")
+    for name, value in changes.items():
+        setattr(world, name, value)
+    gate = RiskGate(replace(LIMITS, **limits), world.view)  # type: ignore[arg-type]
+    refused = gate.check(intent("0.042", Purpose.HEDGE, tag=1))
+    assert [reason.partition(":")[0] for reason in refused.reasons] == [rule]
+    assert gate.check(intent("0.9", Purpose.TAKE, tag=2, product_id=8, price="140"))
+
+
+def test_what_is_left_of_an_entry_is_free_of_what_paces_beginnings(world: World) -> None:
+    """A budget of orders that is used up, and a pair out of balance, are reasons to complete it at once."""
+    gate = limited(world, max_orders_per_min=1, max_builds_per_min=1)
+    assert gate.check(intent("0.042", tag=1))
+    gate.release(1)
+    world.positions[4] = to_x18("0.042")
+    refused = gate.check(intent("-0.9", tag=2, product_id=8, price="140"))
+    assert {reason.partition(":")[0] for reason in refused.reasons} == {"order_rate", "net_delta"}
+    assert gate.check(intent("-0.9", Purpose.HEDGE, tag=3, product_id=8, price="140"))
+    gate.halt("a test")
+    assert "halted" in gate.check(intent("-0.1", Purpose.HEDGE, tag=4, product_id=8, price="140")).reasons[0]
+
+
 def test_orders_and_builds_of_a_minute(world: World) -> None:
     gate = limited(world, max_orders_per_min=5, max_builds_per_min=2)
     for tag in (1, 2):
