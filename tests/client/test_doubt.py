@@ -89,6 +89,21 @@ async def test_nothing_is_sent_again_once_the_gateway_stops() -> None:
     assert script.executed == []
 
 
+async def test_nothing_is_sent_again_past_its_discard_time() -> None:
+    """The engine would not take the copy: it could only spend weight, and its refusal would say nothing."""
+    script = Script(execute=placed)
+    async with gateway(script) as client:
+        await until(lambda: client.path == "ws", "the socket is up")
+        late = await client.place(replace(ORDER, discard_after_ms=10))  # less than any socket is waited for
+        assert late.kind in (OutcomeKind.UNKNOWN, OutcomeKind.REJECTED)  # as soon as that is proven
+        assert client.stats()["rest_resends"] == 0
+        assert script.executed == []
+        in_time = await client.place(replace(ORDER, discard_after_ms=5_000))
+        assert in_time.is_confirmed
+        assert client.stats()["rest_resends"] == 1
+    assert len(script.executed) == 1
+
+
 @pytest.mark.parametrize("sweep", [False, True])
 async def test_an_order_that_was_withdrawn_is_not_sent_again(sweep: bool) -> None:
     """Its cancel found nothing; a second copy of the order arriving after that would rest for good."""
