@@ -11,7 +11,17 @@ from clientkit import FAST_LINK, Venue
 from bot import recovery
 from bot.journal import Journal, read
 from bot.recovery import Recovered, recover
-from nadofast import GatewayConfig, OrderGateway, OrderRequest, OrderTracker, OrderType, to_x18
+from nadofast import (
+    GatewayConfig,
+    OrderGateway,
+    OrderRequest,
+    OrderState,
+    OrderTracker,
+    OrderType,
+    OutcomeKind,
+    TrackedOrder,
+    to_x18,
+)
 
 ETH = 4
 SIZE = to_x18("0.1")
@@ -94,3 +104,25 @@ async def test_a_history_longer_than_one_recovery_reads_stays_unsettled(
     found, _ = await recovered(venue, tmp_path / "j")
     assert sorted(order.is_settled for order in found.finished) == [False, True]
     assert len(read(tmp_path / "j").ends) == 1  # the other one is asked about at the next start
+
+
+async def test_an_order_that_was_written_down_and_never_left_is_refused_by_its_absence(
+    venue: Venue, tmp_path: Path
+) -> None:
+    """Killed between the journal and the socket, beside one that filled: nobody has seen the first."""
+    with Journal(tmp_path / "j", account="a") as journal:
+
+        def killed(order: TrackedOrder) -> None:
+            journal.record(order)
+            raise OSError("the process ends here")
+
+        filled = await sent(venue, OrderType.IOC, before_send=journal.record)
+        async with venue.gateway(config=GatewayConfig(link=FAST_LINK), before_send=killed) as gateway:
+            outcome = await gateway.place(OrderRequest(ETH, to_x18(3000), SIZE, OrderType.IOC))
+        assert outcome.kind is OutcomeKind.DENIED
+    found, tracker = await recovered(venue, tmp_path / "j")
+    states = {order.digest: order.state for order in found.finished}
+    assert states == {filled: OrderState.FILLED, outcome.digest: OrderState.REJECTED}
+    assert found.resting == found.unknown == ()
+    assert read(tmp_path / "j").ends[outcome.digest]["state"] == OrderState.REJECTED.value
+    assert tracker.live() == []
