@@ -272,8 +272,11 @@ class NadoConnectionManager:
             for message in messages:
                 self.config.tap.sent(self.name, message)
         if len(messages) == 1:
-            self._transport.send(WSMsgType.TEXT, messages[0])
+            self.send(messages[0])
             return
+        if self.config.tap is not None:
+            for message in messages:
+                self.config.tap.sent(self.name, message)
         below = self._transport.underlying_transport
         # Masks keep proxies from taking a payload for a request; what ours say is nobody else's to choose.
         frames = text_frames(messages, random.randbytes(4 * len(messages)))

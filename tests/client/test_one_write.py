@@ -6,6 +6,8 @@ import asyncio
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Any
 
 import pytest
 from aiohttp import web
@@ -38,13 +40,14 @@ class Peer:
 
 
 @asynccontextmanager
-async def linked(peer: Peer) -> AsyncIterator[NadoConnectionManager]:
+async def linked(peer: Peer, **config: Any) -> AsyncIterator[NadoConnectionManager]:
     app = web.Application()
     app.router.add_get("/", peer.serve)
     runner = web.AppRunner(app, shutdown_timeout=0.1)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     link = manager(f"ws://127.0.0.1:{runner.addresses[0][1]}/")
+    link.config = replace(link.config, **config)
     link.start()
     try:
         await link.wait_live(3)
@@ -71,6 +74,27 @@ async def test_both_messages_are_in_the_kernel_when_the_call_returns(monkeypatch
         assert [message[:5] for message in peer.messages] == ['{"a":', '{"b":']
         link.send_all([b"alone"])
         await until(lambda: peer.messages[-1] == "alone", "one message has a way, too")
+
+
+async def test_a_tap_sees_each_message_that_leaves() -> None:
+    """One write or several: what is recorded of a run are its messages."""
+
+    class Ear:
+        def __init__(self) -> None:
+            self.heard: list[tuple[str, bytes]] = []
+
+        def sent(self, name: str, message: bytes) -> None:
+            self.heard.append((name, message))
+
+        def received(self, link: str, at_ns: int, message: bytes) -> None: ...
+
+    peer, ear = Peer(), Ear()
+    async with linked(peer, tap=ear) as link:
+        link.send_all([b"one", b"two"])
+        link.send_all([b"three"])
+        link.send(b"four")
+        await until(lambda: len(peer.messages) == 4, "all")
+    assert ear.heard == [("test", b"one"), ("test", b"two"), ("test", b"three"), ("test", b"four")]
 
 
 async def test_what_the_kernel_has_no_room_for_follows_in_order() -> None:
