@@ -79,9 +79,9 @@ MUTANTS: Final = {
     ),
     "absence_before_the_discard_time_believed": HandMade(
         "nadofast/resolver.py",
-        "is_over = self._is_over(self._last_match_ms(digest))\n        resting",
-        "is_over = True\n        resting",
-        (DOUBT, "tests/client/test_live_gateway.py"),
+        "if is_over and self._completeness is not None:\n            gone_ms",
+        "if self._completeness is not None:\n            gone_ms",
+        (DOUBT, "tests/client/test_absence.py"),
     ),
     "fills_counted_twice": HandMade(
         "nadofast/orders.py",
