@@ -22,6 +22,7 @@ from bot.metrics import TradeMetrics
 from bot.model import Direction, End, ExitCode
 from bot.rollout import DryRun, Outcomes, Task, judge, shut, verdict
 from bot.tradecsv import TradesCsv
+from nadofast import OrderGateway, OrderRequest, OrderType, Rest, Signer, TimeSync, custom, to_x18
 
 
 class Exchange:
@@ -45,6 +46,10 @@ class Exchange:
         code, reason = await run(Job(load(None, keys, {}).settings, 4, None, task=task), output, csv)
         output.close()
         return code, reason, log.read_text()
+
+    def fault(self, **what: object) -> None:
+        url = f"{self.sim.ready['control']}/faults"
+        urllib.request.urlopen(urllib.request.Request(url, json.dumps(what).encode()), timeout=5).close()
 
     def orders(self) -> list[dict[str, Any]]:
         with urllib.request.urlopen(f"{self.sim.ready['control']}/state", timeout=5) as response:
@@ -84,6 +89,42 @@ async def test_from_a_dry_run_to_a_canary(exchange: Exchange) -> None:
     )
     assert code is ExitCode.ERROR
     assert "NO GO: margin" in said, "nothing is ordered when a check before it is bad"
+
+
+async def buy_one_leg(exchange: Exchange) -> None:
+    """As a bot that died between its legs leaves it."""
+    network, key = custom("sim", exchange.sim.ready), exchange.sim.account["private_key"]
+    signer = Signer(key, chain_id=network.chain_id, endpoint_address=network.endpoint_address)
+    async with Rest(network, timeout_s=2.0) as rest:
+        products, timesync = await rest.products([4]), TimeSync()
+        await rest.sync_time(timesync)
+        async with OrderGateway(
+            network, signer, products=products, timesync=timesync, rest=rest
+        ) as gateway:  # fmt: skip
+            price = await rest.market_price(4)
+            limit_x18 = products[4].round_price((price.ask_x18 or 0) * 101 // 100, "down")
+            await gateway.place(OrderRequest(4, limit_x18, to_x18("0.045"), OrderType.IOC))
+
+
+def held(exchange: Exchange) -> int:
+    account = exchange.sim.account["subaccount"]
+    with urllib.request.urlopen(f"{exchange.sim.ready['control']}/state", timeout=5) as response:
+        accounts = json.loads(response.read())["balances"]["subaccounts"]
+    return int(accounts[account]["perps"]["4"]["amount"])
+
+
+async def test_flatten_needs_no_stream_and_a_dry_run_leaves_what_it_finds(exchange: Exchange) -> None:
+    await buy_one_leg(exchange)
+    orders = len(exchange.orders())
+    code, reason, _ = await exchange.run(Task.DRY_RUN)
+    assert code is ExitCode.ERROR
+    assert "a run would refuse: the account already holds ETH-PERP +0.045" in reason
+    assert (held(exchange), len(exchange.orders())) == (45 * 10**15, orders)
+
+    exchange.fault(socket_refused={"scope": "subscribe"})
+    code, reason, said = await exchange.run(Task.FLATTEN)
+    assert (code, reason) == (ExitCode.DONE, ""), said
+    assert held(exchange) == 0
 
 
 def cycle(**changes: Any) -> TradeMetrics:

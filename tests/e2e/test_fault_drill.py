@@ -55,21 +55,30 @@ def until(found: Callable[[], Any], what: str) -> Any:
     return value
 
 
+@pytest.fixture(scope="module")
+def exchange() -> Iterator[SimProcess]:
+    """One for all cases: each ends flat."""
+    with SimProcess(seed=5) as sim:
+        yield sim
+
+
 @contextmanager
-def drill(tmp_path: Path, faults: dict[str, object], settings: dict[str, object]) -> Iterator[Drill]:
-    exchange = tmp_path / "exchange.json"
-    with SimProcess(seed=5) as sim, webhook() as (url, alerts):
-        exchange.write_text(json.dumps(sim.ready))
-        if faults:
-            fault(sim.ready["control"], **faults)
-        with BotProcess(
-            tmp_path, "--exchange", str(exchange), "--cycles", "9", secrets={"NADO_ALERT_WEBHOOK": url},
-            **{"output__state_dir": tmp_path / "state", "metrics__port": 0, "run__hold_s": 60, **settings},
-        ) as bot:  # fmt: skip
-            bot.wait_for("entry  SOL-PERP")
-            bot.wait_for("entry  ETH-PERP")
-            (socket,) = (tmp_path / "state").glob("*/control.sock")
-            yield Drill(bot, sim, socket, alerts)
+def drill(
+    sim: SimProcess, tmp_path: Path, faults: dict[str, object], settings: dict[str, object]
+) -> Iterator[Drill]:
+    (tmp_path / "exchange.json").write_text(json.dumps(sim.ready))
+    fault(sim.ready["control"], clear="all")
+    if faults:
+        fault(sim.ready["control"], **faults)
+    with webhook() as (url, alerts), BotProcess(
+        tmp_path, "--exchange", str(tmp_path / "exchange.json"), "--cycles", "9",
+        secrets={"NADO_ALERT_WEBHOOK": url},
+        **{"output__state_dir": tmp_path / "state", "metrics__port": 0, "run__hold_s": 60, **settings},
+    ) as bot:  # fmt: skip
+        bot.wait_for("entry  SOL-PERP")
+        bot.wait_for("entry  ETH-PERP")
+        (socket,) = (tmp_path / "state").glob("*/control.sock")
+        yield Drill(bot, sim, socket, alerts)
 
 
 def told_everywhere(seen: Drill, code: str) -> None:
@@ -126,6 +135,7 @@ def nothing(seen: Drill) -> None:
     ids=["link pulled", "limit used up", "exchange stands still", "disk full"],
 )  # fmt: skip
 def test_everything_tells_the_same_story_and_flatten_ends_it(
+    exchange: SimProcess,
     tmp_path: Path,
     codes: tuple[str, ...],
     break_it: Callable[[Drill], None],
@@ -134,7 +144,7 @@ def test_everything_tells_the_same_story_and_flatten_ends_it(
     settings: dict[str, object],
     ends: set[int],
 ) -> None:
-    with drill(tmp_path, faults, settings) as seen:
+    with drill(exchange, tmp_path, faults, settings) as seen:
         break_it(seen)
         for code in codes:
             told_everywhere(seen, code)
