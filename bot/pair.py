@@ -65,7 +65,7 @@ MakeDesk = Callable[[Callable[[DeskOrder], None]], OrderDesk]
 STEP_S: Final = 0.02
 FLATTEN_DEADLINE_S: Final = 10.0
 SILENT_NS: Final = 1_000_000_000
-VERIFY_PAUSE_S: Final = 0.5
+VERIFY_PAUSE_S: Final = 0.25
 
 
 @dataclass(frozen=True, slots=True)

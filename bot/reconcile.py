@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import partial
 from typing import Final
 
 from nadofast.backfill import to_fill
@@ -29,6 +30,7 @@ from nadofast.wire import Code
 from .ledger import Cumulative, Ledger
 from .risk import net_delta_bps
 from .units import BPS, NS_PER_MS, bps_of
+from .waits import hedged
 
 # Fill events usually arrive before the answer over REST; 0.3 s covers a depth batch and a busy loop.
 FILLS_POLLS: Final = 30
@@ -36,6 +38,9 @@ LATE_POLLS: Final = 10  # for those that came between two answers
 POLL_S: Final = 0.01
 ARCHIVE_LIMIT: Final = 100
 RESOLVE_TIMEOUT_S: Final = 1.0
+# A question without an answer for so long is put once more, beside the first one: while positions are asked
+# for a pair may stand on one leg.
+HEDGE_S: Final = 0.15
 
 
 MATCHED: Final = "match_orders"
@@ -146,11 +151,11 @@ class Reconciler:
 
     async def resting(self, product_id: int) -> list[OpenOrder]:
         """Orders of the account on this book. Raises what REST raises."""
-        return await self._rest.subaccount_orders(self._subaccount, product_id)
+        return await hedged(partial(self._rest.subaccount_orders, self._subaccount, product_id), HEDGE_S)
 
     async def read(self, *, with_isolated: bool = False) -> Holdings:
         """Isolated positions are asked for when they are wanted or were there before: it is a dear query."""
-        info = await self._rest.subaccount_info(self._subaccount)
+        info = await hedged(partial(self._rest.subaccount_info, self._subaccount), HEDGE_S)
         if not (with_isolated or self._has_isolated):
             return Holdings(info)
         isolated = tuple(await self._rest.isolated_positions(self._subaccount))
@@ -300,8 +305,8 @@ class Reconciler:
 
     async def count_resting(self) -> int:
         """Orders of ours on the books of the pair. Raises what REST raises."""
-        lists = [await self._rest.subaccount_orders(self._subaccount, p) for p in self._product_ids]
-        return sum(len(orders) for orders in lists)
+        books = await asyncio.gather(*(self.resting(product_id) for product_id in self._product_ids))
+        return sum(len(orders) for orders in books)
 
     async def ask(self, order: TrackedOrder, *, is_decided: bool = False) -> None:
         """Find out how an order stands when the stream does not say, and tell the tracker.
@@ -318,7 +323,7 @@ class Reconciler:
             if outcome.kind is not OutcomeKind.CONFIRMED:
                 return
         try:
-            resting = await self._rest.order(order.product_id, order.digest)
+            resting = await hedged(partial(self._rest.order, order.product_id, order.digest), HEDGE_S)
         except ExchangeError as error:
             if error.error_code != Code.ORDER_NOT_FOUND:
                 raise

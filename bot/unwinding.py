@@ -166,10 +166,11 @@ def _recover_from(truth: Verified, state: PairState, inputs: PairInputs, plan: P
         if now_ns - state.cancelled_ns < CANCEL_PAUSE_NS:
             return replace(later, flat_answers=0), []
         return replace(later, flat_answers=0, cancelled_ns=now_ns), [CancelAll()]
-    if truth.pending:  # asked again until the engine would refuse them
-        return replace(later, flat_answers=0), []
+    # What is held is crossed at once, even if more may arrive: that is reduce-only and turns nothing round.
     if any(leg.held_x18 for leg in state.legs):
         return _cross_all(replace(state, flat_answers=0), inputs, plan, now_ns)
+    if truth.pending:  # asked again until the engine would refuse them
+        return replace(later, flat_answers=0), []
     if state.flat_answers + 1 < FLAT_ANSWERS_NEEDED:
         return replace(later, flat_answers=state.flat_answers + 1), []
     flat = replace(move_to(state, Phase.FLAT, now_ns), failures=state.failures + 1, urgent="")

@@ -42,6 +42,36 @@ async def first_answer(ask: Callable[[], Awaitable[T]], pause_s: float) -> T:
         await asyncio.gather(*asking, return_exceptions=True)
 
 
+async def hedged(ask: Callable[[], Awaitable[T]], after_s: float, copies: int = 3) -> T:
+    """The first answer of at most `copies` equal questions, each put `after_s` after the one before unless an
+    answer has come. Raises the last error when all of them failed, and at once what is not worth another try.
+    """
+    asking: set[asyncio.Future[T]] = set()
+    error: BaseException | None = None
+    left = copies
+    try:
+        while left or asking:
+            if left:
+                asking.add(asyncio.ensure_future(ask()))
+                left -= 1
+            pause_s = after_s * random.uniform(0.8, 1.2) if left else None
+            done, asking = await asyncio.wait(asking, timeout=pause_s, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                if (failure := task.exception()) is None:
+                    return task.result()
+                if not isinstance(failure, NadoError) or not failure.retryable:
+                    raise failure
+                error = failure
+            if done and left and pause_s is not None:
+                await asyncio.sleep(pause_s)
+        assert error is not None  # no copy is left and none was answered
+        raise error
+    finally:
+        for task in asking:
+            task.cancel()
+        await asyncio.gather(*asking, return_exceptions=True)
+
+
 class FillWaiter:
     """ask(order): put the question to the exchange over REST and let the tracker take the answer."""
 
