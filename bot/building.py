@@ -11,7 +11,7 @@ from dataclasses import replace
 from nadofast.products import mul_x18
 
 from . import execution, makerentry
-from .entry import cannot_enter
+from .entry import cannot_enter, shown_budget_x18
 from .execution import LegState
 from .model import (
     Action,
@@ -94,9 +94,15 @@ def _not_ready(inputs: PairInputs, plan: Plan) -> str:
 def _enter(state: PairState, inputs: PairInputs, plan: Plan, now_ns: int) -> Step:
     """Size both legs together and send both."""
     quotes = tuple(LegQuote(p, leg.mid_x18) for p, leg in zip(plan.products, inputs.legs, strict=True))
-    size = size_pair((quotes[0], quotes[1]), plan.sizing_at(state.done))
+    rules = plan.sizing_at(state.done)
+    shown_x18 = shown_budget_x18(inputs, plan, state.direction.signs)
+    is_limited = shown_x18 is not None and shown_x18 < rules.budget_x18
+    if is_limited and shown_x18 is not None:
+        rules = replace(rules, budget_x18=shown_x18)
+    size = size_pair((quotes[0], quotes[1]), rules)
     if isinstance(size, NoSize):
-        return _skip(state, size.reason, now_ns)
+        thin = "the books do not show enough: " if is_limited else ""
+        return _skip(state, thin + size.reason, now_ns)
     targets = tuple(s * d for s, d in zip(size.sizes_x18, state.direction.signs, strict=True))
     if why := cannot_enter(inputs, plan, size, (targets[0], targets[1])):
         return _skip(state, why, now_ns)

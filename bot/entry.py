@@ -11,7 +11,7 @@ from . import execution
 from .execution import LegInputs
 from .model import PairInputs, Plan
 from .sizing import PairSize
-from .units import BPS, show_usd
+from .units import BPS, scale_bps, show_usd
 
 
 def cannot_enter(inputs: PairInputs, plan: Plan, size: PairSize, targets_x18: tuple[int, int]) -> str:
@@ -29,6 +29,21 @@ def cannot_enter(inputs: PairInputs, plan: Plan, size: PairSize, targets_x18: tu
     if plan.max_slippage_bps and lost_bps > plan.max_slippage_bps:
         return f"the books would take {lost_bps} bps of the entry, limit {plan.max_slippage_bps} bps"
     return _no_margin(inputs, plan, size)
+
+
+def shown_budget_x18(inputs: PairInputs, plan: Plan, signs: tuple[int, int]) -> int | None:
+    """Most quote per leg, at the worst price of the entry, that both books show inside the cap; None while
+    one of them is not known. A larger pair would leave a leg behind: it is made as large as it can be."""
+    least: int | None = None
+    for product, seen, side in zip(plan.products, inputs.legs, signs, strict=True):
+        if seen.depth is None:
+            return None
+        price_x18 = execution.entry_price_x18(product, side, seen.mid_x18, plan.entry_cap_bps)
+        worst_x18 = mul_x18(
+            seen.depth.visible_x18(side, price_x18), scale_bps(seen.mid_x18, BPS + plan.entry_cap_bps)
+        )
+        least = worst_x18 if least is None else min(least, worst_x18)
+    return least
 
 
 def slippage_bps(legs: tuple[LegInputs, LegInputs], targets_x18: tuple[int, int]) -> int:

@@ -98,7 +98,8 @@ class LegState:
 
     attempts: crossing orders of this phase. failures: orders in a row that ended without a fill.
     rest_refused: this exit cannot rest (below the minimum, or refused for good): cross instead. was_filled:
-    an order of this phase has filled something.
+    an order of this phase has filled something. anchor_mid_x18: what the cap of an exit in slices is measured
+    from, 0 before the first and after one that did not fill.
     """
 
     target_x18: int = 0
@@ -111,6 +112,7 @@ class LegState:
     reprices: int = 0
     was_filled: bool = False
     last_refusal: str = ""
+    anchor_mid_x18: int = 0
 
     @property
     def missing_x18(self) -> int:
@@ -119,6 +121,20 @@ class LegState:
     @property
     def is_idle(self) -> bool:
         return self.working is None
+
+
+def slice_x18(product: Product, amount_x18: int, price_x18: int, depth: Depth | None) -> int:
+    """As much of the amount as the book shows at this price or better, on the step grid; signed like it.
+
+    All of it where nothing is shown (the book may be newer than what we know), and where a slice or what it
+    leaves would be below the exchange's minimum, whose fee is charged for either.
+    """
+    shown_x18 = 0 if depth is None else depth.visible_x18(amount_x18, price_x18)
+    least_x18 = product.min_size_x18 * 10**18 // price_x18
+    part_x18 = shown_x18 // product.size_increment_x18 * product.size_increment_x18
+    if part_x18 < least_x18 or abs(amount_x18) - part_x18 < least_x18:
+        return amount_x18
+    return part_x18 * sign(amount_x18)
 
 
 def entry_price_x18(product: Product, amount_x18: int, mid_x18: int, cap_bps: int) -> int:
@@ -147,6 +163,10 @@ def absorb(leg: LegState, inputs: LegInputs, now_ns: int) -> LegState:
     leg = replace(leg, working=None, held_x18=leg.held_x18 + sign(intent.amount_x18) * filled_x18)
     # An exit that the exchange itself takes off the book has failed: it must not be put back without a pause.
     was_cancelled_by_us = working.cancel_ns is not None and view.code is None and view.denied is None
+    if intent.purpose is Purpose.TAKE and filled_x18 == abs(intent.amount_x18):
+        leg = replace(leg, attempts=max(0, leg.attempts - 1))  # a slice that filled is no try that failed
+    elif intent.purpose is Purpose.TAKE:
+        leg = replace(leg, anchor_mid_x18=0)  # the market has left: the next cap is measured from where it is
     if filled_x18 or was_cancelled_by_us:
         return replace(leg, failures=0, last_refusal="", was_filled=leg.was_filled or filled_x18 > 0)
     leg = replace(leg, failures=leg.failures + 1, last_refusal=refusal(view))
@@ -179,9 +199,17 @@ def cross(
     leg: LegState, index: int, product: Product, inputs: LegInputs, *, tag: int, purpose: Purpose,
     amount_x18: int, cap_bps: int, now_ns: int,
 ) -> tuple[LegState, OrderIntent]:  # fmt: skip
-    """An IOC for `amount_x18` inside the cap. It dies at the engine if it comes late, so that soon after a
-    silence nothing is in doubt but what the positions say."""
-    price_x18 = entry_price_x18(product, amount_x18, inputs.mid_x18, cap_bps)
+    """An IOC for `amount_x18` inside the cap, or for a slice of it where the book shows less (exits only).
+
+    It dies at the engine if it comes late, so that soon after a silence nothing is in doubt but what the
+    positions say. The cap of slices is measured from the mid at the first one: they do not walk through the
+    book.
+    """
+    anchor_x18 = leg.anchor_mid_x18 or inputs.mid_x18
+    price_x18 = entry_price_x18(product, amount_x18, anchor_x18, cap_bps)
+    if purpose is Purpose.TAKE:
+        leg = replace(leg, anchor_mid_x18=anchor_x18)
+        amount_x18 = slice_x18(product, amount_x18, price_x18, inputs.depth)
     intent = OrderIntent(tag, index, product.product_id, purpose, amount_x18, price_x18, 0, True)
     return replace(leg, working=Working(intent, now_ns), attempts=leg.attempts + 1), intent
 

@@ -14,7 +14,7 @@ from .execution import Depth
 from .units import bps_of
 
 LIQUIDITY_LEVELS: Final = 20
-DEPTH_LEVELS: Final = 10
+DEPTH_LEVELS: Final = 20
 FOREVER_MS: Final = 10**9
 
 

@@ -14,6 +14,7 @@ from typing import Any, Final
 from nadofast.feed import Feed
 from nadofast.gateway import OrderGateway
 from nadofast.orders import OrderState, TrackedOrder
+from nadofast.products import mul_x18
 
 from . import report
 from .ahead import next_entry
@@ -21,6 +22,7 @@ from .byname import PairByName
 from .client import NadoClient
 from .desk import DeskOrder, OrderDesk
 from .emergency import Emergency, Unwound
+from .execution import Depth
 from .guard import Guard
 from .inputs import InputLog
 from .ledger import Ledger
@@ -278,8 +280,8 @@ class DNPairBot(PairByName, NamedRecords):
         for leg, client in enumerate(parts.clients):
             quote, working = client.quote(), self._state.legs[leg].working
             enter.quote(leg, quote.bid_x18, quote.ask_x18)
-            if self._state.phase is Phase.FLAT and parts.market.is_book_valid(client.product.product_id):
-                enter.depth(leg, parts.market.depth(client.product.product_id))
+            if self._needs_depth(leg):
+                enter.depth(leg, self._depth(client.product.product_id))
             if working is not None and (view := self._desk.view(working.intent.tag)) is not None:
                 enter.order(leg, view)
         if parts.exchange.gone_reason is not None:
@@ -298,6 +300,19 @@ class DNPairBot(PairByName, NamedRecords):
         is_paused = parts.guard.is_pacing() or bool(parts.gate.pause_reason())
         not_ready = parts.guard.not_ready() or parts.standing.failure
         enter.status(not_ready=not_ready, pacing=is_paused, halt=parts.gate.watch())
+
+    def _needs_depth(self, leg: int) -> bool:
+        """Before an entry, and for an exit that may have to go in slices."""
+        if self._state.phase is Phase.FLAT:
+            return self._p.market.is_book_valid(self._plan.products[leg].product_id)
+        is_leaving = self._state.phase in (Phase.UNWINDING, Phase.RECOVERING)
+        held_x18 = mul_x18(abs(self._state.legs[leg].held_x18), self._p.clients[leg].quote().mid_x18)
+        return is_leaving and held_x18 >= 2 * self._plan.products[leg].min_size_x18
+
+    def _depth(self, product_id: int) -> Depth:
+        """Nothing while the book is not valid: an exit does not wait for it."""
+        market = self._p.market
+        return market.depth(product_id) if market.is_book_valid(product_id) else Depth()
 
     async def _leave(self, end: End) -> None:
         parts = self._p
