@@ -10,9 +10,8 @@ from dataclasses import replace
 
 from nadofast.products import mul_x18
 
-from . import execution, makerentry
+from . import execution, makerentry, residual
 from .entry import cannot_enter, shown_budget_x18
-from .execution import LegState
 from .model import (
     Action,
     Begin,
@@ -67,6 +66,8 @@ def flat(state: PairState, inputs: PairInputs, plan: Plan, now_ns: int) -> Step:
             f"{state.skips} cycles skipped" if state.skips >= plan.max_skips else f"{state.failures} failed"
         )
         return ended(state, End(ExitCode.ERROR, f"{count} in a row")), []
+    if why := residual.too_much(state, inputs, plan):
+        return ended(state, End(ExitCode.EXPOSED, why)), []
     if now_ns < state.not_before_ns or (plan.is_by_hand and state.wanted is None):
         return state, []
     if inputs.pacing:
@@ -106,7 +107,8 @@ def _enter(state: PairState, inputs: PairInputs, plan: Plan, now_ns: int) -> Ste
     targets = tuple(s * d for s, d in zip(size.sizes_x18, state.direction.signs, strict=True))
     if why := cannot_enter(inputs, plan, size, (targets[0], targets[1])):
         return _skip(state, why, now_ns)
-    legs = (LegState(target_x18=targets[0]), LegState(target_x18=targets[1]))
+    first, second = residual.clean_legs(state)
+    legs = (replace(first, target_x18=targets[0]), replace(second, target_x18=targets[1]))
     actions: list[Action] = [Begin(state.cycle, state.direction, size)] if state.attempts == 0 else []
     state = replace(
         move_to(state, Phase.BUILDING, now_ns), legs=legs, attempts=state.attempts + 1, first_fill_ns=None,
@@ -127,7 +129,7 @@ def building(state: PairState, inputs: PairInputs, plan: Plan, now_ns: int) -> S
         return state, [*cancels, *actions]
     if not state.is_verifying and makerentry.may_rest_again(state, inputs, plan, now_ns):
         return makerentry.rest_again(state, inputs, plan, now_ns)
-    if state.is_verifying and any(leg.held_x18 for leg in state.legs):
+    if state.is_verifying and not all(leg.is_untouched for leg in state.legs):
         if why := must_leave(inputs, plan):
             return unwind(state, why, now_ns)
         if is_unanswered(state, plan, now_ns):
@@ -136,7 +138,7 @@ def building(state: PairState, inputs: PairInputs, plan: Plan, now_ns: int) -> S
         return recover(state, "the exchange does not confirm that nothing filled", now_ns)
     if all(leg.missing_x18 == 0 for leg in state.legs):
         return settle(state, inputs, now_ns, _hedge_complete)
-    if all(leg.held_x18 == 0 for leg in state.legs):
+    if all(leg.is_untouched for leg in state.legs):
         return settle(state, inputs, now_ns, lambda s, t: _empty_build(s, inputs, plan, t))
     if any(leg.missing_x18 * leg.target_x18 < 0 for leg in state.legs):
         return recover(state, "more filled than was asked for", now_ns)
@@ -230,6 +232,6 @@ def _overdue(state: PairState, plan: Plan, now_ns: int) -> Step:
 def _skip(state: PairState, reason: str, now_ns: int) -> Step:
     state = replace(
         move_to(state, Phase.FLAT, now_ns), skips=state.skips + 1, not_before_ns=now_ns + SKIP_PAUSE_NS,
-        legs=(LegState(), LegState()),
+        legs=residual.clean_legs(state),
     )  # fmt: skip
     return state, [CycleEnd(state.cycle, reason, skipped=True)]

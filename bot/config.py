@@ -133,6 +133,9 @@ class RiskSection(Section):
     max_quote_age_s: PositiveSeconds = Field(
         default=5.0, ge=0.001, description="older market data blocks entries"
     )
+    max_residual_usd: Usd = Field(
+        default=Decimal(100), description="left of a leg that no order can close: more of it blocks entries"
+    )
     max_blind_s: PositiveSeconds = Field(default=5.0, description="no word from the exchange at all: stop")
     max_first_coins: Usd | None = Field(default=None, description="position of pair.first; empty = no limit")
     max_second_coins: Usd | None = Field(default=None, description="of pair.second; empty = no limit")

@@ -17,6 +17,8 @@ from .units import BPS, NS_PER_MS, scale_bps, sign
 
 # Refusals that say "another price": the market moved between decision and engine (error table of the API).
 REPRICE_CODES: Final = frozenset({2000, 2007, 2008, 2056})
+# Below the minimum, or off the step grid: no order of this size is taken, at whatever price.
+TOO_SMALL_CODES: Final = frozenset({2001, 2094})
 # How long a resting exit may outlive its timeout when nobody is left to cancel it.
 REST_GRACE_MS: Final = 5_000
 RETRY_PAUSE_NS: Final = 100 * NS_PER_MS
@@ -99,7 +101,8 @@ class LegState:
     attempts: crossing orders of this phase. failures: orders in a row that ended without a fill.
     rest_refused: this exit cannot rest (below the minimum, or refused for good): cross instead. was_filled:
     an order of this phase has filled something. anchor_mid_x18: what the cap of an exit in slices is measured
-    from, 0 before the first and after one that did not fill.
+    from, 0 before the first and after one that did not fill. carried_x18: what was left of the cycle before;
+    too_small: the exchange refused to close the rest at market for its size.
     """
 
     target_x18: int = 0
@@ -113,10 +116,17 @@ class LegState:
     was_filled: bool = False
     last_refusal: str = ""
     anchor_mid_x18: int = 0
+    carried_x18: int = 0
+    too_small: bool = False
 
     @property
     def missing_x18(self) -> int:
         return self.target_x18 - self.held_x18
+
+    @property
+    def is_untouched(self) -> bool:
+        """Nothing of this cycle has filled."""
+        return self.held_x18 == self.carried_x18
 
     @property
     def is_idle(self) -> bool:
@@ -170,6 +180,8 @@ def absorb(leg: LegState, inputs: LegInputs, now_ns: int) -> LegState:
     if filled_x18 or was_cancelled_by_us:
         return replace(leg, failures=0, last_refusal="", was_filled=leg.was_filled or filled_x18 > 0)
     leg = replace(leg, failures=leg.failures + 1, last_refusal=refusal(view))
+    if intent.purpose is Purpose.TAKE and view.code in TOO_SMALL_CODES:
+        leg = replace(leg, too_small=True)
     if intent.purpose.rests and _cannot_rest(view):
         leg = replace(leg, rest_refused=True)
     return replace(leg, not_before_ns=now_ns + pause_ns(leg.failures, view))

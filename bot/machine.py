@@ -72,7 +72,7 @@ def _has_filled(state: PairState, inputs: PairInputs) -> bool:
     ):
         return True
     if state.phase is Phase.BUILDING:
-        return any(leg.held_x18 for leg in state.legs)
+        return not all(leg.is_untouched for leg in state.legs)
     return state.phase is Phase.UNWINDING and any(leg.was_filled for leg in state.legs)
 
 

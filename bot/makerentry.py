@@ -49,7 +49,7 @@ def may_rest_again(state: PairState, inputs: PairInputs, plan: Plan, now_ns: int
     if state.maker is None or now_ns >= state.maker_until_ns or must_leave(inputs, plan) or inputs.not_ready:
         return False
     leg = state.legs[state.maker]
-    is_untouched = all(other.is_idle and not other.held_x18 for other in state.legs)
+    is_untouched = all(other.is_idle and other.is_untouched for other in state.legs)
     return is_untouched and not leg.rest_refused and leg.failures < MAX_REFUSALS
 
 

@@ -65,7 +65,8 @@ class Plan:
     is_by_hand: a cycle begins only when one is wanted. max_slippage_bps, max_fee_bps: an entry that is
     estimated to lose more to the books, or whose taker fee is more, is skipped (0: whatever it costs).
     maker_entry_ms: how long the leg that rests first may wait. maker_leg_ns, maker_leg_x18: budget of leg
-    risk of a part of it that filled, since the first fill and in quote.
+    risk of a part of it that filled, since the first fill and in quote. max_residual_x18: quote that may be
+    carried from one cycle to the next because no order can close it.
     """
 
     products: tuple[Product, Product]
@@ -96,6 +97,7 @@ class Plan:
     maker_entry_ms: int = 2_000
     maker_leg_ns: int = 250_000_000
     maker_leg_x18: int = 75 * 10**18
+    max_residual_x18: int = 100 * 10**18
     verify_deadline_ns: int = 3_000_000_000
     recover_deadline_ns: int = 10_000_000_000
     stop_deadline_ns: int = 13_000_000_000
@@ -267,11 +269,13 @@ class Note:
 
 @dataclass(frozen=True, slots=True)
 class CycleEnd:
-    """The pair is flat again, proved by the exchange. failure: "" when the cycle went as planned."""
+    """The pair is flat again, proved by the exchange. failure: "" when the cycle went as planned. is_flat:
+    False when a residual is carried on."""
 
     cycle: int
     failure: str = ""
     skipped: bool = False
+    is_flat: bool = True
 
 
 Action = Begin | Send | Cancel | CancelAll | Verify | Hedged | Note | CycleEnd

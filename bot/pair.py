@@ -387,7 +387,7 @@ class DNPairBot(PairByName, NamedRecords):
             self._desk.take_all()
             self._p.log.event(f"{'skipped' if action.skipped else 'flat again'}: {action.failure}")
         else:
-            self._close_cycle(action, self._desk.take_all())
+            self._close_cycle(action, self._desk.take_all(), is_closed=action.is_flat)
 
     def _close_cycle(self, action: CycleEnd, orders: list[DeskOrder], *, is_closed: bool = True) -> None:
         parts = self._p

@@ -40,6 +40,7 @@ def limits_of(settings: Settings, products: tuple[Product, Product], equity_x18:
         max_orders_per_min=risk.max_orders_per_min,
         max_builds_per_min=risk.max_builds_per_min,
         max_clock_offset_ms=risk.max_clock_offset_s * 1000,
+        max_residual_x18=to_x18(risk.max_residual_usd),
         windows=MaintenanceWindows(margin_s=risk.maintenance_margin_s) if has_windows else None,
     )
 
@@ -61,6 +62,7 @@ def plan_of(settings: Settings, products: tuple[Product, Product], *, is_embedde
         maker_entry_ms=int(entry.maker_timeout_s * 1000),
         maker_leg_ns=entry.maker_leg_ms * NS_PER_MS,
         maker_leg_x18=to_x18(entry.maker_leg_usd),
+        max_residual_x18=to_x18(settings.risk.max_residual_usd),
         max_slippage_bps=entry.max_slippage_bps,
         max_fee_bps=entry.max_fee_bps,
         entry_attempts=entry.attempts,

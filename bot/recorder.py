@@ -135,6 +135,8 @@ class CycleRecorder:
         cycle.ended_at, cycle.ended_ns = datetime.now(UTC), now_ns
         cycle.failure, cycle.skipped = action.failure, action.skipped
         cycle.is_closed = is_closed and not action.skipped
+        if not action.is_flat:
+            cycle.residual_x18 = sum(abs(notional) for notional in self._notionals_x18()[1])
         cycle.pnl = self._standing.pnl() - self._pnl_before
         if cash_x18 is not None and self._cash_before_x18 is not None:
             cycle.balance_change_x18 = cash_x18 - self._cash_before_x18

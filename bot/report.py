@@ -156,7 +156,7 @@ def summary_lines(
         f" ({bps_of(pnl.net_x18, pnl.volume_x18):+.2f} bps of volume)",
         f"  limits on: daily loss {show_usd(limits.daily_loss_x18, 2)} USD,"
         f" per leg {show_usd(limits.max_leg_x18, 2)} USD, gross {show_usd(limits.max_gross_x18, 2)} USD",
-        f"  positions now: {exposure}",
+        f"  positions now: {exposure}{_residuals(cycles)}",
     ]
     return [*lines, *(f"  {extra}" for extra in extras)]
 
@@ -227,6 +227,11 @@ def _in_all(cycles: Sequence[TradeMetrics]) -> str:
     if not cycles or cycles[-1].ended_ns is None:
         return ""
     return f" · {(cycles[-1].ended_ns - cycles[0].started_ns) / NS_PER_S:.2f} s in all"
+
+
+def _residuals(cycles: Sequence[TradeMetrics]) -> str:
+    carried = [c.residual_x18 for c in cycles if c.residual_x18]
+    return f" · residuals carried {len(carried)}×, worst {show_usd(max(carried), 2)} USD" if carried else ""
 
 
 def _cost(cost_x18: int | None) -> str:

@@ -88,7 +88,8 @@ class RiskLimits:
     max_entry_delta_bps: net delta of the held positions above which nothing is built on top of them;
     warn_delta_bps: above which it is worth a line. max_orders_per_min: orders of all kinds (0: none);
     max_builds_per_min: entries of one product (0: none). max_clock_offset_ms: local clock against the
-    exchange's (0: none). windows: when the exchange is closed (None: never).
+    exchange's (0: none). windows: when the exchange is closed (None: never). max_residual_x18: so much held
+    is what no order could close, and not an unbalanced pair.
     """
 
     max_leg_x18: int
@@ -102,6 +103,7 @@ class RiskLimits:
     max_builds_per_min: int = 0
     max_clock_offset_ms: float = 0.0
     windows: MaintenanceWindows | None = None
+    max_residual_x18: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -330,9 +332,17 @@ class RiskGate:
         if intent.purpose.begins:
             reasons += self._rate_reasons(view, (intent.product_id,))
             delta_bps = net_delta_bps(view.positions_x18, view.marks_x18)
-            if delta_bps > limits.max_entry_delta_bps:
+            if delta_bps > limits.max_entry_delta_bps and not self._is_residual(view):
                 reasons.append(f"net_delta: {delta_bps} bps held, limit {limits.max_entry_delta_bps} bps")
         return reasons
+
+    def _is_residual(self, view: RiskView) -> bool:
+        """All that is held is worth no more than what may be carried; False without a mark for it."""
+        held = {product_id: amount for product_id, amount in view.positions_x18.items() if amount}
+        if any(product_id not in view.marks_x18 for product_id in held):
+            return False
+        worth_x18 = sum(mul_x18(abs(amount), view.marks_x18[p]) for p, amount in held.items())
+        return worth_x18 <= self.limits.max_residual_x18
 
     def _size_reasons(self, intent: OrderIntent, view: RiskView) -> list[str]:
         limits, reasons = self.limits, []

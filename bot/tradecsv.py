@@ -42,7 +42,7 @@ OUR_METRICS: Final = (
     "primary_entry_order_type", "primary_exit_order_type", "primary_fee_saved", "leg_gap_write_ms",
     "leg_gap_fill_ms", "unhedged_ms", "worst_net_delta_bps", "gross_pnl", "fees", "funding", "net_pnl",
     "pnl_bps", "cumulative_net_pnl", "is_closed", "failure",
-    "delta_usd_s", "second_leg_cost_usd",
+    "delta_usd_s", "second_leg_cost_usd", "residual_usd",
 )  # fmt: skip
 METRIC_COLUMNS: Final = FAMILY_METRICS + OUR_METRICS
 Submit = Callable[[Callable[[], None]], None]
@@ -188,6 +188,7 @@ def metric_row(cycle: TradeMetrics, cumulative_x18: int) -> dict[str, str]:
         "failure": cycle.failure,
         "delta_usd_s": _plain(cycle.delta_usd_s),
         "second_leg_cost_usd": _price(cycle.second_leg_cost_x18),
+        "residual_usd": show(cycle.residual_x18),
     }
     if (pnl := cycle.pnl) is not None:
         row |= {

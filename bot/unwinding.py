@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from . import execution
+from . import execution, residual
 from .model import (
     Action,
     Cancel,
@@ -55,6 +55,8 @@ def unwinding(state: PairState, inputs: PairInputs, plan: Plan, now_ns: int) -> 
         return recover(state, "exit took too long", now_ns)
     if any(is_overdue(leg, plan, now_ns) for leg in state.legs):
         return recover(state, "an exit order has no end", now_ns)
+    if any(leg.too_small for leg in state.legs):
+        return recover(state, "the rest of an exit is too small for an order", now_ns)
     if any(leg.failures >= MAX_EXIT_FAILURES for leg in state.legs):
         return recover(state, "an exit does not fill", now_ns)
     if all(leg.is_idle and leg.held_x18 == 0 for leg in state.legs):
@@ -167,12 +169,17 @@ def _recover_from(truth: Verified, state: PairState, inputs: PairInputs, plan: P
             return replace(later, flat_answers=0), []
         return replace(later, flat_answers=0, cancelled_ns=now_ns), [CancelAll()]
     # What is held is crossed at once, even if more may arrive: that is reduce-only and turns nothing round.
-    if any(leg.held_x18 for leg in state.legs):
+    is_stuck = residual.is_stuck(state, inputs, plan)
+    if any(leg.held_x18 for leg in state.legs) and not is_stuck:
         return _cross_all(replace(state, flat_answers=0), inputs, plan, now_ns)
     if truth.pending:  # asked again until the engine would refuse them
         return replace(later, flat_answers=0), []
     if state.flat_answers + 1 < FLAT_ANSWERS_NEEDED:
         return replace(later, flat_answers=state.flat_answers + 1), []
+    if is_stuck:
+        text = f"{state.urgent}; {residual.words(state, inputs, plan)} is carried"
+        left = replace(residual.carry(move_to(state, Phase.FLAT, now_ns)), urgent="")
+        return left, [CycleEnd(state.cycle, text, is_flat=False)]
     flat = replace(move_to(state, Phase.FLAT, now_ns), failures=state.failures + 1, urgent="")
     return flat, [CycleEnd(state.cycle, state.urgent)]
 

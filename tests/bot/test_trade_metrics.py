@@ -207,7 +207,9 @@ def test_the_other_files_have_the_family_names_and_order() -> None:
 
 
 def test_a_cycle_in_figures(cycle: TradeMetrics) -> None:
-    assert (METRIC_COLUMNS[-2:], COLUMNS[-2:]) == (("delta_usd_s", "second_leg_cost_usd"),) * 2
+    assert (METRIC_COLUMNS[-3:], COLUMNS[-3:]) == (
+        ("delta_usd_s", "second_leg_cost_usd", "residual_usd"),
+    ) * 2
     cycle.reconciliation_ms = [5.0, 3.0]
     row = metric_row(cycle, to_x18("-0.2"))
     assert set(row) == set(METRIC_COLUMNS)
