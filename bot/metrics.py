@@ -32,7 +32,8 @@ PAIR_COLUMNS: Final = (
 OUR_COLUMNS: Final = (
     "symbol", "direction", "purpose", "digest", "is_maker", "sent_to_fill_ms", "leg_gap_write_ms",
     "leg_gap_fill_ms", "cycle_s", "worst_net_delta_bps", "unhedged_ms", "maker_share_pct",
-    "fee_saved_usd", "repricings", "balance_change_usd", "failure", "delta_usd_s", "second_leg_cost_usd", "residual_usd",
+    "fee_saved_usd", "repricings", "balance_change_usd", "failure", "delta_usd_s",
+    "second_leg_cost_usd", "residual_usd",
 )  # fmt: skip
 COLUMNS: Final = PAIR_COLUMNS + OUR_COLUMNS
 
@@ -85,7 +86,8 @@ class TradeMetrics:
 
     is_closed: flat by the exchange's own answer. If not, an open position is in `pnl` at the last mid.
     delta_x18_ns: integral of |signed notional of both legs together| over time. first_fill_mids_x18: of both
-    products when the entry's first fill was seen. residual_x18: quote that no order could close. momentum, spread_state: "" where no signal was.
+    products when the entry's first fill was seen. residual_x18: quote that no order could close. momentum,
+    spread_state: "" where no signal was.
     """
 
     iteration: int
