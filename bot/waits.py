@@ -46,7 +46,7 @@ async def hedged(ask: Callable[[], Awaitable[T]], after_s: float, copies: int = 
     """The first answer of at most `copies` equal questions, each put `after_s` after the one before unless an
     answer has come. Raises the last error when all of them failed, and at once what is not worth another try.
     """
-    asking: set[asyncio.Future[T]] = set()
+    loop, asking = asyncio.get_running_loop(), set[asyncio.Future[T]]()
     error: BaseException | None = None
     left = copies
     try:
@@ -67,9 +67,10 @@ async def hedged(ask: Callable[[], Awaitable[T]], after_s: float, copies: int = 
         assert error is not None  # no copy is left and none was answered
         raise error
     finally:
-        for task in asking:
-            task.cancel()
-        await asyncio.gather(*asking, return_exceptions=True)
+        if not loop.is_closed():
+            for task in asking:
+                task.cancel()
+            await asyncio.gather(*asking, return_exceptions=True)
 
 
 class FillWaiter:

@@ -204,39 +204,41 @@ class PairWorld:
         random.seed(self.seed)
 
         async def act() -> Any:
-            background = await self._open(plan)
+            await self._open(plan)
             async with asyncio.timeout(SCRIPT_DEADLINE_S):
                 found = await script(self.bot)
             await self.bot.cleanup()
-            await self._close(background)
+            await self._close()
             return found
 
         with virtual_clock(self.loop):
             return virtualtime.run(self.loop, act())
 
-    async def _open(self, plan: Callable[[tuple[Product, Product]], Plan]) -> list[asyncio.Task[Any]]:
+    async def _open(self, plan: Callable[[tuple[Product, Product]], Plan]) -> None:
         self.house.open()
         self.house.advance(1.0)
-        background = [self.spawn(self._market(self.loop.time())), self.spawn(self._keep_house())]
+        self.spawn(self._market(self.loop.time()))
+        self.spawn(self._keep_house())
         self.bot = await self._start(plan)
-        return background
 
-    async def _close(self, background: list[asyncio.Task[Any]]) -> None:
-        for task in (*background, *self._tasks):
+    async def _close(self) -> None:
+        """Nothing is left running, what a killed bot was about included."""
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in left:
             task.cancel()
-        await asyncio.gather(*background, *self._tasks, return_exceptions=True)
+        await asyncio.gather(*left, return_exceptions=True)
         if self._journal is not None:
             self._journal.close()
 
     async def _live(self, plan: Callable[[tuple[Product, Product]], Plan], *, chaos: bool) -> End:
-        background = await self._open(plan)
+        await self._open(plan)
         vars(self.weather).update(vars(self.forecast))  # a start in fair weather; the rest is on record
         if chaos:
-            background.append(self.spawn(pairchaos.run(self)))
+            self.spawn(pairchaos.run(self))
         end = await self._lives(plan)
         self.weather.calm()
         await self._compare(end)
-        await self._close(background)
+        await self._close()
         return end
 
     async def _lives(self, plan: Callable[[tuple[Product, Product]], Plan]) -> End:
