@@ -50,31 +50,37 @@ def whatif_command(
     try:
         wanted = [Variant(), *variants(vary)] if vary else [Variant()]
         itself = recorded(file)
-        outcomes = list(_with_bar(_run(file, wanted, jobs, scheduler), len(wanted)))
+        done = list(_with_bar(_run(file, wanted, jobs, scheduler), len(wanted)))
     except ModuleNotFoundError as error:
         raise SettingsError(f"{error.name} is needed: pip install 'nadofast[cluster]'") from None
     except (VariantError, ReplayError) as error:
         raise SettingsError(str(error)) from None
     except OSError as error:
         raise SettingsError(f"{scheduler or file}: {error}") from None
-    took_s = time.monotonic() - began
+    took_s, outcomes = time.monotonic() - began, [outcome for outcome, _ in done]
+    computed_s = sum(seconds for _, seconds in done)
     if as_json:
         print(
             json.dumps({"recorded": asdict(itself), "variants": [asdict(one) for one in outcomes]}, indent=2)
         )
         return int(ExitCode.DONE)
     Console(width=None if os.isatty(1) else 180).print(_table([itself, *outcomes]))
-    print(f"{MATCHING}\n{len(outcomes)} variants in {took_s:.1f} s")
+    print(
+        f"{MATCHING}\n{len(outcomes)} variants in {took_s:.1f} s, {computed_s:.1f} s of a core:"
+        f" {computed_s / took_s:.2f} × one core's work"
+    )
     return int(ExitCode.DONE)
 
 
-def _run(file: Path, wanted: Sequence[Variant], jobs: int | None, scheduler: str | None) -> Iterator[Outcome]:
+def _run(
+    file: Path, wanted: Sequence[Variant], jobs: int | None, scheduler: str | None
+) -> Iterator[farm.Done]:
     if scheduler is not None:
         return farm.on_cluster(file, wanted, scheduler)
     return farm.on_this_machine(file, wanted, jobs or os.cpu_count() or 1)
 
 
-def _with_bar(outcomes: Iterator[Outcome], total: int) -> Iterator[Outcome]:
+def _with_bar(outcomes: Iterator[farm.Done], total: int) -> Iterator[farm.Done]:
     console = Console(stderr=True)
     yield from track(
         outcomes, "whatif", total=total, console=console, transient=True, disable=not console.is_terminal
