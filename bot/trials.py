@@ -66,8 +66,8 @@ def whatif_command(
         return int(ExitCode.DONE)
     Console(width=None if os.isatty(1) else 180).print(_table([itself, *outcomes]))
     print(
-        f"{MATCHING}\n{len(outcomes)} variants in {took_s:.1f} s, {computed_s:.1f} s of a core:"
-        f" {computed_s / took_s:.2f} × one core's work"
+        f"{MATCHING}\n{len(outcomes)} variants in {took_s:.1f} s, with {computed_s:.1f} s of computing:"
+        f" {computed_s / took_s:.2f} × as fast as one core"
     )
     return int(ExitCode.DONE)
 
