@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 from botproc import ROOT, BotProcess, fault
@@ -247,18 +248,18 @@ def cluster(directory: Path) -> Iterator[str]:
             process.wait(30)
 
 
-def test_twenty_variants_are_the_same_on_both_engines(
-    recorded: tuple[Path, bytes], tmp_path: Path, command: Command
-) -> None:
+def test_twenty_variants_are_the_same_on_both_engines(recorded: tuple[Path, bytes], tmp_path: Path) -> None:
     path, _ = recorded
-    line = [sys.executable, "-m", "bot", "whatif", str(path), *VARY, "--jobs", "2", "--json"]
-    done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, timeout=240, check=False)
-    assert done.returncode == 0, done.stderr
+
+    def tried(*arguments: str) -> Any:
+        line = [sys.executable, "-m", "bot", "whatif", str(path), *VARY, *arguments, "--json"]
+        done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, timeout=240, check=False)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    found = tried("--jobs", "2")
     with cluster(tmp_path) as address:
-        code, there, error = command("whatif", path, *VARY, "--scheduler", address, "--json")
-    assert code == 0, error
-    found = json.loads(done.stdout)
-    assert found == json.loads(there)
+        assert tried("--scheduler", address) == found
     assert len(found["variants"]) == 21
     assert found["variants"][0] == asdict(run_variant(path, Variant()))
     assert len({json.dumps(one, sort_keys=True) for one in found["variants"]}) > 10  # they do differ
