@@ -268,9 +268,6 @@ class NadoConnectionManager:
         wakes cannot keep the next from following. Raises ConnectionLost: none of them left."""
         if not self.is_connected or self._transport is None:
             raise ConnectionLost(f"{self.name}: not connected")
-        if self.config.tap is not None:
-            for message in messages:
-                self.config.tap.sent(self.name, message)
         if len(messages) == 1:
             self.send(messages[0])
             return
