@@ -32,10 +32,10 @@ ELSEWHERE = {
     "python -m bot flatten --force": "tests/e2e/test_force.py, with a bot that hangs",
     "python -m bot resume": "tests/e2e/test_real_money.py, with a halt",
     "nadofast-bot --install-completion": "it writes to the shell's own files; the test below shows what",
-    "python -m bot record": "tests/e2e/test_replay.py: it records until it is told to end",
-    "python -m bot export": "tests/e2e/test_replay.py, with a recorded run",
-    "python -m bot replay": "tests/e2e/test_replay.py, with a recorded run",
-    "python -m bot whatif": "tests/e2e/test_replay.py, with a recorded run",
+    "python -m bot record": "tests/e2e/test_record_and_replay.py: it records until it is told to end",
+    "python -m bot export": "tests/e2e/test_record_and_replay.py, with a recorded run",
+    "python -m bot replay": "tests/e2e/test_record_and_replay.py, with a recorded run",
+    "python -m bot whatif": "tests/e2e/test_record_and_replay.py, with a recorded run",
 }  # fmt: skip
 TOOLS = ("podman", "docker")
 

@@ -6,7 +6,6 @@ import asyncio
 import io
 import logging
 import os
-import re
 import signal
 import socket
 import time
@@ -159,17 +158,6 @@ def test_a_full_disk_behind_stdout_is_remembered() -> None:
         output.line("one")
         output.close()
     assert output.failure == "stdout: No space left on device"
-
-
-def test_nothing_of_the_bot_or_the_client_runs_in_a_thread() -> None:
-    """House rule: no threads for concurrency."""
-    root = Path(__file__).resolve().parents[2]
-    files = [path for name in ("bot", "nadofast") for path in sorted((root / name).glob("*.py"))]
-    assert len(files) > 80
-    forbidden = re.compile(
-        r"import threading|from threading|to_thread|run_in_executor|ThreadPool|import queue"
-    )
-    assert [path.name for path in files if forbidden.search(path.read_text())] == []
 
 
 class Gone(io.StringIO):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import time
 from pathlib import Path
@@ -88,7 +89,10 @@ def test_a_third_signal_leaves_at_once_and_names_what_is_open(tmp_path: Path) ->
     assert time.monotonic() - asked < 5
     assert code in (0, 4)  # 0 only if the exits filled before the third signal was seen
     if code == 4:
-        assert bot.stderr.startswith("bot: third request to stop after SIGINT: left at once; exposure: ")
+        # Signals that wait together are taken in the kernel's order, so either may be the third.
+        assert re.match(
+            "bot: third request to stop after SIG(INT|TERM): left at once; exposure: ", bot.stderr
+        )
         assert bot.stderr.count("\n") == 1
     wait_until_gone(pid, 5)
 

@@ -67,8 +67,8 @@ MUTANTS: Final = {
     ),
     "gap_ignored": HandMade(
         "nadofast/orders.py",
-        "if order._changed_ns >= recent_ns or not order.is_settled:",
-        "if False:",
+        "for order in (self._unsettled | self._recent).values():",
+        "for order in ():",
         (TRACKER,),
     ),
     "refusal_of_a_second_copy_believed": HandMade(
@@ -106,8 +106,8 @@ MUTANTS: Final = {
     ),
     "second_copy_revives_nothing": HandMade(
         "nadofast/orders.py",
-        "            order._was_resent = True\n\n    def on_last_word",
-        "            pass\n\n    def on_last_word",
+        "            order._was_resent = True\n            self._file(order)",
+        "            self._file(order)",
         (TRACKER, DOUBT),
     ),
     "stale_leg_sent": HandMade(

@@ -215,7 +215,8 @@ def test_ten_minutes_in_bad_weather(tmp_path: Path, seeds: range) -> None:
 
 # ---------------------------------------------------------------------- what if
 
-VARY = ("--vary", "latency_ms=1,5,20,60,200", "--vary", "maker_timeout_s=0,0.5,1,3")
+FEW = ("--vary", "latency_ms=1,200", "--vary", "maker_timeout_s=0,3")
+TWENTY = ("--vary", "latency_ms=1,5,20,60,200", "--vary", "maker_timeout_s=0,0.5,1,3")
 
 
 @contextmanager
@@ -248,11 +249,16 @@ def cluster(directory: Path) -> Iterator[str]:
             process.wait(30)
 
 
-def test_twenty_variants_are_the_same_on_both_engines(recorded: tuple[Path, bytes], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("vary", "count"), [(FEW, 4), pytest.param(TWENTY, 20, marks=pytest.mark.long, id="twenty_variants")]
+)
+def test_variants_are_the_same_on_both_engines(
+    recorded: tuple[Path, bytes], tmp_path: Path, vary: tuple[str, ...], count: int
+) -> None:
     path, _ = recorded
 
     def tried(*arguments: str) -> Any:
-        line = [sys.executable, "-m", "bot", "whatif", str(path), *VARY, *arguments, "--json"]
+        line = [sys.executable, "-m", "bot", "whatif", str(path), *vary, *arguments, "--json"]
         done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, timeout=240, check=False)
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
@@ -260,12 +266,12 @@ def test_twenty_variants_are_the_same_on_both_engines(recorded: tuple[Path, byte
     found = tried("--jobs", "2")
     with cluster(tmp_path) as address:
         assert tried("--scheduler", address) == found
-    assert len(found["variants"]) == 21
+    assert len(found["variants"]) == count + 1
     assert found["variants"][0] == asdict(run_variant(path, Variant()))
-    assert len({json.dumps(one, sort_keys=True) for one in found["variants"]}) > 10  # they do differ
-    assert sum(one["complete"] for one in found["variants"]) > 21
+    assert len({json.dumps(one, sort_keys=True) for one in found["variants"]}) > count // 2  # they do differ
+    assert sum(one["complete"] for one in found["variants"]) > count
     crossing = [one for one in found["variants"] if "maker_timeout_s=0" in one["name"].split()]
-    assert len(crossing) == 5
+    assert crossing
     assert all(one["exit_maker_x18"] == 0 for one in crossing)
 
 
