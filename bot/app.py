@@ -379,7 +379,7 @@ async def _connect(
         )  # fmt: skip
 
     gateway = make_gateway()
-    plan = plan_of(job.settings, products, is_embedded=venue.is_embedded)
+    plan = rollout.plan_for(job.task, plan_of(job.settings, products, is_embedded=venue.is_embedded))
     guard = Guard(feed, market, rest, timesync, limiter, cycle_weight=plan.cycle_weight)
     reconciler = Reconciler(
         rest, gateway, ledger, gateway.tracker, subaccount=subaccount, product_ids=tuple(by_id)

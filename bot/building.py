@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from nadofast.products import mul_x18
+from nadofast.products import Product, mul_x18
 
 from . import execution, makerentry, residual
 from .entry import cannot_enter, shown_budget_x18
+from .execution import LegState
 from .model import (
     Action,
     Begin,
@@ -30,6 +31,7 @@ from .model import (
 from .risk import Purpose
 from .sizing import LegQuote, NoSize, size_pair
 from .steps import (
+    SKIP_PAUSE_NS,
     Step,
     ended,
     is_overdue,
@@ -42,9 +44,7 @@ from .steps import (
     unwind,
     with_leg,
 )
-from .units import BPS, NS_PER_MS
-
-SKIP_PAUSE_NS = 500 * NS_PER_MS
+from .units import BPS
 
 
 def flat(state: PairState, inputs: PairInputs, plan: Plan, now_ns: int) -> Step:
@@ -80,7 +80,8 @@ def flat(state: PairState, inputs: PairInputs, plan: Plan, now_ns: int) -> Step:
             return ended(state, End(ExitCode.ERROR, f"not ready for {waited_s:.0f} s: {missing}")), []
         return state, []
     turn = Direction.BUY_FIRST if state.done % 2 == 0 else Direction.SELL_FIRST
-    state = replace(state, cycle=state.cycle + 1, direction=state.wanted or turn, wanted=None, attempts=0)
+    direction = state.wanted or residual.wanted(state) or turn
+    state = replace(state, cycle=state.cycle + 1, direction=direction, wanted=None, attempts=0)
     return _enter(state, inputs, plan, now_ns)
 
 
@@ -108,7 +109,9 @@ def _enter(state: PairState, inputs: PairInputs, plan: Plan, now_ns: int) -> Ste
     if why := cannot_enter(inputs, plan, size, (targets[0], targets[1])):
         return _skip(state, why, now_ns)
     first, second = residual.clean_legs(state)
-    legs = (replace(first, target_x18=targets[0]), replace(second, target_x18=targets[1]))
+    legs = (
+        _aimed(first, targets[0], plan.products[0]), _aimed(second, targets[1], plan.products[1]),
+    )  # fmt: skip
     actions: list[Action] = [Begin(state.cycle, state.direction, size)] if state.attempts == 0 else []
     state = replace(
         move_to(state, Phase.BUILDING, now_ns), legs=legs, attempts=state.attempts + 1, first_fill_ns=None,
@@ -119,6 +122,11 @@ def _enter(state: PairState, inputs: PairInputs, plan: Plan, now_ns: int) -> Ste
         return state, [*actions, *send]
     state, send = _cross(state, inputs, plan, now_ns, Purpose.ENTRY, (0, 1), plan.entry_cap_bps)
     return state, [*actions, *send]
+
+
+def _aimed(leg: LegState, target_x18: int, product: Product) -> LegState:
+    """The leg with its target, short of it by what a residual off the step grid would put into the order."""
+    return replace(leg, target_x18=leg.held_x18 + product.round_size(target_x18 - leg.held_x18))
 
 
 def building(state: PairState, inputs: PairInputs, plan: Plan, now_ns: int) -> Step:

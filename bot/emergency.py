@@ -125,22 +125,23 @@ class Emergency:
                 continue
             self._gate.release_all()  # nothing of ours is on the books, by the exchange's word
             held = [(leg, seen.positions_x18[leg]) for leg in legs if seen.positions_x18[leg]]
-            flat_answers = 0 if held or not is_certain else flat_answers + 1
+            is_closable = any(self._size_x18(leg, held_x18) for leg, held_x18 in held)
+            flat_answers = 0 if is_closable or not is_certain else flat_answers + 1
             if flat_answers >= 2:
-                return seen
+                return None if held else seen  # less than a step is left: no order of ours can close it
             await asyncio.gather(*(self._cross(gateway, leg, held_x18, cap_bps) for leg, held_x18 in held))
             cap_bps = min(2 * cap_bps, MAX_CAP_BPS)
             await asyncio.sleep(SETTLE_S)
         return None
 
     async def _cross(self, gateway: OrderGateway, leg: int, position_x18: int, cap_bps: int) -> None:
-        client = self._clients[leg]
-        mid_x18 = await self._mid_x18(client)
+        client, amount_x18 = self._clients[leg], -self._size_x18(leg, position_x18)
+        mid_x18 = await self._mid_x18(client) if amount_x18 else 0
         if not mid_x18:
             return
-        price_x18 = entry_price_x18(client.product, -position_x18, mid_x18, cap_bps)
+        price_x18 = entry_price_x18(client.product, amount_x18, mid_x18, cap_bps)
         tag, product_id = next(_TAGS), client.product.product_id
-        intent = OrderIntent(tag, leg, product_id, Purpose.TAKE, -position_x18, price_x18, 0, True)
+        intent = OrderIntent(tag, leg, product_id, Purpose.TAKE, amount_x18, price_x18, 0, True)
         self._on_intent(intent, mid_x18)
         decision = client.approve(intent)
         try:
@@ -153,6 +154,10 @@ class Emergency:
             return  # asked again on the next round, from the positions as they are then
         finally:
             self._gate.release(tag)
+
+    def _size_x18(self, leg: int, position_x18: int) -> int:
+        """As much of a position as orders can close, on the step grid."""
+        return self._clients[leg].product.round_size(position_x18)
 
     async def _mid_x18(self, client: NadoClient) -> int:
         """The stream's if it is fresh, else HTTP's; the last one known rather than none."""

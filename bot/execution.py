@@ -175,6 +175,8 @@ def absorb(leg: LegState, inputs: LegInputs, now_ns: int) -> LegState:
     was_cancelled_by_us = working.cancel_ns is not None and view.code is None and view.denied is None
     if intent.purpose is Purpose.TAKE and filled_x18 == abs(intent.amount_x18):
         leg = replace(leg, attempts=max(0, leg.attempts - 1))  # a slice that filled is no try that failed
+    elif intent.purpose is Purpose.TAKE and view.denied is not None:
+        leg = replace(leg, attempts=max(0, leg.attempts - 1), anchor_mid_x18=0)  # it never got to the market
     elif intent.purpose is Purpose.TAKE:
         leg = replace(leg, anchor_mid_x18=0)  # the market has left: the next cap is measured from where it is
     if filled_x18 or was_cancelled_by_us:
@@ -221,7 +223,7 @@ def cross(
     price_x18 = entry_price_x18(product, amount_x18, anchor_x18, cap_bps)
     if purpose is Purpose.TAKE:
         leg = replace(leg, anchor_mid_x18=anchor_x18)
-        amount_x18 = slice_x18(product, amount_x18, price_x18, inputs.depth)
+        amount_x18 = product.round_size(slice_x18(product, amount_x18, price_x18, inputs.depth)) or amount_x18
     intent = OrderIntent(tag, index, product.product_id, purpose, amount_x18, price_x18, 0, True)
     return replace(leg, working=Working(intent, now_ns), attempts=leg.attempts + 1), intent
 
@@ -232,6 +234,7 @@ def rest(
 ) -> tuple[LegState, OrderIntent]:  # fmt: skip
     """A post-only order at or inside the touch, dying by itself within `timeout_ms` + 5 s."""
     price_x18 = rest_price_x18(product, amount_x18, inputs.bid_x18, inputs.ask_x18)
+    amount_x18 = product.round_size(amount_x18) or amount_x18
     ttl_ms = timeout_ms + REST_GRACE_MS
     intent = OrderIntent(tag, index, product.product_id, purpose, amount_x18, price_x18, ttl_ms, True)
     return replace(leg, working=Working(intent, now_ns)), intent

@@ -42,7 +42,14 @@ def decide(state: PairState, inputs: PairInputs, plan: Plan, now_ns: int) -> Ste
         actions += more
         if state.phase is phase:
             break
+        if state.phase is Phase.UNWINDING:  # the levels are those of before the entry: no exit is cut by them
+            inputs = _without_depth(inputs)
     return state, actions
+
+
+def _without_depth(inputs: PairInputs) -> PairInputs:
+    first, second = (replace(seen, depth=None) for seen in inputs.legs)
+    return replace(inputs, legs=(first, second))
 
 
 def _absorb(state: PairState, inputs: PairInputs, now_ns: int) -> Step:

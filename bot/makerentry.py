@@ -105,4 +105,14 @@ def _rest(state: PairState, inputs: PairInputs, plan: Plan, now_ns: int) -> Step
         state.legs[index], index, plan.products[index], inputs.legs[index], tag=tag,
         amount_x18=state.legs[index].missing_x18, purpose=Purpose.MAKE, timeout_ms=left_ms, now_ns=now_ns,
     )  # fmt: skip
-    return with_leg(replace(state, tag=tag), index, leg), [Send((intent,))]
+    state = replace(state, tag=tag, mids_x18=_mids_x18(state, inputs))
+    return with_leg(state, index, leg), [Send((intent,))]
+
+
+def _mids_x18(state: PairState, inputs: PairInputs) -> tuple[int, int]:
+    """What leg risk is measured from: the market of now; what was known before of a leg without a quote."""
+    first, second = (
+        seen.mid_x18 if seen.has_quote else then_x18
+        for seen, then_x18 in zip(inputs.legs, state.mids_x18, strict=True)
+    )
+    return first, second

@@ -183,8 +183,8 @@ class PairState:
     wanted: direction of the next cycle, None: the other one than last time. urgent: why an exit must cross
     at once ("" = may rest). first_fill_ns starts the leg-risk clock of the phase: an entry's, or an exit's.
     foreign: how many changes of others were dealt with. cancelled_ns: when everything was cancelled last.
-    mids_x18: of both products when the entry was decided. maker: the leg that rests first in this attempt,
-    None if both cross; maker_until_ns: until when it may.
+    mids_x18: of both products when the entry was decided, or rested anew. maker: the leg that rests first in
+    this attempt, None if both cross; maker_until_ns: until when it may.
     """
 
     phase: Phase = Phase.FLAT

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from nadofast.feed import Feed
 from nadofast.gateway import OrderGateway
 from nadofast.orders import OrderState, TrackedOrder
-from nadofast.products import mul_x18
 
 from . import report
 from .ahead import next_entry
@@ -22,7 +21,7 @@ from .byname import PairByName
 from .client import NadoClient
 from .desk import DeskOrder, OrderDesk
 from .emergency import Emergency, Unwound
-from .execution import Depth
+from .execution import Depth, LegInputs
 from .guard import Guard
 from .inputs import InputLog
 from .ledger import Ledger
@@ -37,6 +36,7 @@ from .model import (
     CycleEnd,
     Direction,
     End,
+    EntryMode,
     ExitCode,
     Hedged,
     Note,
@@ -56,6 +56,7 @@ from .risk import OrderIntent, Purpose, RiskGate
 from .shutdown import Stage, StopRequest
 from .sizing import LegQuote
 from .standing import Standing
+from .steps import needs_depth
 from .tradecsv import TradesCsv
 from .units import NS_PER_MS, show, show_usd
 from .venue import Exchange
@@ -216,11 +217,15 @@ class DNPairBot(PairByName, NamedRecords):
         """Where the machine stands. Immutable."""
         return self._state
 
-    def foresee(self, direction: Direction) -> tuple[PairState, list[Action]]:
-        """What the machine would do now from flat, in this direction. Nothing of it is carried out."""
+    def foresee(
+        self, direction: Direction, mode: EntryMode | None = None
+    ) -> tuple[PairState, list[Action]]:  # fmt: skip
+        """What the machine would do now from flat, in this direction. Nothing of it is carried out. mode: how
+        it enters, None: as planned."""
         self._gather()
         start = PairState(since_ns=self._p.inputs.now_ns, wanted=direction)
-        return decide(start, self._p.inputs.turn(), self._plan, self._p.inputs.now_ns)
+        plan = replace(self._plan, entry_mode=mode or self._plan.entry_mode)
+        return decide(start, self._p.inputs.turn(), plan, self._p.inputs.now_ns)
 
     def open_orders(self) -> list[DeskOrder]:
         """Orders that have not ended."""
@@ -280,7 +285,7 @@ class DNPairBot(PairByName, NamedRecords):
         for leg, client in enumerate(parts.clients):
             quote, working = client.quote(), self._state.legs[leg].working
             enter.quote(leg, quote.bid_x18, quote.ask_x18)
-            if self._needs_depth(leg):
+            if self._needs_depth(leg, LegInputs(quote.bid_x18, quote.ask_x18, None)):
                 enter.depth(leg, self._depth(client.product.product_id))
             if working is not None and (view := self._desk.view(working.intent.tag)) is not None:
                 enter.order(leg, view)
@@ -301,13 +306,11 @@ class DNPairBot(PairByName, NamedRecords):
         not_ready = parts.guard.not_ready() or parts.standing.failure
         enter.status(not_ready=not_ready, pacing=is_paused, halt=parts.gate.watch())
 
-    def _needs_depth(self, leg: int) -> bool:
-        """Before an entry, and for an exit that may have to go in slices."""
-        if self._state.phase is Phase.FLAT:
-            return self._p.market.is_book_valid(self._plan.products[leg].product_id)
-        is_leaving = self._state.phase in (Phase.UNWINDING, Phase.RECOVERING)
-        held_x18 = mul_x18(abs(self._state.legs[leg].held_x18), self._p.clients[leg].quote().mid_x18)
-        return is_leaving and held_x18 >= 2 * self._plan.products[leg].min_size_x18
+    def _needs_depth(self, leg: int, seen: LegInputs) -> bool:
+        """An entry waits for valid books; an exit that has none is told so."""
+        is_entering = self._state.phase in (Phase.FLAT, Phase.BUILDING)
+        is_there = not is_entering or self._p.market.is_book_valid(self._plan.products[leg].product_id)
+        return is_there and needs_depth(self._state, leg, seen, self._plan)
 
     def _depth(self, product_id: int) -> Depth:
         """Nothing while the book is not valid: an exit does not wait for it."""
@@ -324,6 +327,7 @@ class DNPairBot(PairByName, NamedRecords):
             leave()
         is_pointless = self._is_blind() or parts.exchange.gone.is_set() or parts.stop.leave.is_set()
         await self._desk.leave(cancel=not is_pointless)
+        parts.standing.remember(at_once=True)  # what the way out cost is part of the day
         if parts.recorder.cycle is not None:  # the cycle this run ended in: its fills belong on record
             orders, is_flat = self._desk.take_all(), self._cash_x18 is not None
             self._close_cycle(CycleEnd(self._state.cycle, end.reason), orders, is_closed=is_flat)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from nadofast.products import mul_x18
+from nadofast.products import Product, mul_x18
 
 from .execution import LegState
 from .model import Direction, PairInputs, PairState, Phase, Plan
@@ -16,13 +16,23 @@ from .units import show, show_usd, sign
 
 
 def is_stuck(state: PairState, inputs: PairInputs, plan: Plan) -> bool:
-    """Something is held, and whatever is held was refused as too small and is worth less than the minimum."""
+    """Something is held, and whatever is held was refused as too small, or is less than a step, and is worth
+    less than the minimum."""
     held = [
-        (leg, mul_x18(abs(leg.held_x18), seen.mid_x18), product.min_size_x18)
+        (
+            leg.too_small or is_dust(leg, product),
+            mul_x18(abs(leg.held_x18), seen.mid_x18),
+            product.min_size_x18,
+        )
         for leg, seen, product in zip(state.legs, inputs.legs, plan.products, strict=True)
         if leg.held_x18
     ]
-    return bool(held) and all(leg.too_small and worth < least for leg, worth, least in held)
+    return bool(held) and all(is_small and worth < least for is_small, worth, least in held)
+
+
+def is_dust(leg: LegState, product: Product) -> bool:
+    """Less than one size step is held: no order can name it, and nobody has to be asked about that."""
+    return leg.held_x18 != 0 and product.round_size(leg.held_x18) == 0
 
 
 def worth_x18(state: PairState, inputs: PairInputs) -> int:
@@ -43,8 +53,8 @@ def words(state: PairState, inputs: PairInputs, plan: Plan) -> str:
 
 
 def carry(state: PairState) -> PairState:
-    """FLAT but for what is stuck."""
-    return replace(state, legs=clean_legs(state, held=True), wanted=wanted(state) or state.wanted)
+    """FLAT but for what is stuck. No next cycle is asked for by that."""
+    return replace(state, legs=clean_legs(state, held=True))
 
 
 def clean_legs(state: PairState, *, held: bool = False) -> tuple[LegState, LegState]:

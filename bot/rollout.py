@@ -8,9 +8,10 @@ leave, whatever a defect does. A canary is one cycle, all checks of `doctor` bef
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
@@ -21,7 +22,7 @@ from nadofast.products import mul_x18
 from .doctor import Finding, Mark, bad, look, ok
 from .logs import table
 from .metrics import TradeMetrics, expected_cost_x18
-from .model import Direction, End, ExitCode, Note, PairState, Send
+from .model import Direction, End, EntryMode, ExitCode, Note, PairState, Plan, Send
 from .risk import OrderIntent
 from .units import show, show_usd
 
@@ -56,8 +57,10 @@ def shut(order: TrackedOrder) -> None:
 async def dry_run(bot: DNPairBot, parts: PairParts) -> End:
     """Both directions, said and not sent. DONE if a run would send both legs of each."""
     refused = []
-    for direction in Direction:
-        state, actions = bot.foresee(direction)
+    # A leg that rests first is one order: what crosses after it, or instead of it, is rehearsed as well.
+    modes = dict.fromkeys((parts.plan.entry_mode, EntryMode.IOC))
+    for direction, mode in itertools.product(Direction, modes):
+        state, actions = bot.foresee(direction, mode)
         intents = next((action.intents for action in actions if isinstance(action, Send)), ())
         if not intents:
             why = _why_nothing(parts, state, [a.text for a in actions if isinstance(a, Note)])
@@ -80,11 +83,11 @@ def _why_nothing(parts: PairParts, state: PairState, notes: Sequence[str]) -> st
 async def _rehearse(parts: PairParts, direction: Direction, intents: Sequence[OrderIntent]) -> list[str]:
     """Approve, sign and hand over, to a shut door. What the gate or the gateway had against it."""
     clients, gate = parts.clients, parts.gate
+    outcomes: list[Outcome] = []
     decisions = [clients[intent.leg].approve(intent) for intent in intents]
     try:
         reasons = [reason for decision in decisions for reason in decision.reasons]
         approved = [decision.order for decision in decisions if decision.order is not None]
-        outcomes: list[Outcome] = []
         if not reasons:
             requests = [clients[order.intent.leg].request(order) for order in approved]
             with _quiet_gateway():
@@ -97,6 +100,7 @@ async def _rehearse(parts: PairParts, direction: Direction, intents: Sequence[Or
         for intent in intents:
             gate.release(intent.tag)
     verdict = f"refused: {'; '.join(reasons)}" if reasons else "would be sent"
+    verdict = f"one leg rests first, {verdict}" if intents[0].purpose.rests else verdict
     parts.log.event(f"dry run   {direction}: {verdict}")
     parts.log.block(_order_lines(parts, intents, outcomes))
     return reasons
@@ -108,10 +112,11 @@ def _order_lines(parts: PairParts, intents: Sequence[OrderIntent], outcomes: Seq
         client = parts.clients[intent.leg]
         notional_x18 = abs(mul_x18(intent.amount_x18, intent.price_x18))
         discard = f"{parts.gateway.entry_discard_ms} ms" if intent.discard else "-"
+        kind = "post-only" if intent.purpose.rests else "ioc"
         digest = outcomes[i].digest if i < len(outcomes) else ""
         rows.append([
             client.product.symbol, show(intent.amount_x18, signed=True), show(intent.price_x18),
-            show_usd(notional_x18, 2), "ioc", discard, digest or "-",
+            show_usd(notional_x18, 2), kind, discard, digest or "-",
         ])  # fmt: skip
     return table(["leg", "size", "worst price", "USD at worst", "type", "discarded after", "digest"], rows)
 
@@ -128,6 +133,11 @@ def _quiet_gateway() -> Iterator[None]:
 
 
 # ---------------------------------------------------------------------- canary
+
+
+def plan_for(task: Task, plan: Plan) -> Plan:
+    """A canary is one cycle: one that failed is its last, too. One that held nothing may be tried again."""
+    return replace(plan, max_failures=1) if task is Task.CANARY else plan
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,11 +11,12 @@ from dataclasses import replace
 
 from nadofast.products import mul_x18
 
-from .execution import LegState
+from .execution import LegInputs, LegState
 from .model import Action, CancelAll, End, Note, PairInputs, PairState, Phase, Plan, Verify
-from .units import BPS, show
+from .units import BPS, NS_PER_MS, show
 
 STOP_REQUESTED = "stop requested"
+SKIP_PAUSE_NS = 500 * NS_PER_MS  # before the next cycle, after one that did not go as planned
 Step = tuple[PairState, list[Action]]
 Then = Callable[[PairState, int], Step]
 
@@ -35,6 +36,18 @@ def settle(state: PairState, inputs: PairInputs, now_ns: int, then: Then) -> Ste
     )
     state, actions = recover(adopt(state, positions), f"positions differ from ours: {text}", now_ns)
     return state, actions
+
+
+def needs_depth(state: PairState, index: int, seen: LegInputs, plan: Plan) -> bool:
+    """Whether the next decision may look at this leg's levels: that of an entry, of one tried again, and
+    of an exit that may have to go in slices. They are dear to read, so nobody else gets them."""
+    if state.phase is Phase.FLAT:
+        return True
+    if state.phase is Phase.BUILDING:
+        return state.is_verifying and all(leg.is_idle and leg.is_untouched for leg in state.legs)
+    is_leaving = state.phase in (Phase.UNWINDING, Phase.RECOVERING)
+    held_x18 = mul_x18(abs(state.legs[index].held_x18), seen.mid_x18)
+    return is_leaving and held_x18 >= 2 * plan.products[index].min_size_x18
 
 
 def is_unanswered(state: PairState, plan: Plan, now_ns: int) -> bool:

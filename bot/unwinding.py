@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from . import execution, residual
+from .execution import LegState
 from .model import (
     Action,
     Cancel,
@@ -25,6 +26,7 @@ from .model import (
 )  # fmt: skip
 from .risk import OrderIntent, Purpose
 from .steps import (
+    SKIP_PAUSE_NS,
     Step,
     adopt,
     ask,
@@ -40,6 +42,7 @@ from .steps import (
 from .units import NS_PER_MS
 
 MAX_REST_FAILURES = 4
+TOO_SMALL = "the rest of an exit is too small for an order"
 MAX_EXIT_FAILURES = 8
 MOST_EXIT_CAPS = 3  # each try that does not fill may pay one cap more, up to this many
 FLAT_ANSWERS_NEEDED = 2
@@ -55,8 +58,8 @@ def unwinding(state: PairState, inputs: PairInputs, plan: Plan, now_ns: int) -> 
         return recover(state, "exit took too long", now_ns)
     if any(is_overdue(leg, plan, now_ns) for leg in state.legs):
         return recover(state, "an exit order has no end", now_ns)
-    if any(leg.too_small for leg in state.legs):
-        return recover(state, "the rest of an exit is too small for an order", now_ns)
+    if any(leg.too_small for leg in state.legs) or _is_all_dust(state, plan):
+        return recover(state, f"{urgent}; {TOO_SMALL}" if urgent else TOO_SMALL, now_ns)
     if any(leg.failures >= MAX_EXIT_FAILURES for leg in state.legs):
         return recover(state, "an exit does not fill", now_ns)
     if all(leg.is_idle and leg.held_x18 == 0 for leg in state.legs):
@@ -71,12 +74,25 @@ def unwinding(state: PairState, inputs: PairInputs, plan: Plan, now_ns: int) -> 
         if leg.working is not None:
             state, cancels = _tend(state, index, inputs, plan, now_ns, maker_until_ns)
             actions += cancels
-        elif leg.held_x18 and inputs.legs[index].has_quote and now_ns >= leg.not_before_ns:
+        elif _may_exit(leg, index, inputs, plan, now_ns):
             state, intent = _exit_order(state, index, inputs, plan, now_ns, maker_until_ns)
             intents.append(intent)
     if intents:
         actions.append(Send(tuple(intents)))
     return state, actions
+
+
+def _is_all_dust(state: PairState, plan: Plan) -> bool:
+    """What is left of both legs is less than a step, and not nothing."""
+    held = [(leg, p) for leg, p in zip(state.legs, plan.products, strict=True) if leg.held_x18]
+    is_idle = all(leg.is_idle for leg in state.legs)
+    return is_idle and bool(held) and all(residual.is_dust(leg, product) for leg, product in held)
+
+
+def _may_exit(leg: LegState, index: int, inputs: PairInputs, plan: Plan, now_ns: int) -> bool:
+    """There is something an order can close, a price for it, and no pause."""
+    is_open = leg.held_x18 != 0 and not residual.is_dust(leg, plan.products[index])
+    return is_open and inputs.legs[index].has_quote and now_ns >= leg.not_before_ns
 
 
 def _maker_until_ns(state: PairState, plan: Plan) -> int:
@@ -177,17 +193,26 @@ def _recover_from(truth: Verified, state: PairState, inputs: PairInputs, plan: P
     if state.flat_answers + 1 < FLAT_ANSWERS_NEEDED:
         return replace(later, flat_answers=state.flat_answers + 1), []
     if is_stuck:
-        text = f"{state.urgent}; {residual.words(state, inputs, plan)} is carried"
-        left = replace(residual.carry(move_to(state, Phase.FLAT, now_ns)), urgent="")
-        return left, [CycleEnd(state.cycle, text, is_flat=False)]
+        return _carried(state, inputs, plan, now_ns)
     flat = replace(move_to(state, Phase.FLAT, now_ns), failures=state.failures + 1, urgent="")
     return flat, [CycleEnd(state.cycle, state.urgent)]
+
+
+def _carried(state: PairState, inputs: PairInputs, plan: Plan, now_ns: int) -> Step:
+    """The cycle ends with what is stuck: complete if nothing else went wrong. The next one is not at once."""
+    text = f"{state.urgent}; {residual.words(state, inputs, plan)} is carried"
+    is_complete = state.urgent == TOO_SMALL
+    left = replace(
+        residual.carry(move_to(state, Phase.FLAT, now_ns)), urgent="", skips=0, done=state.done + is_complete,
+        failures=0 if is_complete else state.failures + 1, not_before_ns=now_ns + SKIP_PAUSE_NS,
+    )  # fmt: skip
+    return left, [CycleEnd(state.cycle, text, is_flat=False)]
 
 
 def _cross_all(state: PairState, inputs: PairInputs, plan: Plan, now_ns: int) -> Step:
     intents = []
     for index, leg in enumerate(state.legs):
-        if leg.held_x18 and inputs.legs[index].has_quote and now_ns >= leg.not_before_ns:
+        if _may_exit(leg, index, inputs, plan, now_ns):
             state, intent = _exit_order(state, index, inputs, plan, now_ns, maker_until_ns=0)
             intents.append(intent)
     if not intents:  # nothing can be priced now: look again a little later

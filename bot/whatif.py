@@ -24,6 +24,7 @@ from nadofast.products import Product, mul_x18
 from nadofast.tape import Kind, Record
 from nadofast.tappedcore import replay_call
 
+from .execution import Depth, LegInputs
 from .inputs import InputLog
 from .ledger import Ledger
 from .machine import decide
@@ -34,6 +35,7 @@ from .recorder import HEDGED_WITHIN_BPS
 from .recording import PLAN
 from .replay import STREAM, ReplayedFeed, ReplayError
 from .risk import Purpose
+from .steps import needs_depth
 from .units import NS_PER_MS
 from .variants import Outcome, Source, Variant, changed, records
 
@@ -156,13 +158,21 @@ class PaperWorld:
             enter.quote(leg, quote.bid_x18, quote.ask_x18)
             is_valid = self._market.is_book_valid(product.product_id)
             invalid = invalid if is_valid else f"book of {product.symbol} is not valid"
-            if is_valid and self._state.phase is Phase.FLAT:
-                enter.depth(leg, self._market.depth(product.product_id))
+            if needs_depth(self._state, leg, LegInputs(quote.bid_x18, quote.ask_x18, None), plan):
+                self._enter_depth(leg, product.product_id, is_valid=is_valid)
             working = self._state.legs[leg].working
             if working is not None and (order := self._orders.get(working.intent.tag)) is not None:
                 enter.order(leg, order.seen)
         enter.status(not_ready=invalid, pacing=False, halt=None)
         enter.stale(self._now_ns - self._heard_ns)
+
+    def _enter_depth(self, leg: int, product_id: int, *, is_valid: bool) -> None:
+        """As the bot does: an exit that has no valid book is told so."""
+        assert self._state is not None
+        if is_valid:
+            self._inputs.depth(leg, self._market.depth(product_id))
+        elif self._state.phase not in (Phase.FLAT, Phase.BUILDING):
+            self._inputs.depth(leg, Depth())
 
     # ------------------------------------------------------------------ actions
 

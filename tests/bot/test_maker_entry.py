@@ -139,6 +139,7 @@ def test_a_price_left_behind_is_moved_and_a_refusal_is_tried_again() -> None:
     (second,) = sent(actions)
     assert (second.purpose, second.price_x18) == (Purpose.MAKE, to_x18("139.91"))
     assert second.ttl_ms == 2_000 - 420 + 5_000
+    assert again.mids_x18 == (shown().legs[0].mid_x18, to_x18("139.905"))  # leg risk counts from this price
     working = state.legs[1].working
     assert working is not None
     view = OrderView(working.intent.tag, 0, True, code=2008)

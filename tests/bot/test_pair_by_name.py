@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -297,3 +298,31 @@ def test_a_leg_that_is_taken_from_us_ends_the_pair_at_once(world: PairWorld) -> 
     assert world.play(trade, script) < 1.0
     assert world.positions_x18() == (0, 0)
     assert "liquidate" in world.recorder.finished[0].failure
+
+
+class Days:
+    """Keeps what is written down of the day."""
+
+    failure = ""
+
+    def __init__(self) -> None:
+        self.kept_x18: list[int] = []
+
+    def load(self, day: date) -> int:
+        return 0
+
+    def save(self, day: date, net_x18: int) -> None:
+        self.kept_x18.append(net_x18)
+
+
+def test_what_a_forced_way_out_costs_is_part_of_the_day(world: PairWorld) -> None:
+    days = Days()
+
+    async def script(bot: DNPairBot) -> int:
+        await bot.execute_build_cycle()
+        bot._p.standing._day_store = days
+        await bot.flatten_now("test")
+        assert bot._p.ledger.is_flat
+        return bot._p.standing.day_pnl_x18()
+
+    assert world.play(trade, script) == days.kept_x18[-1] < 0

@@ -7,15 +7,28 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from machinekit import ETH as ETH_RULES
 from machinekit import MS, inputs, plan
 from pairworld import ETH, PairWorld
 from test_pair_by_name import trade_beside
 
 from bot.execution import LegState, OrderView
 from bot.machine import decide
-from bot.model import Action, CycleEnd, ExitCode, PairState, Phase, Plan, Send, Verified
+from bot.model import (
+    Action,
+    CycleEnd,
+    Direction,
+    ExitCode,
+    PairInputs,
+    PairState,
+    Phase,
+    Plan,
+    Send,
+    Verified,
+)
 from bot.pair import DNPairBot
 from bot.risk import OrderIntent
+from bot.steps import SKIP_PAUSE_NS
 from nadofast.products import Product, to_x18
 
 NOW = 1_000_000 * MS
@@ -30,9 +43,13 @@ def carrying(eth: str = "0", sol: str = "0") -> PairState:
     return PairState(since_ns=NOW, legs=(legs[0], legs[1]))
 
 
-def test_what_is_refused_as_too_small_is_carried_after_two_equal_answers() -> None:
-    legs = (LegState(held_x18=to_x18("0.02")), LegState())
-    state = PairState(phase=Phase.UNWINDING, since_ns=NOW, legs=legs, cycle=1, urgent="out")
+@pytest.mark.parametrize(("urgent", "done", "failures"), [("", 1, 0), ("out", 0, 1)])
+def test_what_is_refused_as_too_small_is_carried_after_two_equal_answers(
+    urgent: str, done: int, failures: int
+) -> None:
+    """The cycle counts: complete if nothing else was wrong, and the next one does not begin at once."""
+    legs = (LegState(held_x18=to_x18("0.02"), rest_refused=True), LegState())
+    state = PairState(phase=Phase.UNWINDING, since_ns=NOW, legs=legs, cycle=1, urgent=urgent)
     now_ns, order, tried = NOW, None, 0
     actions: list[Action] = []
     while not any(isinstance(a, CycleEnd) for a in actions):
@@ -45,9 +62,72 @@ def test_what_is_refused_as_too_small_is_carried_after_two_equal_answers() -> No
         assert now_ns < NOW + 5_000 * MS
     (end,) = [a for a in actions if isinstance(a, CycleEnd)]
     assert end.failure.endswith("residual ETH-PERP +0.02 (60.00 USD) is carried")
-    assert (end.is_flat, state.phase, state.failures, state.is_exposed) == (False, Phase.FLAT, 0, True)
+    assert (end.is_flat, state.phase, state.is_exposed) == (False, Phase.FLAT, True)
+    assert (state.done, state.failures) == (done, failures)
     assert (state.legs[0].held_x18, state.legs[0].carried_x18) == (to_x18("0.02"), to_x18("0.02"))
     assert 1 <= tried <= 4
+    assert decide(state, inputs(), plan(), now_ns + SKIP_PAUSE_NS - 1)[1] == []
+    assert sent(decide(state, inputs(), plan(), now_ns + SKIP_PAUSE_NS)[1])
+    over = decide(state, inputs(), plan(cycles=1, max_failures=1), now_ns + 20 * MS)[0].end
+    assert over is not None
+    assert over.code is (ExitCode.ERROR if failures else ExitCode.DONE)
+
+
+def stuck(eth: str) -> tuple[PairState, PairInputs]:
+    """One answer before the residual is carried."""
+    legs = (LegState(held_x18=to_x18(eth), too_small=True), LegState())
+    state = PairState(
+        phase=Phase.RECOVERING, since_ns=NOW, legs=legs, verify_seq=1, is_verifying=True, flat_answers=1
+    )
+    return state, inputs(verified=Verified(1, (to_x18(eth), 0)))
+
+
+def test_by_hand_nothing_begins_by_itself_after_it() -> None:
+    state, seen = stuck("0.02")
+    by_hand = plan(is_by_hand=True)
+    for after_ms in (20, 1_000, 5_000):
+        state, actions = decide(state, seen, by_hand, NOW + after_ms * MS)
+        assert (sent(actions), state.phase, state.wanted) == ([], Phase.FLAT, None)
+    state = replace(state, wanted=Direction.SELL_FIRST)
+    amounts = [i.amount_x18 for i in sent(decide(state, seen, by_hand, NOW + 6_000 * MS)[1])]
+    assert amounts == [-to_x18("0.062"), to_x18("0.9")]
+
+
+def test_what_is_off_the_step_grid_is_closed_up_to_less_than_a_step_and_that_is_carried() -> None:
+    legs = (LegState(held_x18=to_x18("0.0425")), LegState())
+    state = PairState(phase=Phase.UNWINDING, since_ns=NOW, legs=legs, cycle=1, urgent="out")
+    held_x18, now_ns, order = to_x18("0.0425"), NOW, None
+    amounts: list[int] = []
+    actions: list[Action] = []
+    while not any(isinstance(a, CycleEnd) for a in actions):
+        now_ns += 20 * MS
+        assert now_ns < NOW + 3_000 * MS, state
+        seen = inputs(verified=Verified(state.verify_seq, (held_x18, 0)))
+        seen = replace(seen, legs=(replace(seen.legs[0], order=order), seen.legs[1]))
+        state, actions = decide(state, seen, plan(), now_ns)
+        for intent in sent(actions):
+            amounts.append(intent.amount_x18)
+            if ETH_RULES.is_valid_size(intent.amount_x18):
+                held_x18 += intent.amount_x18
+                order = OrderView(intent.tag, abs(intent.amount_x18), True)
+            else:
+                order = OrderView(intent.tag, 0, True, denied="amount: not a multiple of the size step")
+    assert amounts == [-to_x18("0.042")]
+    assert (state.phase, state.legs[0].carried_x18) == (Phase.FLAT, to_x18("0.0005"))
+
+
+def test_a_resting_exit_is_on_the_step_grid() -> None:
+    legs = (LegState(held_x18=to_x18("0.0425")), LegState(held_x18=-to_x18("0.95")))
+    state = PairState(phase=Phase.UNWINDING, since_ns=NOW, legs=legs, cycle=1)
+    amounts = [i.amount_x18 for i in sent(decide(state, inputs(), plan(), NOW + 20 * MS)[1])]
+    assert amounts == [-to_x18("0.042"), to_x18("0.9")]
+
+
+@pytest.mark.parametrize("eth", ["0.0205", "-0.0205", "0.0005"])
+def test_an_entry_on_top_of_it_is_on_the_step_grid(eth: str) -> None:
+    state, actions = decide(carrying(eth), inputs(), plan(), NOW)
+    assert [ETH_RULES.is_valid_size(sent(actions)[0].amount_x18), len(sent(actions))] == [True, 2]
+    assert state.legs[0].missing_x18 == sent(actions)[0].amount_x18  # and once it fills, the leg is full
 
 
 def test_an_ordinary_refusal_is_no_residual() -> None:
@@ -59,11 +139,10 @@ def test_an_ordinary_refusal_is_no_residual() -> None:
 
 @pytest.mark.parametrize(("eth", "amounts"), [("0.02", ("-0.062", "0.9")), ("-0.02", ("0.062", "-0.9"))])
 def test_the_next_entry_opposes_it_and_takes_it_in(eth: str, amounts: tuple[str, str]) -> None:
-    legs = (LegState(held_x18=to_x18(eth), too_small=True), LegState())
-    state = PairState(
-        phase=Phase.RECOVERING, since_ns=NOW, legs=legs, verify_seq=1, is_verifying=True, flat_answers=1
-    )
-    state, actions = decide(state, inputs(verified=Verified(1, (to_x18(eth), 0))), plan(), NOW + 20 * MS)
+    state, seen = stuck(eth)
+    state, actions = decide(state, seen, plan(), NOW + 20 * MS)
+    assert sent(actions) == []
+    state, actions = decide(state, inputs(), plan(), NOW + 20 * MS + SKIP_PAUSE_NS)
     assert [i.amount_x18 for i in sent(actions)] == [to_x18(a) for a in amounts]
     assert state.phase is Phase.BUILDING
     assert [leg.held_x18 for leg in state.legs] == [to_x18(eth), 0]

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from machinekit import inputs, plan
 from simproc import SimProcess
 
 from bot.app import Job, run
@@ -18,9 +19,10 @@ from bot.config import load
 from bot.doctor import Mark, ok
 from bot.ledger import Pnl
 from bot.logs import Output
+from bot.machine import decide
 from bot.metrics import TradeMetrics
-from bot.model import Direction, End, ExitCode
-from bot.rollout import DryRun, Outcomes, Task, judge, shut, verdict
+from bot.model import Direction, End, ExitCode, PairState
+from bot.rollout import DryRun, Outcomes, Task, judge, plan_for, shut, verdict
 from bot.tradecsv import TradesCsv
 from nadofast import OrderGateway, OrderRequest, OrderType, Rest, Signer, TimeSync, custom, to_x18
 
@@ -71,6 +73,14 @@ async def test_from_a_dry_run_to_a_canary(exchange: Exchange) -> None:
     assert said.count("0x") >= 4, "each order by its digest"
     assert "END  dry run: both directions would be sent; nothing was" in said
     assert exchange.orders() == [], "no order reached the exchange"
+
+    code, reason, said = await exchange.run(Task.DRY_RUN, entry__mode="maker_then_ioc")
+    assert (code, reason) == (ExitCode.DONE, "")
+    for direction in Direction:
+        assert f"dry run   {direction}: one leg rests first, would be sent" in said
+        assert f"dry run   {direction}: would be sent" in said, "both legs, as they cross"
+    assert (said.count(" post-only "), said.count(" ioc ")) == (2, 4)
+    assert exchange.orders() == []
 
     code, reason, _ = await exchange.run(Task.DRY_RUN, risk__max_first_coins="0.001")
     assert code is ExitCode.ERROR
@@ -172,6 +182,13 @@ def test_what_is_wrong_is_named_and_is_no_go(seen: Outcomes, name: str, mark: Ma
     lines, end = verdict([], found, DONE)
     assert (end.code is ExitCode.DONE) is (mark is Mark.LOOK)
     assert lines[-1].startswith("canary    GO, 1" if mark is Mark.LOOK else f"canary    NO GO: {name}")
+
+
+def test_a_canary_ends_with_its_first_cycle_whatever_came_of_it() -> None:
+    limits = plan_for(Task.CANARY, plan(cycles=1))
+    for state in (PairState(done=1), PairState(failures=1)):
+        assert decide(state, inputs(), limits, 0)[0].end is not None
+    assert plan_for(Task.TRADE, plan()) == plan()
 
 
 def test_a_worse_end_keeps_its_exit_code() -> None:

@@ -7,11 +7,12 @@ from dataclasses import replace
 import pytest
 from machinekit import ETH, MS, inputs, plan
 
-from bot.execution import Depth, LegState, OrderView, slice_x18
+from bot.execution import Depth, LegState, OrderView, Working, slice_x18
 from bot.machine import decide
 from bot.model import Action, Begin, CycleEnd, PairInputs, PairState, Phase, Send
 from bot.risk import OrderIntent, Purpose
 from bot.sizing import SizingRules
+from bot.steps import needs_depth
 from nadofast.products import mul_x18, to_x18
 
 NOW = 1_000_000 * MS
@@ -93,3 +94,36 @@ def test_an_entry_is_as_large_as_both_books_show() -> None:
     assert isinstance(end, CycleEnd)
     assert end.failure.startswith("the books do not show enough: ")
     assert (state.skips, state.failures) == (1, 0)
+
+
+def test_levels_of_before_the_entry_cut_no_exit() -> None:
+    """While a pair is held nobody reads the levels: the first exit does not know them."""
+    state = replace(holding("10"), phase=Phase.HEDGED, urgent="")
+    state, actions = decide(state, books("3"), plan(), NOW + 40 * MS)
+    assert state.phase is Phase.UNWINDING
+    assert [intent.amount_x18 for intent in sent(actions)] == [-to_x18("10")]
+
+
+def test_levels_are_read_for_every_entry_and_for_exits_that_may_be_cut() -> None:
+    legs, seen = (LegState(target_x18=to_x18(1)), LegState(target_x18=-to_x18(1))), inputs().legs[0]
+    missed = PairState(phase=Phase.BUILDING, legs=legs, is_verifying=True)
+    _, actions = decide(PairState(since_ns=NOW), inputs(), plan(), NOW)
+    busy = replace(missed, legs=(replace(legs[0], working=Working(sent(actions)[0], NOW)), legs[1]))
+    filled = replace(missed, legs=(replace(legs[0], held_x18=to_x18(1)), legs[1]))
+    needed = [PairState(), missed, holding("1")]
+    for state in [*needed, busy, filled, replace(filled, phase=Phase.HEDGED), holding("0.05")]:
+        assert needs_depth(state, 0, seen, plan()) is any(state is one for one in needed), state
+
+
+def test_an_exit_that_was_denied_here_pays_no_wider_cap() -> None:
+    state, actions = decide(holding("0.05"), books("3"), plan(), NOW + 40 * MS)
+    (first,) = sent(actions)
+    now_ns = NOW + 40 * MS
+    for _ in range(3):
+        now_ns += 1_100 * MS
+        denied = OrderView(sent(actions)[0].tag, 0, True, denied="rate: too many")
+        state, actions = decide(state, books("3", order=denied), plan(), now_ns)
+        if not sent(actions):
+            now_ns += 1_100 * MS
+            state, actions = decide(state, books("3"), plan(), now_ns)
+        assert [intent.price_x18 for intent in sent(actions)] == [first.price_x18]
