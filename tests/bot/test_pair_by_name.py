@@ -13,7 +13,7 @@ from machinekit import plan
 from pairworld import ETH, SOL, PairWorld
 
 from bot.latch import DayFile
-from bot.model import Direction, Phase, Plan
+from bot.model import Direction, ExitCode, Phase, Plan
 from bot.order_results import OrderResult
 from bot.pair import DNPairBot
 from bot.sizing import PairSize
@@ -326,3 +326,19 @@ def test_what_a_forced_way_out_costs_is_part_of_the_day(world: PairWorld) -> Non
         return bot._p.standing.day_pnl_x18()
 
     assert world.play(trade, script) == days.kept_x18[-1] < 0
+
+
+def test_less_than_a_step_does_not_hold_up_a_forced_way_out(world: PairWorld) -> None:
+    """No order can name it: the rest is closed, and what is left is said at once."""
+
+    async def script(bot: DNPairBot) -> tuple[ExitCode, float, tuple[int, int]]:
+        await bot.execute_build_cycle()
+        accounts = world.exchange.accounts
+        accounts.open(world.subaccount).perps[ETH].amount_x18 += to_x18("0.0005")
+        started_s = world.loop.time()
+        end = await bot.flatten_now("test")
+        return end.code, world.loop.time() - started_s, world.positions_x18()
+
+    code, took_s, left_x18 = world.play(trade, script)
+    assert (code, left_x18) == (ExitCode.EXPOSED, (to_x18("0.0005"), 0))
+    assert took_s < 3
