@@ -537,7 +537,9 @@ def _finish(session: Session, end: End, log: EventLog, csv: TradesCsv) -> tuple[
         extras.insert(0, f"exchange balance {show_usd(change_x18, signed=True)} USD: {verdict}")
     log.context = ""
     log.block(
-        report.summary_lines(parts.recorder.finished, end, pnl, exposure, session.parts.gate.limits, extras)
+        report.summary_lines(
+            parts.recorder.finished, parts.recorder.totals, end, pnl, exposure, parts.gate.limits, extras
+        )
     )
     if end.code is ExitCode.DONE:
         return end.code, ""

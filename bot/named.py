@@ -57,7 +57,7 @@ class NamedRecords:
         return found
 
     def export_trade_metrics(self, path: Path | None = None) -> Path:
-        """Write one row a finished cycle; where. Raises OSError."""
+        """Write one row for each of the newest 1,000 finished cycles; where. Raises OSError."""
         chosen = path or companion(self._p.csv.path, "export")
         export_metrics(self._p.recorder.finished, chosen)
         return chosen
@@ -67,8 +67,8 @@ class NamedRecords:
         end = end or End(ExitCode.DONE, "so far")
         parts = self._p
         lines = report.summary_lines(
-            parts.recorder.finished, end, parts.standing.pnl(), parts.standing.exposure(), parts.gate.limits,
-            [f"trades CSV: {parts.csv.path}"],
+            parts.recorder.finished, parts.recorder.totals, end, parts.standing.pnl(),
+            parts.standing.exposure(), parts.gate.limits, [f"trades CSV: {parts.csv.path}"],
         )  # fmt: skip
         parts.log.block(lines)
         return lines

@@ -1,9 +1,11 @@
-"""Turns what happens into `TradeMetrics`, one per cycle, and keeps the totals of the run."""
+"""Turns what happens into `TradeMetrics`, one per cycle; keeps the newest ones and the totals of the run."""
 
 from __future__ import annotations
 
+from collections import deque
 from datetime import UTC, datetime
 from decimal import Decimal
+from typing import Final
 
 from nadofast.products import Product, mul_x18
 
@@ -14,10 +16,12 @@ from .metrics import TradeMetrics
 from .model import Begin, CycleEnd, Phase
 from .signals import PairSignals
 from .standing import Standing
+from .totals import Totals
 from .units import bps_of
 
 # Legs whose signed notionals cancel to within this share of the gross count as hedged.
 HEDGED_WITHIN_BPS = 1_000
+KEPT_CYCLES: Final = 1_000
 
 
 class CycleRecorder:
@@ -42,7 +46,8 @@ class CycleRecorder:
         self._was_hedged = True
         self._last_delta_x18 = 0
         self.cycle: TradeMetrics | None = None
-        self.finished: list[TradeMetrics] = []
+        self.finished: deque[TradeMetrics] = deque(maxlen=KEPT_CYCLES)
+        self.totals = Totals()
 
     def begin(self, action: Begin, now_ns: int, cash_x18: int | None) -> None:
         """A cycle starts; flat, so what the ledger holds now is its zero. `cash_x18`: the exchange's."""
@@ -141,6 +146,7 @@ class CycleRecorder:
         if cash_x18 is not None and self._cash_before_x18 is not None:
             cycle.balance_change_x18 = cash_x18 - self._cash_before_x18
         self.finished.append(cycle)
+        self.totals.add(cycle)
         self.cycle = None
         return cycle
 

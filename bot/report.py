@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import statistics
-from collections import Counter
 from collections.abc import Sequence
 from decimal import Decimal
 
@@ -17,7 +16,7 @@ from .metrics import OrderRecord, TradeMetrics, expected_cost_x18, mean_slippage
 from .model import End
 from .risk import ENTRIES, EXITS, RiskLimits
 from .sizing import PairSize, SizingRules
-from .steps import STOP_REQUESTED
+from .totals import Totals, result_of
 from .units import NS_PER_S, bps_of, show, show_usd
 from .unwinding import MOST_EXIT_CAPS
 
@@ -94,7 +93,7 @@ def cycle_lines(cycle: TradeMetrics, symbols: tuple[str, str]) -> list[str]:
     head = ["leg", "side", "size", "entry", "exit", "exit as", "slip in", "slip out", "fees USD", "gross USD"]
     rows = [_leg_row(cycle, leg, symbol) for leg, symbol in enumerate(symbols)]
     pnl = cycle.pnl or Pnl(0, 0, 0)
-    result = _result(cycle)
+    result = result_of(cycle)
     lines = [
         f"cycle {cycle.iteration} {cycle.direction} {result}{': ' + cycle.failure if cycle.failure else ''}"
     ]
@@ -121,28 +120,29 @@ def cycle_lines(cycle: TradeMetrics, symbols: tuple[str, str]) -> list[str]:
 
 def summary_lines(
     cycles: Sequence[TradeMetrics],
+    totals: Totals,
     end: End,
     pnl: Pnl,
     exposure: str,
     limits: RiskLimits,
     extras: Sequence[str],
 ) -> list[str]:
-    """The run in figures; only what was measured."""
-    complete = [c for c in cycles if not c.skipped and not c.failure]
-    others = Counter(_result(c) for c in cycles)
-    by_direction = ", ".join(
-        f"{name} {sum(1 for c in complete if c.direction == name)}" for name in ("BUY_FIRST", "SELL_FIRST")
-    )
+    """The run in figures; only what was measured. Counts and sums are of all cycles, distributions of the
+    newest ones, `cycles`."""
+    complete = [c for c in cycles if result_of(c) == "complete"]
+    others = totals.results
+    by_direction = ", ".join(f"{name} {totals.complete[name]}" for name in ("BUY_FIRST", "SELL_FIRST"))
     builds = [c for c in cycles if not c.skipped]
     worst_bps = max((c.worst_net_delta_bps for c in cycles), default=Decimal(0))
     lines = [
-        f"summary   {len(complete)} cycles complete ({by_direction}), {others['failed']} failed,"
+        f"summary   {others['complete']} cycles complete ({by_direction}), {others['failed']} failed,"
         f" {others['cut short']} cut short, {others['skipped']} skipped"
         f" · {end.reason}",
+        *([f"  of the newest {len(cycles)} cycles:"] if totals.cycles > len(cycles) else []),
         f"  build filled {_share(sum(1 for c in builds if c.hedged_at), len(builds))}"
         f" · close complete {_share(sum(1 for c in builds if c.is_closed), len(builds))}"
         f" · exits as maker {_mean_pct([c.maker_share for c in complete])}",
-        f"  cycle time {_spread([c.cycle_s for c in complete], 's', 2)}{_in_all(cycles)}",
+        f"  cycle time {_spread([c.cycle_s for c in complete], 's', 2)}{_in_all(cycles, totals)}",
         f"  leg gap write {_spread([c.leg_gap_write_ms for c in complete], 'ms', 3)}"
         f" · fill {_spread([c.leg_gap_fill_ms for c in complete], 'ms', 2)}",
         f"  taker sent to fill seen {_spread(_taker_latencies(complete), 'ms', 1)}, exchange delay included",
@@ -151,7 +151,7 @@ def summary_lines(
         f"  delta over time {_spread([float(c.delta_usd_s) for c in complete], 'USD·s', 2)}"
         f" · second leg against its mid at the first fill {_costs([c.second_leg_cost_x18 for c in cycles])}",
         f"  fees {show_usd(pnl.fees_x18)} USD · fee saved by resting"
-        f" {show_usd(sum(c.fee_saved_x18 for c in cycles))} USD · volume {show_usd(pnl.volume_x18, 2)} USD",
+        f" {show_usd(totals.fee_saved_x18)} USD · volume {show_usd(pnl.volume_x18, 2)} USD",
         f"  gross {show_usd(pnl.gross_x18, signed=True)} USD · net {show_usd(pnl.net_x18, signed=True)} USD"
         f" ({bps_of(pnl.net_x18, pnl.volume_x18):+.2f} bps of volume)",
         f"  limits on: daily loss {show_usd(limits.daily_loss_x18, 2)} USD,"
@@ -159,14 +159,6 @@ def summary_lines(
         f"  positions now: {exposure}{_residuals(cycles)}",
     ]
     return [*lines, *(f"  {extra}" for extra in extras)]
-
-
-def _result(cycle: TradeMetrics) -> str:
-    if cycle.skipped:
-        return "skipped"
-    if cycle.failure == STOP_REQUESTED:
-        return "cut short"
-    return "failed" if cycle.failure else "complete"
 
 
 def _leg_row(cycle: TradeMetrics, leg: int, symbol: str) -> list[str]:
@@ -222,11 +214,11 @@ def _spread(values: Sequence[float | None], unit: str, places: int) -> str:
     return f"{mean:.{places}f} {unit} mean, {worst:.{places}f} {unit} worst ({len(known)})"
 
 
-def _in_all(cycles: Sequence[TradeMetrics]) -> str:
+def _in_all(cycles: Sequence[TradeMetrics], totals: Totals) -> str:
     """From the first cycle's start to the last one's end, pauses between cycles included."""
-    if not cycles or cycles[-1].ended_ns is None:
+    if not cycles or cycles[-1].ended_ns is None or totals.started_ns is None:
         return ""
-    return f" · {(cycles[-1].ended_ns - cycles[0].started_ns) / NS_PER_S:.2f} s in all"
+    return f" · {(cycles[-1].ended_ns - totals.started_ns) / NS_PER_S:.2f} s in all"
 
 
 def _residuals(cycles: Sequence[TradeMetrics]) -> str:

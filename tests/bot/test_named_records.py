@@ -15,6 +15,7 @@ from deskkit import ETH, SIZE, SOL, Desk, open_desk
 
 from bot.logs import EventLog
 from bot.named import NamedRecords
+from bot.totals import Totals
 from bot.tradecsv import TradesCsv
 from nadofast import to_x18
 
@@ -53,7 +54,7 @@ async def setting(tmp_path: Path) -> AsyncIterator[Setting]:
             plan=SimpleNamespace(
                 products=(desk.eth.product, desk.sol.product), sizing=SimpleNamespace(budget_x18=to_x18(150))
             ),
-            recorder=SimpleNamespace(cycle=None, finished=[]),
+            recorder=SimpleNamespace(cycle=None, finished=[], totals=Totals()),
         )  # fmt: skip
         bot = Named(parts)
         books._ledger.on_move = bot.log_position_update

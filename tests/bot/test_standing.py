@@ -10,8 +10,13 @@ import pytest
 from machinekit import ETH, SOL
 from test_ledger import fill
 
-from bot.ledger import Ledger
+from bot.ledger import Ledger, Pnl
 from bot.market import Quote
+from bot.model import Begin, CycleEnd, Direction, End, ExitCode
+from bot.recorder import CycleRecorder
+from bot.report import summary_lines
+from bot.risk import RiskLimits
+from bot.sizing import PairSize
 from bot.standing import Standing, utc_day
 from nadofast import TimeSample, TimeSync
 from nadofast.products import to_x18
@@ -101,3 +106,21 @@ def test_exposure_in_words(ledger: Ledger) -> None:
 def test_the_day_is_that_of_utc() -> None:
     before = datetime.now(UTC).date()
     assert before <= utc_day() <= datetime.now(UTC).date()
+
+
+def test_a_long_run_keeps_the_newest_cycles_and_the_totals_of_all(ledger: Ledger) -> None:
+    market: Any = Prices()
+    recorder = CycleRecorder((ETH, SOL), ledger, market, standing(ledger, market))
+    size = PairSize((to_x18(1), to_x18(1)), (to_x18(3000), to_x18(3000)))
+    for number in range(1, 1_204):
+        recorder.begin(Begin(number, Direction.BUY_FIRST, size), number, None)
+        recorder.end(CycleEnd(number, "" if number % 3 else "lost"), [], number + 1, None)
+    assert [len(recorder.finished), recorder.finished[0].iteration] == [1_000, 204]
+    limits = RiskLimits(to_x18(150), to_x18(300), to_x18(1_000), 5_000)
+    end = End(ExitCode.DONE, "over")
+    lines = summary_lines(recorder.finished, recorder.totals, end, Pnl(0, 0, 0), "none", limits, [])
+    assert lines[0] == (
+        "summary   802 cycles complete (BUY_FIRST 802, SELL_FIRST 0), 401 failed, 0 cut short, 0 skipped"
+        " · over"
+    )
+    assert lines[1] == "  of the newest 1000 cycles:"
