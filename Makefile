@@ -57,16 +57,17 @@ $(VENV)/.run: $(VENV)/.toolchain setup.py $(CORE)
 	@$(PIP) install -c constraints.txt --no-build-isolation -e '.[bot,sim]'
 	@touch $@
 
-$(VENV)/.dev: $(VENV)/.run
-	@echo "== installing test and lint tools"
+# All at once: what tests and lint need holds what a run needs, and the core is compiled once.
+$(VENV)/.dev: $(VENV)/.toolchain setup.py $(CORE)
+	@echo "== installing dependencies with test and lint tools, and compiling nadofast (about a minute)"
 	@$(PIP) install -c constraints.txt --no-build-isolation -e '.[dev]'
-	@touch $@
+	@touch $(VENV)/.run $@
 
 run: $(VENV)/.run
 	@$(BIN)/python -m bot run --cycles $(CYCLES) --seed $(SEED) --size-usd $(SIZE_USD)
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile --durations=8
+	$(BIN)/python -m pytest -q -n 3 --dist loadfile --durations=8
 
 # The report's page in Chromium (.ci/chromium installs it): not part of `make test`, which needs no browser.
 test-report: $(VENV)/.dev
