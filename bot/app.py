@@ -15,6 +15,7 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
@@ -22,6 +23,7 @@ from typing import Final
 from nadofast.errors import NadoError
 from nadofast.feed import DEFAULT_STREAMS, Feed
 from nadofast.gateway import OrderGateway
+from nadofast.models import OpenOrder
 from nadofast.order_metrics import order_metrics
 from nadofast.orders import OrderTracker, TrackedOrder
 from nadofast.products import Product
@@ -54,7 +56,7 @@ from .preflight import StartError
 from .reconcile import Holdings, Reconciler
 from .recorder import CycleRecorder
 from .recording import Recording, feed_config, gateway_config
-from .recovery import recover
+from .recovery import ARCHIVE_TIMEOUT_S, recover
 from .restart import Found, OnOpen, first_state, refusal
 from .risk import RiskGate
 from .rollout import Task
@@ -72,7 +74,10 @@ CLEAR_TIMEOUT_S: Final = 5.0
 CLEAR_PAUSE_S: Final = 0.1
 FLATTEN_READY_S: Final = 3.0
 """A way out needs no stream: prices come over HTTP then."""
+FLATTEN_ARCHIVE_S: Final = 2.0
+"""Nor does it need to know what former orders cost; what they hold is in the positions."""
 STREAMS: Final = (*DEFAULT_STREAMS, FUNDING_PAYMENT)
+Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +95,18 @@ class Job:
     @property
     def on_open(self) -> OnOpen:
         """What happens to a pair that is found open."""
-        return OnOpen.FLATTEN if self.task is Task.FLATTEN else OnOpen(self.settings.run.on_open)
+        return OnOpen.FLATTEN if self.only_closes else OnOpen(self.settings.run.on_open)
+
+    @property
+    def only_closes(self) -> bool:
+        """What forbids to trade is no reason to stay exposed: it is said, and the start goes on."""
+        return self.task is Task.FLATTEN
+
+    def say_instead(self, log: EventLog) -> Say | None:
+        """Where a start that only closes says what would end another one; None: it shall end."""
+        if not self.only_closes:
+            return None
+        return lambda text: log.event(f"warning: {text}; closing all the same")
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,13 +158,16 @@ async def run(job: Job, output: Output, csv: TradesCsv, log: EventLog | None = N
             exchange = venue.exchange
             stack.push_async_callback(exchange.stop)
             try:
-                starting = _start(job, venue, stop, stack, log, csv, _recording(settings, stack, log))
+                recording = None if job.only_closes else _recording(settings, stack, log)
+                starting = _start(job, venue, stop, stack, log, csv, recording)
                 session = await unless_stopped(stop, exchange, starting)
             except ExchangeStartError as error:
                 text = f"the embedded exchange did not start: {error}"
                 raise (SettingsError(text) if error.is_usage else StartError(text)) from None
             except NadoError as error:
                 raise StartError(exchange.gone_reason or f"start: {error}") from None
+            if session is None and job.only_closes:
+                return ExitCode.EXPOSED, f"{stop.by} before anything was closed"
             if session is None:
                 log.event(f"{stop.by} before trading: nothing was ordered")
                 return ExitCode.DONE, ""
@@ -166,7 +185,7 @@ async def _carry_out(session: Session, job: Job, stop: StopRequest) -> End:
         end = await rollout.dry_run(bot, parts)
         why = refusal(session.found, job.on_open)
         return End(ExitCode.ERROR, f"a run would refuse: {why}") if why else end
-    if job.task is Task.FLATTEN and session.found.is_clean:
+    if job.only_closes and session.found.is_clean:
         return End(ExitCode.DONE, "nothing is open: no position, no order on the books")
     if job.task is Task.CANARY:
         return await _canary(session, job, stop)
@@ -246,7 +265,7 @@ async def _start(
     ready = await exchange.start()
     how = f"pid {exchange.pid}, seed {job.seed}" if venue.is_embedded else f"at {ready.network.gateway_rest}"
     log.event(f"exchange  {how}, control {ready.control or 'none'}")
-    link = await _connect(job, venue, ready, stack, recording)
+    link = await _connect(job, venue, ready, stack, log, recording)
     signals = PairSignals(link.feed, link.products)
     stack.callback(signals.stop)
     first, second = (
@@ -265,18 +284,28 @@ async def _start(
     )  # fmt: skip
     if recording is not None:
         recording.setup(link.plan, ready.network)
-    found = await _look(link, job.on_open, only_looks=job.task is Task.DRY_RUN)
-    seen = await link.reconciler.start(link.market.marks_x18)
+    say = job.say_instead(log)
+    found = await _look(link, job.on_open, only_looks=job.task is Task.DRY_RUN, say=say)
+    seen = await preflight.answer(lambda: link.reconciler.start(link.market.marks_x18))
     if found.is_clean and not link.ledger.is_flat:
-        raise StartError("the account was flat and is not any more: something else trades on it")
+        text = "the account was flat and is not any more: something else trades on it"
+        if say is None:
+            raise StartError(text)
+        say(text)
+        found = _found(link, seen, found.resting)
     session = Session(
         DNPairBot(parts, _desk_maker(parts)), parts, seen.cash_x18(p.product_id for p in link.products),
         link.equity_x18, found, link,
-        None if job.task is Task.FLATTEN else _first_state(link, seen, job.on_open),
+        None if job.only_closes else _first_state(link, seen, job.on_open),
     )  # fmt: skip
-    if job.task is not Task.FLATTEN:
+    if not job.only_closes:
         _announce(session, job, link)
-    await _attach(session, job, link, stack)
+    try:
+        await _attach(session, job, link, stack)
+    except SettingsError as error:
+        if say is None:
+            raise
+        say(str(error))
     return session
 
 
@@ -292,25 +321,38 @@ async def _attach(session: Session, job: Job, link: Link, stack: AsyncExitStack)
     )  # fmt: skip
 
 
-async def _look(link: Link, choice: OnOpen, *, only_looks: bool) -> Found:
+async def _look(link: Link, choice: OnOpen, *, only_looks: bool, say: Say | None) -> Found:
     """What the account holds. Orders on the books are taken off, unless the choice forbids to go on or this
-    start only looks."""
+    start only looks. say: takes what would be refused otherwise."""
     ids = tuple(product.product_id for product in link.products)
-    seen = await link.reconciler.read(with_isolated=True)
-    books = [await link.reconciler.resting(product_id) for product_id in ids]
-    found = Found(
-        link.products,
-        (seen.position_x18(ids[0]), seen.position_x18(ids[1])),
-        (seen.isolated_x18(ids[0]), seen.isolated_x18(ids[1])),
-        tuple(order for book in books for order in book),
-    )
+    reconciler = link.reconciler
+    seen = await preflight.answer(lambda: reconciler.read(with_isolated=True))
+    books = [await preflight.answer(partial(reconciler.resting, product_id)) for product_id in ids]
+    found = _found(link, seen, tuple(order for book in books for order in book))
     if only_looks:
         return found
     if reason := refusal(found, choice):
-        raise StartError(reason)
+        if say is None:
+            raise StartError(reason)
+        say(reason)
     if found.resting:
-        await _clear_books(link, ids)
+        try:
+            await _clear_books(link, ids)
+        except (StartError, NadoError) as error:
+            if say is None:
+                raise
+            say(str(error))
     return found
+
+
+def _found(link: Link, seen: Holdings, resting: tuple[OpenOrder, ...]) -> Found:
+    first, second = (product.product_id for product in link.products)
+    return Found(
+        link.products,
+        (seen.position_x18(first), seen.position_x18(second)),
+        (seen.isolated_x18(first), seen.isolated_x18(second)),
+        resting,
+    )
 
 
 async def _clear_books(link: Link, ids: tuple[int, ...]) -> None:
@@ -334,9 +376,15 @@ def _first_state(link: Link, seen: Holdings, choice: OnOpen) -> PairState | None
 
 
 async def _connect(
-    job: Job, venue: Venue, ready: Ready, stack: AsyncExitStack, recording: Recording | None
+    job: Job,
+    venue: Venue,
+    ready: Ready,
+    stack: AsyncExitStack,
+    log: EventLog,
+    recording: Recording | None,
 ) -> Link:
     """Everything that speaks to the exchange, proved, started and synchronised."""
+    say = job.say_instead(log)
     account, limiter, timesync = job.settings.account, NadoRateLimiter(), TimeSync()
     signer = preflight.choose_signer(ready, venue.key, account.owner_address)
     subaccount = signer.subaccount(account.subaccount)
@@ -344,21 +392,25 @@ async def _connect(
     rest = await stack.enter_async_context(Rest(ready.network, limiter=limiter, config=rest_config))
     await preflight.prove_identity(rest)
     await preflight.prove_signer(rest, signer, subaccount)
-    products = await preflight.pair_products(rest, job.settings)
-    info = await rest.subaccount_info(subaccount)
+    products = await preflight.pair_products(rest, job.settings, say)
+    info = await preflight.answer(lambda: rest.subaccount_info(subaccount))
     by_id = {product.product_id: product for product in products}
-    state = _open_state(job.settings, subaccount, ready, stack, venue)
+    state = _open_state(job.settings, subaccount, ready, stack, venue, say)
     feed = Feed(
         ready.network, products=list(by_id), streams=STREAMS, signer=signer, rest=rest, timesync=timesync,
         limiter=limiter, subaccount=account.subaccount, config=feed_config(job.settings, recording),
     )  # fmt: skip
     market, ledger = Market(feed, products), Ledger(tuple(by_id))
-    standing = _standing(ledger, market, timesync, state)
-    gate = RiskGate(
-        limits_of(job.settings, products, info.equity_x18), standing.risk_view, KillSwitch(state.halt_path)
-    )
+    standing = _standing(ledger, market, timesync, state, say)
+    limits = limits_of(job.settings, products, info.equity_x18, only_exits=job.only_closes)
+    gate = RiskGate(limits, standing.risk_view, KillSwitch(state.halt_path))
     tracker = OrderTracker() if recording is None else recording.tracker()
-    journal = _open_journal(job.settings, state, subaccount, ready, tracker, stack, recording)
+    journal = (
+        _open_journal(job.settings, state, subaccount, ready, stack, recording)
+        if say is None
+        else _journal_if_possible(job.settings, state, f"{ready.network.chain_id}:{subaccount}", stack, say)
+    )
+    stack.callback(tracker.on_change(journal.note))
 
     def before_send(order: TrackedOrder) -> None:
         gate.admit(order)
@@ -385,17 +437,23 @@ async def _connect(
         rest, gateway, ledger, gateway.tracker, subaccount=subaccount, product_ids=tuple(by_id)
     )
     book_events(feed, ledger, gateway.tracker, reconciler)
-    await guard.measure_clock()
+    await preflight.answer(guard.measure_clock)
     await start_and_stop(stack, feed.start, feed.stop)
     await start_and_stop(stack, gateway.start, gateway.stop)
-    await recover(
-        journal.found, journal=journal, tracker=tracker, timesync=timesync, gateway=gateway, rest=rest,
-        subaccount=subaccount, product_ids=tuple(by_id),
-        adopt_foreign=job.on_open is not OnOpen.REFUSE and job.task is not Task.DRY_RUN,
-    )  # fmt: skip
+    try:
+        await recover(
+            journal.found, journal=journal, tracker=tracker, timesync=timesync, gateway=gateway, rest=rest,
+            subaccount=subaccount, product_ids=tuple(by_id),
+            adopt_foreign=job.on_open is not OnOpen.REFUSE and job.task is not Task.DRY_RUN,
+            archive_timeout_s=FLATTEN_ARCHIVE_S if job.only_closes else ARCHIVE_TIMEOUT_S,
+        )  # fmt: skip
+    except (NadoError, OSError) as error:
+        if say is None:
+            raise
+        say(f"journal: what became of former orders is not known: {error}")
     start_helper(stack, guard.run(), on_failure=lambda error: gate.halt(f"internal error: {error}"))
-    timeout_s = FLATTEN_READY_S if job.task is Task.FLATTEN else job.settings.run.ready_timeout_s
-    if (reason := await guard.wait_ready(timeout_s)) and job.task is not Task.FLATTEN:
+    timeout_s = FLATTEN_READY_S if job.only_closes else job.settings.run.ready_timeout_s
+    if (reason := await guard.wait_ready(timeout_s)) and not job.only_closes:
         raise StartError(f"not ready after {timeout_s:g} s: {reason}")
     return Link(
         products, rest, feed, gate, gateway, timesync, market, ledger, standing, guard, reconciler, plan,
@@ -404,34 +462,56 @@ async def _connect(
 
 
 def _open_state(
-    settings: Settings, subaccount: str, ready: Ready, stack: AsyncExitStack, venue: Venue
+    settings: Settings,
+    subaccount: str,
+    ready: Ready,
+    stack: AsyncExitStack,
+    venue: Venue,
+    say: Say | None,
 ) -> StateDir:
     """The account's own directory, locked until the end. Raises SettingsError.
 
     What is kept about an embedded exchange is worth nothing after it: where nothing can be kept, a temporary
-    directory does.
+    directory does. So it does for a start that only closes, unless another bot holds the real one.
     """
     network, root = ready.network, settings.output.state_dir
     if venue.is_embedded and not statedir.can_be_used(root):
         root = Path(stack.enter_context(TemporaryDirectory(prefix="nadofast-bot-")))
     statedir.prune(root)
-    try:
-        state = StateDir(
-            root, network=network.name, chain_id=network.chain_id, subaccount=subaccount,
-            instance=venue.exchange.instance,
+    name, chain_id, instance = network.name, network.chain_id, venue.exchange.instance
+
+    def make(root: Path) -> StateDir:
+        return StateDir(
+            root, network=name, chain_id=chain_id, subaccount=subaccount, instance=instance,
+            must_write=say is None,
         )  # fmt: skip
+
+    try:
+        state = make(root)
     except StateDirError as error:
-        raise SettingsError(f"output.state_dir: {error}") from None
+        own = statedir.directory_name(
+            network=name, chain_id=chain_id, subaccount=subaccount, instance=instance
+        )  # fmt: skip
+        if say is None or statedir.is_in_use(root / own):
+            raise SettingsError(f"output.state_dir: {error}") from None
+        say(f"output.state_dir: {error}")
+        state = make(Path(stack.enter_context(TemporaryDirectory(prefix="nadofast-bot-"))))
     stack.callback(state.close)
     return state
 
 
-def _standing(ledger: Ledger, market: Market, timesync: TimeSync, state: StateDir) -> Standing:
+def _standing(
+    ledger: Ledger, market: Market, timesync: TimeSync, state: StateDir, say: Say | None
+) -> Standing:
     day_file = DayFile(state.day_path)
     try:
         return Standing(ledger, market, timesync=timesync, day_store=day_file)
-    except (OSError, ValueError, KeyError) as error:
-        raise StartError(f"{state.day_path}: not the day's result ({type(error).__name__})") from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        text = f"{state.day_path}: not the day's result ({type(error).__name__})"
+        if say is None:
+            raise StartError(text) from None
+        say(text)
+        return Standing(ledger, market, timesync=timesync)  # the file stays as it is
 
 
 def _open_journal(
@@ -439,7 +519,6 @@ def _open_journal(
     state: StateDir,
     subaccount: str,
     ready: Ready,
-    tracker: OrderTracker,
     stack: AsyncExitStack,
     recording: Recording | None,
 ) -> Journal:
@@ -452,7 +531,21 @@ def _open_journal(
     except JournalError as error:
         raise SettingsError(f"output.journal: {error}") from None
     stack.callback(journal.close)
-    stack.callback(tracker.on_change(journal.note))
+    return journal
+
+
+def _journal_if_possible(
+    settings: Settings, state: StateDir, account: str, stack: AsyncExitStack, say: Say
+) -> Journal:
+    """For a start that only closes: one that cannot be used is left alone, and an empty one does."""
+    path = settings.output.journal or state.journal_path
+    try:
+        journal = Journal(path, account=account, must_write=False)
+    except (JournalError, OSError) as error:
+        say(f"output.journal: {error}")
+        path = Path(stack.enter_context(TemporaryDirectory(prefix="nadofast-bot-"))) / "orders.log"
+        journal = Journal(path, account=account, must_write=False)
+    stack.callback(journal.close)
     return journal
 
 

@@ -67,6 +67,9 @@ def run_command(
     csv_path: Annotated[Path | None, typer.Option(help="Trades CSV (runs/trades-<UTC time>.csv).")] = None,
     log_file: Annotated[Path | None, typer.Option(help="Copy of the event lines.")] = None,
     hold_s: Annotated[float | None, typer.Option(help="Seconds a hedged pair is held (0.5).")] = None,
+    entry_mode: Annotated[
+        str | None, typer.Option(help="Entries: ioc, both legs cross; maker_then_ioc, one rests first (ioc).")
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Connect, size, sign and show the orders; send nothing.")
     ] = False,
@@ -85,6 +88,7 @@ def run_command(
         "run.cycles": 1 if canary else cycles,
         "run.hold_s": hold_s,
         "pair.size_usd": size_usd,
+        "entry.mode": entry_mode,
         "exchange.seed": seed,
         "output.csv_path": csv_path,
         "output.log_file": log_file,

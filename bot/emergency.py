@@ -112,7 +112,7 @@ class Emergency:
     async def _until_flat(self, gateway: OrderGateway, legs: tuple[int, ...]) -> Reconciled | None:
         product_ids = [client.product.product_id for client in self._clients]  # verify counts both books
         cap_bps, flat_answers = self._cap_bps, 0
-        await gateway.cancel_product(product_ids)
+        await self._cancel(gateway, product_ids)
         while not self._must_leave():
             is_certain = not self._may_arrive()  # before the reading: it shows what arrived until then
             seen = await first_answer(
@@ -120,19 +120,30 @@ class Emergency:
             )
             if seen.resting:  # it could fill after the position is closed
                 flat_answers = 0
-                await gateway.cancel_product(product_ids)
+                await self._cancel(gateway, product_ids)
                 await asyncio.sleep(SETTLE_S)
                 continue
             self._gate.release_all()  # nothing of ours is on the books, by the exchange's word
-            held = [(leg, seen.positions_x18[leg]) for leg in legs if seen.positions_x18[leg]]
-            is_closable = any(self._size_x18(leg, held_x18) for leg, held_x18 in held)
+            own_x18 = [
+                x18 - self._reconciler.isolated_x18(product_id)
+                for x18, product_id in zip(seen.positions_x18, product_ids, strict=True)
+            ]
+            is_closable = any(self._size_x18(leg, own_x18[leg]) for leg in legs)
             flat_answers = 0 if is_closable or not is_certain else flat_answers + 1
             if flat_answers >= 2:
-                return None if held else seen  # less than a step is left: no order of ours can close it
-            await asyncio.gather(*(self._cross(gateway, leg, held_x18, cap_bps) for leg, held_x18 in held))
+                # Less than a step, or what is isolated, may be left: no order of ours can close it.
+                return None if any(seen.positions_x18[leg] for leg in legs) else seen
+            await asyncio.gather(
+                *(self._cross(gateway, leg, own_x18[leg], cap_bps) for leg in legs if own_x18[leg])
+            )
             cap_bps = min(2 * cap_bps, MAX_CAP_BPS)
             await asyncio.sleep(SETTLE_S)
         return None
+
+    async def _cancel(self, gateway: OrderGateway, product_ids: list[int]) -> None:
+        """What it did not reach is seen when the orders are counted, and cancelled again."""
+        with contextlib.suppress(NadoError):
+            await gateway.cancel_product(product_ids)
 
     async def _cross(self, gateway: OrderGateway, leg: int, position_x18: int, cap_bps: int) -> None:
         client, amount_x18 = self._clients[leg], -self._size_x18(leg, position_x18)

@@ -1,20 +1,26 @@
 """`flatten --force`: close what is open when the bot is gone, or hangs and has to be ended for it.
 
-A bot that answers is told to flatten, as without force. One that does not is ended after proof
-(`takeover.py`); then a start of its own, over its own sockets, takes every order off the books and crosses
-what the exchange says is held, until the exchange has said twice that nothing is.
+A bot that answers is told to flatten, and has FLATTEN_WAIT_S to do it. One that does not is ended after proof
+(`takeover.py`), with the kill switch on, so that no service manager lets it trade again; then a start of its
+own, over its own sockets, takes every order off the books and crosses what the exchange says is held, until
+the exchange has said twice that nothing is. Whatever only REST can tell is asked before anything is ended.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 from pathlib import Path
 from typing import Final
 
-from . import control, credentials, preflight, start, statedir, takeover
+from nadofast.errors import NadoError
+from nadofast.rest import Rest, RestConfig
+
+from . import app, control, credentials, preflight, start, statedir, takeover
 from .app import Job
 from .config import Effective, Settings, SettingsError
 from .control import ControlError
+from .latch import KillSwitch
 from .model import ExitCode
 from .preflight import StartError
 from .rollout import Task
@@ -23,66 +29,117 @@ from .venue import Venue, choose
 
 SEED: Final = 1
 """Of an embedded exchange that is never started here."""
+FLATTEN_WAIT_S: Final = 15.0
+POLL_S: Final = 0.05
+REASON: Final = "flattened by force"
 
 
 def flatten_by_force(effective: Effective, directory: Path | None, socket_name: str) -> int:
-    """Returns the exit code. directory: the state directory of the bot that is meant; None: none is running.
+    """Returns the exit code: DONE when the exchange says that nothing is open, EXPOSED whenever it may be.
+    directory: the state directory of the bot that is meant; None: none is running.
 
-    Raises SettingsError if the settings are not those of that bot's account, StartError or ControlError.
+    Raises SettingsError, before anything is ended, if the settings are not those of that bot's account.
     """
-    if directory is not None:
-        try:
-            print(control.ask(directory / socket_name, {"do": "flatten"})["said"])
-            return int(ExitCode.DONE)
-        except ControlError as error:
-            start.complain(str(error))
     settings, key = effective.settings, credentials.find(effective.settings.account).key
+    has_ended = directory is not None and _told(directory, socket_name)
     venue = choose(settings, seed=SEED, key=key, only_looks=True)
-    if venue.is_embedded:
-        return _end_with_its_exchange(directory)
-    if directory is not None:
-        ours = asyncio.run(_directory_name(settings, venue))
-        if ours != directory.name:
-            raise SettingsError(
-                f"these settings are for {ours}, not for the bot in {directory.name}:"
-                " give the ones it runs with (--config, --exchange)"
-            )
-        _end(directory)
-    return start.trade(effective, Job(settings, SEED, key, True, venue, Task.FLATTEN))
+    try:
+        if venue.is_embedded:
+            return _end_with_its_exchange(effective, directory, has_ended=has_ended)
+        if directory is not None:
+            ours = asyncio.run(_prove(settings, venue))
+            if ours != directory.name:
+                raise SettingsError(
+                    f"these settings are for {ours}, not for the bot in {directory.name}:"
+                    " give the ones it runs with (--config, --exchange)"
+                )
+            _end(directory, KillSwitch(directory / "halt.json"))
+        return _close(effective, Job(settings, SEED, key, True, venue, Task.FLATTEN))
+    except (StartError, NadoError) as error:
+        start.complain(str(error))
+    except KeyboardInterrupt:
+        start.complain("interrupted")
+    return int(ExitCode.EXPOSED)
 
 
-def _end_with_its_exchange(directory: Path | None) -> int:
+def _told(directory: Path, socket_name: str) -> bool:
+    """Whether it could be told and has ended. Its socket is served by its loop, which says nothing about its
+    strategy, so an answer alone proves nothing."""
+    try:
+        print(control.ask(directory / socket_name, {"do": "flatten"})["said"])
+    except ControlError as error:
+        start.complain(str(error))
+        return False
+    deadline_s = time.monotonic() + FLATTEN_WAIT_S
+    while statedir.is_in_use(directory):
+        if time.monotonic() >= deadline_s:
+            start.complain(f"it was told to flatten, and has not ended in {FLATTEN_WAIT_S:g} s")
+            return False
+        time.sleep(POLL_S)
+    return True
+
+
+def _close(effective: Effective, job: Job) -> int:
+    """The start that only closes. Whatever ends it early leaves open what is open."""
+    try:
+        return start.trade(effective, job)
+    except (StartError, SettingsError) as error:
+        start.complain(str(error))
+    except Exception as error:
+        start.complain(f"internal error: {type(error).__name__}: {error}")
+    return int(ExitCode.EXPOSED)
+
+
+def _end_with_its_exchange(effective: Effective, directory: Path | None, *, has_ended: bool) -> int:
     """An embedded exchange lives as long as its bot; what was traded there is gone with it."""
     if directory is None:
+        given = "; ".join(effective.lines()) or "defaults"
         raise SettingsError(
-            "no bot is running, and an embedded exchange ends with its bot: nothing is open"
-            "; name one that runs with --exchange"
+            "no exchange was asked, so nothing is known of any position: no bot is running in"
+            f" {effective.settings.output.state_dir}, and these settings ({given}) are for the embedded"
+            " exchange, which ends with its bot; name the one that is meant with --config or --exchange"
         )
     about = statedir.read_json(directory / "about.json") or {}
     if not str(about.get("instance", "")).startswith(f"{statedir.CHILD} "):
+        seen = "; it has ended, and its exchange was not asked whether it is flat" if has_ended else ""
         raise SettingsError(
             f"the bot in {directory.name} trades at {about.get('instance', 'another exchange')}:"
-            " give the settings it runs with (--config, --exchange)"
+            f" give the settings it runs with (--config, --exchange){seen}"
         )
-    _end(directory)
+    _end(directory, KillSwitch())
     print("its embedded exchange ends with it: nothing is left open")
     return int(ExitCode.DONE)
 
 
-def _end(directory: Path) -> None:
+def _end(directory: Path, switch: KillSwitch) -> None:
+    """switch: on before it is ended, so that whoever starts it again does not let it trade."""
+
+    def engage() -> None:
+        switch.engage(REASON)
+        if switch.halt is not None and switch.halt.failure:
+            start.complain(f"the halt is not written down ({switch.halt.failure}): keep it from a new start")
+
     try:
-        ended = takeover.end(directory)
+        ended = takeover.end(directory, engage)
     except TakeoverError as error:
         raise StartError(str(error)) from None
     if ended is not None:
         print(f"ended     {ended}")
 
 
-async def _directory_name(settings: Settings, venue: Venue) -> str:
-    """Where a bot with these settings keeps its state."""
+async def _prove(settings: Settings, venue: Venue) -> str:
+    """That the way out is there: the exchange answers, is the one that is meant, lists the pair, and takes
+    the key. Returns where a bot with these settings keeps its state. Raises StartError, SettingsError,
+    NadoError.
+    """
     ready = await venue.exchange.start()
     signer = preflight.choose_signer(ready, venue.key, credentials.find(settings.account).owner_address)
+    subaccount = signer.subaccount(settings.account.subaccount)
+    async with Rest(ready.network, config=RestConfig(timeout_s=app.REST_TIMEOUT_S)) as rest:
+        await preflight.prove_identity(rest)
+        await preflight.prove_signer(rest, signer, subaccount)
+        await preflight.listed_pair(rest, settings)
     return statedir.directory_name(
-        network=ready.network.name, chain_id=ready.network.chain_id,
-        subaccount=signer.subaccount(settings.account.subaccount), instance=venue.exchange.instance,
+        network=ready.network.name, chain_id=ready.network.chain_id, subaccount=subaccount,
+        instance=venue.exchange.instance,
     )  # fmt: skip

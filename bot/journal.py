@@ -108,8 +108,11 @@ class Journal:
         account: str,
         config: JournalConfig | None = None,
         wall_ns: Callable[[], int] = time.time_ns,
+        must_write: bool = True,
     ) -> None:
+        """must_write: False where a full disk is no reason not to read what is there."""
         self._wall_ns = wall_ns
+        self._must_write = must_write
         self.path = path
         self.account = account
         self._config = config or JournalConfig()
@@ -212,16 +215,20 @@ class Journal:
         if owners - {self.account}:
             raise JournalError(f"{self.path} belongs to another account")
         self._size = len(raw) - torn
+        with contextlib.suppress(*(() if self._must_write else (OSError,))):
+            self._go_on(contents, torn, is_new=not owners)
+        return contents
+
+    def _go_on(self, contents: Contents, torn: int, *, is_new: bool) -> None:
         if torn:
             os.ftruncate(self._fd, self._size)
-        if not owners:
+        if is_new:
             self._append(self._begin())
         for fields in contents.unfinished:
             digest = fields["digest"]
             self._open[digest] = _line(fields)
             if digest in contents.ends:  # in doubt until it is written again, however many starts that takes
                 self._append(_line({"kind": "reopened", "at_ms": self._now_ms(), "digest": digest}))
-        return contents
 
     def _now_ms(self) -> int:
         return self._wall_ns() // _NS_PER_MS

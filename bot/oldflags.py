@@ -15,7 +15,8 @@ from .config import ENV_PREFIX, SettingsError
 RENAMED: Final[Mapping[str, str]] = {
     "--size": "--size-usd", "--iter": "--cycles", "--sleep": "--hold-s",
 }  # fmt: skip
-NEEDLESS: Final[Mapping[str, str]] = {"--use-ioc": "entries always are IOC orders"}
+# An older bot crossed with both legs when told so; the settings may say otherwise now.
+SWITCHES: Final[Mapping[str, str]] = {"--use-ioc": "--entry-mode=ioc"}
 _FILTERS: Final = "entries are sized and priced by what the books show: entry.cap_bps is the bound"
 _PARTIAL: Final = "a leg filled in part is completed or unwound: entry.hedge_attempts, entry.leg_deadline_s"
 _TARGET: Final = "a neutral pair has no target price: it is held for run.hold_s and closed by [exit]"
@@ -67,8 +68,9 @@ def translate(arguments: Sequence[str]) -> tuple[list[str], list[str], Path | No
         elif name in RENAMED:
             found.append(RENAMED[name] + equals + value)
             notes.append(f"{name} is {RENAMED[name]} now")
-        elif name in NEEDLESS:
-            notes.append(f"{name} is not needed: {NEEDLESS[name]}")
+        elif name in SWITCHES:
+            found.append(SWITCHES[name])
+            notes.append(f"{name} is {SWITCHES[name]} now: both legs of an entry cross")
         elif name in REFUSED:
             raise SettingsError(f"{name}: {REFUSED[name]}")
         elif name.startswith(OTHER_SWITCHES):
@@ -119,4 +121,4 @@ def _name(argument: str) -> str:
 
 
 def _is_old(name: str) -> bool:
-    return name in (*RENAMED, *NEEDLESS, *REFUSED, ENV_FILE) or name.startswith(OTHER_SWITCHES)
+    return name in (*RENAMED, *SWITCHES, *REFUSED, ENV_FILE) or name.startswith(OTHER_SWITCHES)

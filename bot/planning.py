@@ -18,13 +18,17 @@ from .units import NS_PER_MS, NS_PER_S, show_usd
 NEVER_NS: Final = 1 << 62
 
 
-def limits_of(settings: Settings, products: tuple[Product, Product], equity_x18: int) -> RiskLimits:
-    """Raises StartError when the account has nothing to lose."""
+def limits_of(
+    settings: Settings, products: tuple[Product, Product], equity_x18: int, *, only_exits: bool = False
+) -> RiskLimits:
+    """Raises StartError when the account has nothing to lose; only_exits: any loss is too much then."""
     risk = settings.risk
     if risk.daily_loss_usd is not None:
         loss_x18 = to_x18(risk.daily_loss_usd)
     else:
         loss_x18 = equity_x18 * int(risk.daily_loss_pct * 10_000) // 1_000_000
+    if loss_x18 <= 0 and only_exits:
+        loss_x18 = 1
     if loss_x18 <= 0:
         raise StartError(f"the account has {show_usd(equity_x18, 2)} USD of equity: nothing to trade with")
     coins = zip(products, (risk.max_first_coins, risk.max_second_coins), strict=True)

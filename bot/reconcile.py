@@ -145,6 +145,10 @@ class Reconciler:
         """Signed position of the ledger."""
         return self._ledger.position_x18(product_id)
 
+    def isolated_x18(self, product_id: int) -> int:
+        """The part of the booked position with a margin of its own: orders of the account do not close it."""
+        return self._ledger.isolated_x18(product_id)
+
     async def position_x18(self, product_id: int) -> int:
         """The exchange's signed position, cross and isolated. Raises what REST raises."""
         return (await self.read(with_isolated=True)).position_x18(product_id)

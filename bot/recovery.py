@@ -25,6 +25,7 @@ from .journal import Contents, Journal, order_fields
 
 PAGE: Final = 100
 MAX_PAGES: Final = 50
+ARCHIVE_TIMEOUT_S: Final = 15.0
 _log = logging.getLogger(__name__)
 
 
@@ -53,8 +54,10 @@ async def recover(
     product_ids: Sequence[int],
     adopt_foreign: bool = False,
     timeout_s: float = 15.0,
+    archive_timeout_s: float = ARCHIVE_TIMEOUT_S,
 ) -> Recovered:
-    """Rebuild the tracker from the journal and ask. Raises what REST raises."""
+    """Rebuild the tracker from the journal and ask. archive_timeout_s: how long for what is not on the books.
+    Raises what REST raises."""
     orders = [tracker.restore(**dict(order_fields(fields))) for fields in found.unfinished]
     if orders:  # before that a copy may still arrive
         last_ms = max(nonce_recv_time_ms(order.nonce) for order in orders)
@@ -68,7 +71,7 @@ async def recover(
             tracker.on_resting(digest, row.unfilled_x18)
     gone = [order for order in orders if order.digest not in resting]
     places = {order.product_id for order in gone}
-    if gone and await gateway.wait_archive(places, answered_ms, timeout_s):
+    if gone and await gateway.wait_archive(places, answered_ms, archive_timeout_s):
         await _read_ends(gone, rest, tracker)
     await _read_fills(orders, rest, tracker, subaccount, product_ids)
     foreign = tuple(row for digest, row in resting.items() if tracker.get(digest) is None)

@@ -26,12 +26,13 @@ PROGRAM: Final = "bot"
 
 def trade(effective: Effective, job: Job) -> int:
     """One start, whatever its task, from the files it writes to its exit code."""
-    settings = effective.settings
+    settings, must_write = effective.settings, job.task is not Task.FLATTEN
     with contextlib.ExitStack() as stack:
-        output = _open_output(settings.output.log_file)
+        output = _open_output(settings.output.log_file, must_write=must_write)
         stack.callback(output.close)
         log = EventLog(output, as_json=settings.output.log_format == "json")
-        csv = _open_csv(_csv_path(settings, job.task, stack), output, settings.venue)
+        path = _csv_path(settings, job.task, stack)
+        csv = _open_csv(path, output, settings.venue, must_write=must_write)
         bridge = LogBridge(log)
         logging.getLogger().addHandler(bridge)
         stack.callback(logging.getLogger().removeHandler, bridge)
@@ -45,7 +46,7 @@ def trade(effective: Effective, job: Job) -> int:
         texts.append(f"the record of this run is not complete: {lost}")
     if texts:
         complain("; ".join(texts))
-    return int(code or (ExitCode.ERROR if csv.failure else ExitCode.DONE))
+    return int(code or (ExitCode.ERROR if csv.failure and must_write else ExitCode.DONE))
 
 
 def _csv_path(settings: Settings, task: Task, stack: contextlib.ExitStack) -> Path:
@@ -55,16 +56,21 @@ def _csv_path(settings: Settings, task: Task, stack: contextlib.ExitStack) -> Pa
     return settings.output.csv_path or Path("runs") / f"trades-{datetime.now(UTC):%Y%m%d-%H%M%S-%f}.csv"
 
 
-def _open_output(log_file: Path | None) -> Output:
+def _open_output(log_file: Path | None, *, must_write: bool) -> Output:
+    """must_write: False where a file that cannot be written is no reason not to start."""
     try:
         return Output(log_file=log_file)
     except (OSError, ValueError) as error:
-        raise SettingsError(f"output.log_file: {log_file}: {_reason(error)}") from None
+        text = f"output.log_file: {log_file}: {_reason(error)}"
+        if must_write:
+            raise SettingsError(text) from None
+        complain(text)
+        return Output()
 
 
-def _open_csv(path: Path, output: Output, mode: str) -> TradesCsv:
+def _open_csv(path: Path, output: Output, mode: str, *, must_write: bool) -> TradesCsv:
     try:
-        return TradesCsv(path, output.submit, mode=mode)
+        return TradesCsv(path, output.submit, mode=mode, must_write=must_write)
     except (OSError, ValueError) as error:
         raise SettingsError(f"output.csv_path: {path}: {_reason(error)}") from None
 

@@ -40,8 +40,18 @@ def directory_name(*, network: str, chain_id: int, subaccount: str, instance: st
 class StateDir:
     """The open directory; `close` lets go of the lock. Raises StateDirError."""
 
-    def __init__(self, root: Path, *, network: str, chain_id: int, subaccount: str, instance: str) -> None:
-        """instance: what tells this exchange from another one with the same chain, such as its address."""
+    def __init__(
+        self,
+        root: Path,
+        *,
+        network: str,
+        chain_id: int,
+        subaccount: str,
+        instance: str,
+        must_write: bool = True,
+    ) -> None:
+        """instance: what tells this exchange from another one with the same chain, such as its address.
+        must_write: False where a full disk is no reason to stay out; the lock is taken all the same."""
         about = {"network": network, "chain_id": chain_id, "subaccount": subaccount, "instance": instance}
         name = directory_name(
             network=network, chain_id=chain_id, subaccount=subaccount, instance=instance
@@ -54,7 +64,10 @@ class StateDir:
                 raise StateDirError(f"{self.path} belongs to another user")
             self.path.chmod(_DIRECTORY_MODE)
             self._lock_fd = self._lock()
-            write_json(self.path / "about.json", about)
+            with contextlib.suppress(*(() if must_write else (OSError,))):
+                os.ftruncate(self._lock_fd, 0)
+                os.pwrite(self._lock_fd, f"{os.getpid()} {start_ticks(os.getpid())}\n".encode(), 0)
+                write_json(self.path / "about.json", about)
         except OSError as error:
             self.close()
             raise StateDirError(f"{self.path}: {error.strerror or error}") from None
@@ -94,8 +107,6 @@ class StateDir:
             os.close(fd)
             pid = holder[0] if holder else "?"
             raise StateDirError(f"another bot (pid {pid}) trades on this subaccount") from None
-        os.ftruncate(fd, 0)
-        os.pwrite(fd, f"{os.getpid()} {start_ticks(os.getpid())}\n".encode(), 0)
         return fd
 
 

@@ -12,6 +12,7 @@ import os
 import select
 import signal
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -54,10 +55,11 @@ def holder(directory: Path) -> Holder | None:
     return Holder(pid, ticks, max(0.0, uptime_s - now_ticks / os.sysconf("SC_CLK_TCK")))
 
 
-def end(directory: Path) -> Holder | None:
+def end(directory: Path, before_kill: Callable[[], None] = lambda: None) -> Holder | None:
     """Kill the bot that holds this directory and wait until it is gone; who it was, None if there was none.
 
-    Raises TakeoverError when it cannot be proved to be one, or does not end.
+    before_kill: called once it is proved. One that ends by itself meanwhile has ended. Raises TakeoverError
+    when it cannot be proved to be one, or does not end.
     """
     found = holder(directory)
     if found is None:
@@ -65,16 +67,26 @@ def end(directory: Path) -> Holder | None:
     try:
         process = os.pidfd_open(found.pid)
     except OSError:
-        raise TakeoverError(f"{directory}: the lock names {found}: not ended") from None
+        return _gone(found, directory, f"the lock names {found}")
     try:
         if why := _not_ours(found, directory):
-            raise TakeoverError(f"{directory}: pid {found.pid} {why}: not ended")
+            return _gone(found, directory, f"pid {found.pid} {why}")
+        before_kill()
         signal.pidfd_send_signal(process, signal.SIGKILL)
         _wait(process, found, directory)
+    except (ProcessLookupError, FileNotFoundError):
+        return _gone(found, directory, f"pid {found.pid} is gone and another holds the lock")
     except PermissionError:
         raise TakeoverError(f"{directory}: pid {found.pid} is another user's: not ended") from None
     finally:
         os.close(process)
+    return found
+
+
+def _gone(found: Holder, directory: Path, why: str) -> Holder:
+    """Whoever has let go of the lock has ended. Raises TakeoverError with `why` if it is still held."""
+    if statedir.is_in_use(directory):
+        raise TakeoverError(f"{directory}: {why}: not ended")
     return found
 
 

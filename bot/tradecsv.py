@@ -58,25 +58,38 @@ class CsvFile:
     failure: why a row could not be written; what should be in the file is not all there then.
     """
 
-    def __init__(self, path: Path, columns: tuple[str, ...], submit: Submit) -> None:
+    def __init__(self, path: Path, columns: tuple[str, ...], submit: Submit, *, must_write: bool) -> None:
         """Creates the file (and its directory) at once, so that a bad path is known before trading.
 
         Raises OSError. An existing file is continued only if its header is ours (ValueError otherwise).
+        must_write: False where that is no reason not to trade: then it is the `failure`.
         """
         self.path = path
         self.failure: str | None = None
         self._columns = columns
         self._submit = submit
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a+", newline="", encoding="utf-8") as file:
+        self._has_begun = False
+        try:
+            self._begin()
+            self._has_begun = True
+        except (OSError, ValueError) as error:
+            if must_write:
+                raise
+            self.failure = (error.strerror if isinstance(error, OSError) else None) or str(error)
+
+    def _begin(self) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.open("a+", newline="", encoding="utf-8") as file:
             file.seek(0)
             header = file.readline(MAX_HEADER).strip()
-            if header and header != ",".join(columns):
+            if header and header != ",".join(self._columns):
                 raise ValueError("the file exists and has other columns")
             if not header:
-                file.write(",".join(columns) + "\n")
+                file.write(",".join(self._columns) + "\n")
 
     def append(self, table: Iterable[Row]) -> None:
+        if not self._has_begun:
+            return
         text = _text(table, self._columns)
         self._submit(lambda: self._write(text))
 
@@ -91,15 +104,15 @@ class CsvFile:
 class TradesCsv:
     """The four files of a run, named after the first one. Raises what `CsvFile` raises."""
 
-    def __init__(self, path: Path, submit: Submit, *, mode: str) -> None:
+    def __init__(self, path: Path, submit: Submit, *, mode: str, must_write: bool = True) -> None:
         self.path = path
         self.mode = mode
         self.cumulative_x18 = 0
-        self._trades = CsvFile(path, COLUMNS, submit)
+        self._trades = CsvFile(path, COLUMNS, submit, must_write=must_write)
         positions, spreads, metrics = (companion(path, what) for what in COMPANIONS)
-        self._positions = CsvFile(positions, POSITION_COLUMNS, submit)
-        self._spreads = CsvFile(spreads, SPREAD_COLUMNS, submit)
-        self._metrics = CsvFile(metrics, METRIC_COLUMNS, submit)
+        self._positions = CsvFile(positions, POSITION_COLUMNS, submit, must_write=must_write)
+        self._spreads = CsvFile(spreads, SPREAD_COLUMNS, submit, must_write=must_write)
+        self._metrics = CsvFile(metrics, METRIC_COLUMNS, submit, must_write=must_write)
 
     @property
     def failure(self) -> str | None:

@@ -7,15 +7,32 @@ from pathlib import Path
 import pytest
 
 from bot import cli, oldflags
-from bot.config import SettingsError, load
+from bot.app import Job
+from bot.config import Effective, SettingsError, load
 
 
 def test_what_still_means_something_is_translated() -> None:
     old = ["run", "--size", "150", "--iter=3", "--sleep", "1.5", "--use-ioc", "--csv-path", "x.csv"]
-    today = ["run", "--size-usd", "150", "--cycles=3", "--hold-s", "1.5", "--csv-path", "x.csv"]
+    today = ["run", "--size-usd", "150", "--cycles=3", "--hold-s", "1.5", "--entry-mode=ioc"]
+    today += ["--csv-path", "x.csv"]
     found, notes, env_file = oldflags.translate(old)
     assert (found, env_file) == (today, None)
     assert [note.partition(" ")[0] for note in notes] == ["--size", "--iter", "--sleep", "--use-ioc"]
+
+
+def test_an_older_bot_crossed_with_both_legs_whatever_the_file_says_now(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    modes: list[str] = []
+
+    def take(effective: Effective, job: Job) -> int:
+        modes.append(job.settings.entry.mode)
+        return 0
+
+    monkeypatch.setattr(cli, "trade", take)
+    monkeypatch.setenv("NADO_BOT_ENTRY__MODE", "maker_then_ioc")
+    assert cli.main(["run"]) == cli.main(["run", "--use-ioc"]) == 0
+    assert modes == ["maker_then_ioc", "ioc"]
 
 
 def test_a_line_of_old_flags_without_a_command_is_a_run() -> None:

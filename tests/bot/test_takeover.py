@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,6 +14,9 @@ import pytest
 from bot import statedir, takeover
 from bot.statedir import StateDir
 from bot.takeover import TakeoverError
+
+PROOF_CALL = 3
+"""In use, who, then the proof: each looks for the lock."""
 
 HOLD = """
 import fcntl, os, sys
@@ -88,3 +92,42 @@ def test_whoever_is_not_proved_goes_on(tmp_path: Path, names: str, says: str) ->
             takeover.end(tmp_path)
         assert process.poll() is None
         assert bystander.poll() is None
+
+
+def test_the_kill_comes_after_what_has_to_be_done_before(tmp_path: Path) -> None:
+    write(tmp_path, "")
+    with somebody(tmp_path) as process:
+        write(tmp_path, f"{process.pid} {statedir.start_ticks(process.pid)}\n")
+        seen: list[int | None] = []
+        takeover.end(tmp_path, lambda: seen.append(process.poll()))
+        assert seen == [None]
+
+
+@pytest.mark.parametrize("place", ["open", "proof", "kill"])
+def test_one_that_ends_in_the_middle_has_ended(
+    tmp_path: Path, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path, "")
+    with somebody(tmp_path) as process:
+        write(tmp_path, f"{process.pid} {statedir.start_ticks(process.pid)}\n")
+        module, name = {
+            "open": (takeover.os, "pidfd_open"),
+            "proof": (takeover.statedir, "lock_path"),
+            "kill": (signal, "pidfd_send_signal"),
+        }[place]
+        real = getattr(module, name)
+        calls = 0
+
+        def dies_first(*arguments: object) -> object:
+            nonlocal calls
+            calls += 1
+            if place != "proof" or calls == PROOF_CALL:
+                process.kill()
+                process.wait(5)
+            return real(*arguments)
+
+        monkeypatch.setattr(module, name, dies_first)
+        found = takeover.end(tmp_path)
+        assert found is not None
+        assert found.pid == process.pid
+        assert process.poll() == -9

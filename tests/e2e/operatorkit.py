@@ -21,13 +21,18 @@ Alerts = list[dict[str, Any]]
 
 def operator(tmp_path: Path, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
     """Another terminal of the same user."""
+    return subprocess.run(
+        [sys.executable, "-m", "bot", *arguments], cwd=ROOT, env=clean_environment(tmp_path) | environ,
+        text=True, timeout=60, capture_output=True, check=False,
+    )  # fmt: skip
+
+
+def clean_environment(tmp_path: Path) -> dict[str, str]:
+    """Without settings of the one who runs the tests, with directories of the test's own."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("NADO_")}
     clean["NADO_BOT_OUTPUT__STATE_DIR"] = str(tmp_path / "state")
     clean["NADO_BOT_OUTPUT__CSV_PATH"] = str(tmp_path / "operator.csv")
-    return subprocess.run(
-        [sys.executable, "-m", "bot", *arguments], cwd=ROOT, env=clean | environ, text=True, timeout=60,
-        capture_output=True, check=False,
-    )  # fmt: skip
+    return clean
 
 
 def metrics(bot: BotProcess) -> str:

@@ -1,0 +1,61 @@
+"""Questions of a start: lost ones are put again, a few times; refusals are not."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+import pytest
+from machinekit import ETH, SOL
+
+from bot import preflight
+from bot.config import load
+from bot.planning import limits_of
+from bot.preflight import StartError
+from nadofast.errors import ConfigError, NadoError, TransportError
+
+
+def asking(*errors: NadoError) -> tuple[Callable[[], Awaitable[str]], list[int]]:
+    """A question that fails so, then is answered; and how often it was put."""
+    left, put = list(errors), [0]
+
+    async def ask() -> str:
+        put[0] += 1
+        if left:
+            raise left.pop(0)
+        return "answer"
+
+    return ask, put
+
+
+async def test_a_lost_question_is_put_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(preflight, "RETRY_PAUSE_S", 0.001)
+    ask, put = asking(TransportError("lost"), TransportError("lost"))
+    assert (await preflight.answer(ask), put) == ("answer", [3])
+
+
+async def test_it_is_not_put_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(preflight, "RETRY_PAUSE_S", 0.001)
+    ask, put = asking(*(TransportError("lost") for _ in range(9)))
+    with pytest.raises(TransportError):
+        await preflight.answer(ask)
+    assert put == [preflight.MAX_TRIES]
+    monkeypatch.setattr(preflight, "RETRY_DEADLINE_S", 0.0)
+    ask, put = asking(TransportError("lost"))
+    with pytest.raises(TransportError):
+        await preflight.answer(ask)
+    assert put == [1]
+
+
+async def test_a_refusal_is_an_answer() -> None:
+    ask, put = asking(ConfigError("no"))
+    with pytest.raises(ConfigError):
+        await preflight.answer(ask)
+    assert put == [1]
+
+
+def test_an_account_without_equity_may_leave() -> None:
+    settings = load(None, {}, {}).settings
+    for equity_x18 in (0, -(10**18)):
+        with pytest.raises(StartError):
+            limits_of(settings, (ETH, SOL), equity_x18)
+        assert limits_of(settings, (ETH, SOL), equity_x18, only_exits=True).daily_loss_x18 > 0
