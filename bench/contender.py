@@ -83,13 +83,18 @@ class Job:
 
         return told if seen is None else timed
 
-    def report(self, messages: int, spent_ns: int, versions: str, sides: list[Levels], quote: Any) -> None:
+    def report(
+        self, messages: int, spent_ns: int, versions: str, sides: list[Levels], quote: Any, *fills: int
+    ) -> None:
+        """fills: how many different ones were handed over, and the submission_idx of the last."""
         print(messages, spent_ns, versions)
         for side, levels in enumerate(sides):
             for price, qty in levels:
                 print(side, price, qty)
         print(2, quote[0], quote[1])
         print(3, quote[2], quote[3])
+        if fills:
+            print(4, *fills)
 
 
 # --- ours ---------------------------------------------------------------------------------------------------
@@ -133,9 +138,16 @@ async def nadofast(
     from nadofast._feed import FeedCore, FeedListener
     from nadofast._inflate import Inflater
     from nadofast.busypoll import BusyPoll
+    from nadofast.events import FillEvent
 
     told = job.callback()
-    core = FeedCore((PRODUCT,), on_event=told if calls_back else None)
+    fills: list[FillEvent] = []
+
+    def told_fill(fill: FillEvent) -> None:
+        fills.append(fill)
+        told(fill)
+
+    core = FeedCore((PRODUCT,), on_event=told_fill if calls_back else fills.append)
     assert core.load_snapshot(PRODUCT, *job.snapshot, depth=10_000)
     if calls_back:
         core.set_callback("best_bid_offer", PRODUCT, told)
@@ -171,13 +183,17 @@ async def nadofast(
     poller.stop()
     assert listener.failure is None, listener.failure
     assert listener.deflate_negotiated
-    book, bbo = core.book(PRODUCT), core.bbo(PRODUCT)
+    book, bbo, stats = core.book(PRODUCT), core.bbo(PRODUCT), core.stats()
     assert book.is_valid
+    wrong = {name: stats[name] for name in ("parse_errors", "duplicates", "callback_errors", "unknown_kinds")}
+    assert not any(wrong.values()), wrong
     versions = f"nadofast {__version__}, picows {picows.__version__}, inflate by {Inflater().decoder}"
     quote = bbo.bid_price_x18, bbo.bid_qty_x18, bbo.ask_price_x18, bbo.ask_qty_x18
     if counted is not None:
         versions = str(counted)
-    job.report(listener.messages, spent, versions, [book.bids(10_000), book.asks(10_000)], quote)
+    different, last = len({fill.key for fill in fills}), fills[-1].submission_idx if fills else 0
+    sides = [book.bids(10_000), book.asks(10_000)]
+    job.report(listener.messages, spent, versions, sides, quote, different, last)
 
 
 # --- peers --------------------------------------------------------------------------------------------------

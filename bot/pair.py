@@ -278,6 +278,8 @@ class DNPairBot(PairByName, NamedRecords):
             parts.gate.halt(f"internal error: {type(defect).__name__}: {defect}")
         if parts.feed.failure is not None:
             parts.gate.halt(f"internal error: {parts.feed.failure}")
+        if parts.gateway.failure is not None:
+            parts.gate.halt(f"internal error: {parts.gateway.failure}")
         if parts.csv.failure is not None:
             parts.gate.halt(f"trades CSV {parts.csv.path}: {parts.csv.failure}")
         if enter.failure is not None:

@@ -9,13 +9,14 @@ turns such a file into Parquet.
 """
 
 import asyncio
+import io
 import json
 import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import uvloop
 
@@ -33,12 +34,12 @@ WRITE_EVERY_S = 0.1
 class Recorder:
     """A tap: keeps what it is given until it is written, up to `end`. Market data has no secrets in it."""
 
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
+    def __init__(self, file: io.RawIOBase) -> None:
+        self._file = io.BufferedWriter(file)  # a raw file may take a part of what it is given
         self._waiting: list[bytes] = []
         self._channels: dict[str, bytes] = {}
         self.count = 0
-        file.write(MAGIC)
+        self._file.write(MAGIC)
         self._put(Kind.SESSION, json.dumps({"part": 1, "wall_ns": time.time_ns()}).encode())
 
     def received(self, link: str, at_ns: int, message: bytes) -> None:
@@ -60,6 +61,7 @@ class Recorder:
         waiting, self._waiting = self._waiting, []
         if waiting and not self._file.closed:
             self._file.write(block(waiting))
+            self._file.flush()
 
     def end(self) -> None:
         self._put(Kind.END, b"{}")

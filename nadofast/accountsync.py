@@ -169,7 +169,7 @@ class AccountSync:
         self.is_trusted = False
         self.looked_ns = 0
         """Monotonic time of the newest question that was answered while the streams were down."""
-        self._unexplained_since_ns: int | None = None
+        self._unexplained_since_ns: int | None = None  # in this outage
         self.audits = 0
         self.unexplained = 0
         """Audits that ended with positions nothing explains: a liquidation, a transfer."""
@@ -207,6 +207,7 @@ class AccountSync:
 
     def on_lost(self) -> None:
         self.is_trusted = False
+        self._unexplained_since_ns = None
         self._generation += 1
         self._lost.set()
 
@@ -316,6 +317,7 @@ class AccountSync:
     def _settle(self, look: _Look) -> None:
         """Nothing is missing any more: trust the stream."""
         self._tell(look)
+        self._unexplained_since_ns = None
         self.is_trusted = True
         self._on_trusted()
 

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from .rest import Rest
 
 CLOCK_DOUBT_S: Final = 1
-"""The exchange's clock may step back by so much, or our reading of it be so wrong, without a fill lost."""
+"""The exchange's clock may step back by so much, or turn out to have been read so wrong, without a fill
+lost."""
 _NS: Final = 1_000_000_000
 _log = logging.getLogger(__name__)
 
@@ -46,8 +47,9 @@ class BackfillConfig:
 class FillBackfill:
     """Reads matches above the last known submission index and publishes those that are new.
 
-    exchange_now_s: the exchange's clock, 0 while unknown. Fills from before the first `request` are history,
-    not news, whenever the archive comes to show them.
+    exchange_now_s: the earliest second the exchange's clock may show, 0 while unknown. clock_steps: how often
+    samples of that clock have contradicted each other. Fills from before the first `request` are history, not
+    news, whenever the archive comes to show them.
     """
 
     def __init__(
@@ -59,6 +61,7 @@ class FillBackfill:
         config: BackfillConfig | None = None,
         *,
         exchange_now_s: Callable[[], int],
+        clock_steps: Callable[[], int],
     ) -> None:
         self._rest = rest
         self._subaccount = subaccount
@@ -66,7 +69,9 @@ class FillBackfill:
         self._publish = publish
         self._config = config or BackfillConfig()
         self._exchange_now_s = exchange_now_s
+        self._clock_steps = clock_steps
         self._started_s: int | None = None
+        self._steps_at_start = 0
         self._had_loss = False
         self._mark: int | None = None
         self._deeper: int | None = None
@@ -111,6 +116,7 @@ class FillBackfill:
         """Something may have been missed: look. The first request is the beginning of the session."""
         if self._started_s is None:
             self._started_s = self._exchange_now_s()
+            self._steps_at_start = self._clock_steps()
         self._wanted.set()
 
     async def run(self) -> None:
@@ -192,9 +198,10 @@ class FillBackfill:
         """The archive tells whole seconds. Within the first one, or without a clock, what the very first
         reading shows is history, unless the link has been lost before: then it may have been missed."""
         started_s = self._started_s or 0
-        # After the first reading only what it could not show is in doubt, and our idea of the beginning is
-        # not better than the clock.
-        doubt_s = CLOCK_DOUBT_S if self._has_read else 0
+        # Only what the first reading could not show is in doubt, and only with a clock that has contradicted
+        # itself since: the last fills of a process that was restarted at once are history.
+        is_doubted = self._has_read and self._clock_steps() != self._steps_at_start
+        doubt_s = CLOCK_DOUBT_S if is_doubted else 0
         if match.timestamp_s and match.timestamp_s < started_s - doubt_s:
             return True
         if match.submission_idx <= self._history_top:

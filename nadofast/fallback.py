@@ -5,7 +5,6 @@ Two ways, one truth: what HTTP says goes into the same BBOs and events, marked a
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from collections import deque
@@ -136,8 +135,8 @@ class ModeSwitch:
 class RestPoller:
     """Polls BBOs into the core, and positions into events when they differ from what is known.
 
-    on_book(product_id): a whole book was read and loaded, because there is no stream that could keep one.
-    None: only BBOs are read.
+    on_book(product_id): a whole book was read, because there is no stream that could keep one; the core's
+    book says whether it is valid. None: only BBOs are read.
     """
 
     def __init__(
@@ -166,7 +165,7 @@ class RestPoller:
         self.polls = 0
         self.failures = 0
         self.market_asked_ns: dict[int, int] = {}
-        """Product → monotonic time of the newest question about its market that was answered."""
+        """Product → monotonic time of the newest question about its market whose answer was taken."""
         self.account_asked_ns = 0
 
     def on_stream_position(self, event: PositionChangeEvent) -> None:
@@ -176,13 +175,13 @@ class RestPoller:
         self._positions[place] = event.amount_x18
         self._told_ns[place] = time.monotonic_ns()
 
-    async def poll_market(self) -> None:
-        """One round of BBOs. A failure is counted; the next round tries again."""
+    async def poll_market(self, product_id: int) -> None:
+        """One question about one product. A failure is counted; the next one tries again."""
         self.polls += 1
-        work = (self._poll_product(product_id) for product_id in self._products)
-        for error in await asyncio.gather(*work, return_exceptions=True):
-            if error is not None:
-                self._failed(error)
+        try:
+            await self._poll_product(product_id)
+        except NadoError as error:
+            self._failed(error)
 
     async def poll_account(self) -> None:
         """One round of positions. A failure is counted; the next round tries again."""
@@ -194,9 +193,7 @@ class RestPoller:
         except NadoError as error:
             self._failed(error)
 
-    def _failed(self, error: BaseException) -> None:
-        if not isinstance(error, NadoError):
-            raise error
+    def _failed(self, error: NadoError) -> None:
         self.failures += 1
         _log.info("fallback poll: %s", error)
 
@@ -214,6 +211,15 @@ class RestPoller:
         snapshot = await self._rest.market_liquidity(product_id, depth)
         if asked_ns < self.market_asked_ns.get(product_id, 0):
             return
+        if self._on_book is not None:
+            # Refused because it is older than the book, or crossed: then nothing was read. What is shown
+            # grows old, and once it has expired whatever comes first is loaded.
+            self._core.begin(product_id, keep=True)
+            if not self._core.load_snapshot(product_id, snapshot.bids, snapshot.asks, snapshot.timestamp_ns):
+                self.failures += 1
+                _log.info("fallback poll: the snapshot of product %s was refused", product_id)
+                self._on_book(product_id)
+                return
         self.market_asked_ns[product_id] = asked_ns
         bid, bid_qty = snapshot.bids[0] if snapshot.bids else (NO_BID_X18, 0)
         ask, ask_qty = snapshot.asks[0] if snapshot.asks else (NO_ASK_X18, 0)
@@ -227,8 +233,6 @@ class RestPoller:
             now_ns=asked_ns,
         )
         if self._on_book is not None:
-            self._core.begin(product_id, keep=True)
-            self._core.load_snapshot(product_id, snapshot.bids, snapshot.asks, snapshot.timestamp_ns)
             self._on_book(product_id)
 
     async def _poll_positions(self, subaccount: str) -> None:

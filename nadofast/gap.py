@@ -37,7 +37,7 @@ class Gap:
         """More, or other, events than can be found again."""
         self.missing: set[FillKey] = set()
         self.attempts = 0
-        """Readings of the archive in a row that found nothing."""
+        """Readings of the archive in a row that were answered and found nothing."""
         self.top: int | None = None
         """Where the reading that an error ended goes on; None: at the newest that is missing."""
         self._found: dict[FillKey, FillEvent] = {}
@@ -95,7 +95,8 @@ def _subject(event: Any) -> Hashable | None:
 @dataclass(frozen=True, slots=True)
 class MissedConfig:
     """looks_s: pauses before each look at the archive, which lags by seconds. attempts: readings, each of all
-    these looks, in a row that find nothing before what is left is given up. page: matches per request."""
+    these looks, in a row answered, that find nothing before what is left is given up. page: matches per
+    request."""
 
     looks_s: tuple[float, ...] = (0.0, 0.3, 1.0, 2.0, 3.0, 5.0)
     attempts: int = 5
@@ -117,18 +118,23 @@ class MissedFills:
         """Find what the gap misses. What is found stays found, so that the next reading goes on from there.
 
         Raises EventOverflow if not all of it is there after the last look; retryable, until `attempts`
-        readings in a row have found nothing.
+        readings in a row have found nothing. One without any answer of the archive does not count.
         """
-        missed = len(gap.missing)
+        missed, was_answered = len(gap.missing), False
         for pause_s in self._config.looks_s:
             await asyncio.sleep(pause_s)
             try:
                 await self._look(gap)
             except NadoError as error:
                 _log.info("missed fills: %s", error)
+            else:
+                was_answered = True
             if not gap.missing:
                 return
-        gap.attempts = 0 if len(gap.missing) < missed else gap.attempts + 1
+        if len(gap.missing) < missed:
+            gap.attempts = 0
+        elif was_answered:  # an archive that is away says nothing about fills
+            gap.attempts += 1
         is_over = gap.attempts >= self._config.attempts
         what_now = (
             f"given up after {gap.attempts} readings that found nothing: positions and orders are compared"

@@ -156,6 +156,8 @@ class OrderGateway:
         self.link: NadoConnectionManager = self.lanes.concurrent.link
         self.round_trip = self._delivery.round_trip
         self._tasks: list[asyncio.Task[None]] = []
+        self.failure: str | None = None
+        """Why a task of the gateway has ended: a defect. Clock or ends of orders are not watched any more."""
         slack_ms = self._config.presign_slack_ms
         self.presigner = Presigner(self._sign_ahead, timesync.exchange_now_ms, slack_ms) if slack_ms else None
         """Signs ahead what `expect` names; None unless the configuration gives it some slack."""
@@ -178,7 +180,7 @@ class OrderGateway:
                     asyncio.create_task(self._confirm_ends(), name="gateway ends"),
                 ]
                 for task in self._tasks:
-                    task.add_done_callback(_say_defect)
+                    task.add_done_callback(self._say_defect)
         if not self._config.websocket:
             _log.warning("no order socket is opened: orders go over HTTP only")
         elif not await self.lanes.wait_first_try(self._config.start_timeout_s):
@@ -439,6 +441,12 @@ class OrderGateway:
             "budget": {} if self._limiter is None else self._limiter.stats(),
         }
 
+    def _say_defect(self, task: asyncio.Task[None]) -> None:
+        """Nobody awaits such a task before the end: without a word the clock would only grow old."""
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.failure = f"{task.get_name()}: {type(error).__name__}: {error}"
+            _log.critical("%s has failed and does not go on", task.get_name(), exc_info=error)
+
     # ------------------------------------------------------------------ before sending
 
     def _check_room(self, count: int) -> None:
@@ -567,9 +575,3 @@ def _denied_by(error: Exception) -> Outcome:
     if isinstance(error, OrderDenied):
         return denied(error.rule, error.detail)
     return denied("request", str(error))
-
-
-def _say_defect(task: asyncio.Task[None]) -> None:
-    """Nobody awaits such a task before the end: without a word the clock would only grow old."""
-    if not task.cancelled() and (error := task.exception()) is not None:
-        _log.critical("%s has failed and does not go on", task.get_name(), exc_info=error)

@@ -57,6 +57,7 @@ class NadoPositionHandler:
         self.callbacks = Callbacks(callback)
         self._mark_x18 = mark_x18
         self._last: dict[_Place, PositionUpdateEvent] = {}
+        self._engine_ns: dict[_Place, int] = {}
         self._history: deque[PositionUpdateEvent] = deque(maxlen=history)
         self.updates = 0
         self.outdated = 0
@@ -67,9 +68,11 @@ class NadoPositionHandler:
         first time."""
         place = (event.product_id, event.isolated)
         last = self._last.get(place)
-        if last is not None and (event == last or _is_older(event, last)):
+        if last is not None and (event == last or self._is_older(event, last)):
             self.outdated += 1
             return
+        if event.reason != REST_REASON:
+            self._engine_ns[place] = event.timestamp_ns
         self.updates += 1
         self._last[place] = event
         self._history.append(event)
@@ -116,8 +119,12 @@ class NadoPositionHandler:
         """Tell all callbacks; an exception of one is logged and counted, and stops no other."""
         self.callbacks.tell(before, now)
 
-
-def _is_older(event: PositionUpdateEvent, last: PositionUpdateEvent) -> bool:
-    """By the engine's time. What was read over REST has none: it is newer because it came later."""
-    is_by_engine = REST_REASON not in (event.reason, last.reason)
-    return is_by_engine and event.timestamp_ns < last.timestamp_ns
+    def _is_older(self, event: PositionUpdateEvent, last: PositionUpdateEvent) -> bool:
+        """By the engine's time. What was read over REST has none: it is newer because it came later, and what
+        the stream said before it does not come back."""
+        engine_ns = self._engine_ns.get((event.product_id, event.isolated))
+        if event.reason == REST_REASON or engine_ns is None:
+            return False
+        if last.reason == REST_REASON:
+            return event.timestamp_ns <= engine_ns
+        return event.timestamp_ns < engine_ns

@@ -8,6 +8,7 @@ earlier one: signing ahead cannot kill a leg. What does not fit the decision any
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -21,6 +22,7 @@ from .signing import nonce_recv_time_ms
 
 PAUSE_S: Final = 0.02
 """At least so long between two signatures of one wish: a busy market must not cost a core."""
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +41,8 @@ class Presigner:
     """Keeps the last wish signed. sign(requests, slack_ms) is the gateway's own; exchange_now_ms raises
     OrderDenied while the clock is not known.
 
-    signed, used, missed: wishes signed, decisions they fitted, decisions they did not.
+    signed, used, missed: wishes signed, decisions they fitted, decisions they did not. failed: attempts that
+    raised what a denied order does not; nothing lies ready then, and the next attempt comes as ever.
     """
 
     def __init__(
@@ -55,7 +58,8 @@ class Presigner:
         self._legs: SignedLegs | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._signed_s = float("-inf")
-        self.signed = self.used = self.missed = 0
+        self.signed = self.used = self.missed = self.failed = 0
+        self._is_failing = False
 
     def expect(self, requests: Sequence[OrderRequest]) -> None:
         """These may be placed soon: sign them when the loop has time, and again before they grow stale, until
@@ -108,8 +112,15 @@ class Presigner:
             self._legs = self._sign(self._wish, self._slack_ms)
         except (OrderDenied, OverflowError, ValueError):
             self._legs = None  # it would be denied now; the decision will hear why
+        except Exception:
+            self._legs = None
+            self.failed += 1
+            if not self._is_failing:
+                _log.exception("nothing can be signed ahead")
+            self._is_failing = True
         else:
             self.signed += 1
+            self._is_failing = False
         self._sign_in(max(PAUSE_S, self._slack_ms / 2000))
 
     def _sign_in(self, pause_s: float) -> None:

@@ -76,6 +76,7 @@ class RestStandby:
         self.account_switch: ModeSwitch | None = None
         self.backfill: FillBackfill | None = None
         self.account: AccountSync | None = None
+        self._products = tuple(products)
         self._publish = publish
         self._timesync = timesync
         self._config = fallback
@@ -88,7 +89,8 @@ class RestStandby:
             products,
             self._on_archived_fill,
             backfill,
-            exchange_now_s=lambda: self._exchange_now_ms() // _S_IN_MS,
+            exchange_now_s=self._exchange_now_s,
+            clock_steps=lambda: timesync.steps,
         )
         self.account = AccountSync(
             rest,
@@ -177,7 +179,13 @@ class RestStandby:
     def tasks(self) -> list[tuple[Coroutine[Any, Any, None], str]]:
         """What has to run while the feed does, with a name each."""
         poller, config = self.poller, self._config
-        tasks = [(self._while_on_rest(self.market, poller.poll_market), "fallback market")]
+        tasks = [
+            (
+                self._while_on_rest(self.market, partial(poller.poll_market, product_id)),
+                f"fallback market {product_id}",
+            )
+            for product_id in self._products
+        ]
         if self.backfill is not None and self.account is not None and self.account_switch is not None:
             look = partial(self._look_at_orders, self.account)
             tasks += [
@@ -240,6 +248,11 @@ class RestStandby:
 
     def _exchange_now_ns(self) -> int:
         return self._exchange_now_ms() * _MS
+
+    def _exchange_now_s(self) -> int:
+        """The earliest second it may be there."""
+        now_ms = self._exchange_now_ms()
+        return int(now_ms - self._timesync.uncertainty_ms) // _S_IN_MS if now_ms else 0
 
     def _exchange_now_ms(self) -> int:
         """0 while the exchange's clock is unknown."""

@@ -235,7 +235,8 @@ class Upstream:
     def is_fresh(self, product_id: int) -> bool:
         """A live link carries the product, and what is shown of it is valid."""
         if not self._config.websocket:
-            return self.failure is None and self._is_read(product_id)
+            is_valid = self._core.book(product_id).is_valid
+            return self.failure is None and is_valid and self._is_read(product_id)
         if self.failure is not None or not self.pool.is_product_live(product_id):
             return False
         if product_id not in self.sync.products:

@@ -94,6 +94,16 @@ def test_cycles_by_hand_add_up(world: PairWorld) -> None:
     assert won == sum(cycle.pnl.net_x18 for cycle in finished if cycle.pnl is not None)
 
 
+def test_a_defect_of_the_gateway_lets_no_entry_out(world: PairWorld) -> None:
+    async def script(bot: DNPairBot) -> bool:
+        world.gateway.failure = "gateway clock: KeyError: 4"
+        return await bot.execute_buy_first_cycle()
+
+    assert world.play(trade, script) is False
+    assert world.gate.halt_reason == "internal error: gateway clock: KeyError: 4"
+    assert world.positions_x18() == (0, 0)
+
+
 def test_a_cycle_after_a_failed_one_starts_clean(world: PairWorld) -> None:
     async def script(bot: DNPairBot) -> tuple[bool, bool]:
         world.dead_leg = SOL

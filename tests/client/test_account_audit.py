@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import copy
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import pytest
 from clientkit import DEADLINE_S, FAST_LINK, FAST_LINK_WITH_DATA, Venue, sample, until
 from hypothesis import given
 from hypothesis import strategies as st
@@ -220,8 +221,10 @@ class Bank:
 
 
 @asynccontextmanager
-async def audit(bank: Bank) -> AsyncIterator[tuple[AccountSync, list[Any]]]:
-    """An audit of product 4 with the streams up, and what it published."""
+async def audit(
+    bank: Bank, is_stream_up: Callable[[], bool] = lambda: True
+) -> AsyncIterator[tuple[AccountSync, list[Any]]]:
+    """An audit of product 4, by default with the streams up, and what it published."""
     told: list[Any] = []
     subaccount = SIGNER.subaccount()
     async with scripted(Script(query=bank.answer)) as network, Rest(network, timeout_s=1) as rest:
@@ -239,9 +242,11 @@ async def audit(bank: Bank) -> AsyncIterator[tuple[AccountSync, list[Any]]]:
             subaccount,
             [4],
             told.append,
-            backfill=FillBackfill(rest, subaccount, [4], told.append, exchange_now_s=lambda: 1),
+            backfill=FillBackfill(
+                rest, subaccount, [4], told.append, exchange_now_s=lambda: 1, clock_steps=lambda: 0
+            ),
             poller=poller,
-            is_stream_up=lambda: True,
+            is_stream_up=is_stream_up,
             on_trusted=lambda: None,
             exchange_now_ns=lambda: 1,
             config=AuditConfig(looks_s=(0.0, 0.01, 0.01), audit_s=0.05, settle_s=0.01, pause_s=0.02),
@@ -278,6 +283,32 @@ async def test_a_position_that_nothing_explains_is_taken_in_the_end() -> None:
         looks = bank.looks
         await until(lambda: bank.looks >= looks + 2, "now and then, without a reason")
         assert account.unexplained == 1
+
+
+@pytest.mark.parametrize("is_trusted_between", [True, False])
+async def test_each_outage_gives_missing_fills_a_time_of_their_own(is_trusted_between: bool) -> None:
+    """The order behind a missing fill is gone: told at once it would be told as cancelled."""
+    bank, is_up = Bank(), False
+    async with audit(bank, lambda: is_up) as (account, told):
+        await until(lambda: account.has_base, "the base")
+        bank.amount_x18 = 5
+        await account.look_while_down()
+        assert told == []
+        if is_trusted_between:
+            is_up = True
+            account.on_up()
+            await until(lambda: account.is_trusted, "trusted")
+            is_up = False
+        assert account.on_order_update(update("filled meanwhile", 10, "placed"))
+        account.on_lost()
+        unexplained, count = account.unexplained, len(told)
+        bank.amount_x18 = 9
+        await asyncio.sleep(0.03)  # longer than the looks of an audit take
+        await account.look_while_down()
+        assert (account.unexplained, len(told)) == (unexplained, count)
+        await asyncio.sleep(0.03)
+        await account.look_while_down()
+        assert account.unexplained == unexplained + 1, "not found for long enough"
 
 
 async def test_a_loss_during_an_audit_leaves_the_rest_to_the_next() -> None:

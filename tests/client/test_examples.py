@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import os
 import re
+import runpy
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 from clientkit import DEADLINE_S, Venue
 from simproc import ROOT
+
+from nadofast.tape import Kind, Reader
 
 
 @asynccontextmanager
@@ -73,6 +78,34 @@ async def test_the_quoter_trades_and_leaves_nothing_on_the_book(venue: Venue) ->
     assert [order for order in truth["orders"] if order["end"] is None] == []
     held = truth["balances"]["subaccounts"][account]["perps"].get("4", {"amount": "0"})
     assert int(held["amount"]) / 10**18 == float(found[2])
+
+
+class Narrow(io.RawIOBase):
+    """A file that takes at most seven bytes at once, as a raw file may."""
+
+    def __init__(self) -> None:
+        self.content = b""
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        self.content += bytes(data[:7])
+        return min(7, len(data))
+
+
+def test_a_recording_is_whole_on_a_file_that_takes_a_part_at_a_time() -> None:
+    Recorder = runpy.run_path(str(ROOT / "examples" / "recorder.py"))["Recorder"]
+    file = Narrow()
+    recorder = Recorder(file)
+    for number in range(20):
+        recorder.received("a link", number, b"message %d" % number)
+        recorder.write()
+    recorder.end()
+    reader = Reader(io.BytesIO(file.content))
+    messages = [one.message for one in reader if one.kind is Kind.RECEIVED]
+    assert messages == [b"message %d" % number for number in range(20)]
+    assert not reader.damage
 
 
 async def test_market_data_is_recorded_and_read_again(venue: Venue, tmp_path: Path) -> None:

@@ -197,6 +197,18 @@ def test_what_rest_says_of_a_position_is_not_compared_by_time() -> None:
     assert (handler.updates, handler.outdated) == (4, 2)
 
 
+def test_what_the_stream_said_before_a_word_of_rest_does_not_come_back() -> None:
+    handler = NadoPositionHandler()
+    handler.on_position_update(position(1_000, X18))
+    handler.on_position_update(replace(position(0, 2 * X18), reason=REST_REASON))
+    for late in (position(1_000, X18), position(999, 5 * X18)):
+        handler.on_position_update(late)
+        assert handler.get_current_position(4).size == 2
+    handler.on_position_update(position(1_001, 3 * X18))
+    assert handler.get_current_position(4).size == 3
+    assert (handler.updates, handler.outdated) == (3, 2)
+
+
 async def test_handlers_on_a_live_feed_agree_with_the_exchange(venue: Venue) -> None:
     async with venue.feed(rest=venue.rest) as feed, venue.gateway() as gateway:
         fills = NadoOrderFillHandler()

@@ -100,6 +100,20 @@ async def test_a_fill_that_never_appears_is_given_up_by_name() -> None:
     assert [fill.submission_idx for fill in gap.found()] == [1, 3]
 
 
+async def test_an_archive_that_is_away_for_long_is_no_reason_to_give_up() -> None:
+    archive = archive_with(1, 2)
+    archive.is_up = False
+    gap = gap_of(archive, 1, 2)
+    async with missed(archive) as fills:
+        for _ in range(CONFIG.attempts + 1):
+            with pytest.raises(errors.EventOverflow) as caught:
+                await fills.read(gap)
+            assert caught.value.retryable
+        archive.is_up = True
+        await fills.read(gap)
+    assert [fill.submission_idx for fill in gap.found()] == [1, 2]
+
+
 async def test_an_error_half_way_costs_nothing_that_was_read() -> None:
     """Thirteen pages, and the archive refuses every third question: each page is read once."""
     archive = archive_with(*range(1, 27))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -59,7 +59,7 @@ class Archive:
 
 @asynccontextmanager
 async def backfill(
-    archive: Archive, config: BackfillConfig = CONFIG
+    archive: Archive, config: BackfillConfig = CONFIG, clock_steps: Callable[[], int] = lambda: 0
 ) -> AsyncIterator[tuple[FillBackfill, list[int]]]:
     told: list[int] = []
     async with scripted(Script(archive=archive.answer)) as network, Rest(network, timeout_s=1) as rest:
@@ -70,6 +70,7 @@ async def backfill(
             lambda fill: told.append(fill.submission_idx),
             config,
             exchange_now_s=lambda: START_S,
+            clock_steps=clock_steps,
         )
         task = asyncio.create_task(work.run())
         try:
@@ -110,13 +111,25 @@ async def test_a_fill_of_an_earlier_session_that_is_indexed_late_is_not_news() -
 
 
 async def test_a_clock_that_was_ahead_at_the_beginning_costs_no_fill() -> None:
-    """The exchange's clock stepped back by less than a second, or ours was that wrong."""
-    archive = Archive()
-    async with backfill(archive) as (work, told):
+    """The exchange's clock stepped back by less than a second, or ours was that wrong: its samples say so."""
+    archive, steps = Archive(), 3
+    async with backfill(archive, clock_steps=lambda: steps) as (work, told):
         await looked(archive, work)
+        steps += 1
         archive.add(11, START_S - 1)
         await looked(archive, work)
     assert told == [11]
+
+
+async def test_the_last_fill_before_a_quick_restart_is_not_news() -> None:
+    """The process before this one had it a second ago; the archive shows it after the first reading."""
+    archive = Archive()
+    async with backfill(archive, clock_steps=lambda: 3) as (work, told):
+        await looked(archive, work)
+        archive.add(11, START_S - 1)
+        archive.add(12, START_S + 1)
+        await looked(archive, work)
+    assert told == [12]
 
 
 async def test_the_stream_after_the_archive_tells_nothing_twice() -> None:

@@ -34,5 +34,6 @@ async def test_a_task_of_the_gateway_that_fails_is_said_at_once(
         monkeypatch.setattr(gateway._resolver, "confirm_ends", broken)
         with caplog.at_level(logging.CRITICAL, "nadofast"):
             await until(lambda: caplog.records, "it is in the log")
+        assert gateway.failure == "gateway ends: ZeroDivisionError: a defect"
     assert "gateway ends has failed" in caplog.text
     await asyncio.sleep(0)

@@ -232,3 +232,23 @@ async def test_it_is_off_unless_asked_for(venue: Venue) -> None:
         gateway.expect(legs)
         assert gateway.presigner is None
         assert all(outcome.is_confirmed for outcome in await gateway.place_many(legs))
+
+
+async def test_a_hook_that_raises_is_said_once_and_signing_ahead_goes_on(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    world = World()
+    sign, is_broken = world.presigner._sign, True
+
+    def broken(requests: Any, slack_ms: int) -> SignedLegs:
+        if is_broken:
+            raise KeyError("a hook of the owner")
+        return sign(requests, slack_ms)
+
+    world.presigner._sign = broken
+    world.presigner.expect([LEG])
+    await until(lambda: world.presigner.failed >= 2, "tried again")
+    assert [record.getMessage() for record in caplog.records] == ["nothing can be signed ahead"]
+    is_broken = False
+    await until(lambda: world.presigner.signed, "signed")
+    assert world.presigner.take([LEG]) is not None

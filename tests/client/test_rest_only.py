@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 import aiohttp
 import pytest
-from clientkit import DEADLINE_S, FAST_LINK, Venue, until
-from rudekit import PRODUCTS, SIGNER, known_clock
+from clientkit import DEADLINE_S, FAST_LINK, Venue, sample, until
+from rudekit import PRODUCTS, SIGNER, Script, known_clock, scripted
 
 from nadofast import (
     Feed,
@@ -18,6 +20,7 @@ from nadofast import (
     OrderGateway,
     OrderRequest,
     OrderType,
+    Rest,
     errors,
     to_x18,
 )
@@ -105,6 +108,64 @@ async def test_what_is_not_read_in_time_is_not_traded_on(venue: Venue) -> None:
             "book_invalid",
             "book_valid",
         ]
+
+
+MARKET = sample("query_market_liquidity")["response"]
+
+
+def market(product_id: int, timestamp_ns: int, bid: int, ask: int) -> dict[str, Any]:
+    sides = {"bids": [[str(to_x18(bid)), str(SIZE)]], "asks": [[str(to_x18(ask)), str(SIZE)]]}
+    data = {**MARKET["data"], "product_id": product_id, "timestamp": str(timestamp_ns), **sides}
+    return {**MARKET, "data": data}
+
+
+@asynccontextmanager
+async def reading(
+    answer: Callable[[int], dict[str, Any] | None], timeout_s: float
+) -> AsyncIterator[tuple[Feed, list[tuple[str, int | None]]]]:
+    """A feed without WebSocket; answer(product_id): the market now, None: no answer. And its boundaries."""
+    boundaries: list[tuple[str, int | None]] = []
+    script = Script(query=lambda message: answer(message["product_id"]))
+    async with scripted(script) as network, Rest(network, timeout_s=timeout_s) as rest:
+        async with Feed(network, products=[4, 8], rest=rest, config=CONFIG) as feed:
+            feed.on("boundary", lambda event: boundaries.append((event.what, event.product_id)))
+            yield feed, boundaries
+
+
+async def test_a_snapshot_that_is_refused_is_not_a_market_that_was_read() -> None:
+    """Older than the book: nothing of it is shown, the book grows old and expires, and only then a clock that
+    was set back is followed."""
+    now = market(4, 2_000, 100, 101)
+    async with reading(lambda product_id: now if product_id == 4 else market(8, 1, 7, 8), 1) as (feed, told):
+        await until(lambda: feed.book(4).is_valid, "read")
+        now = market(4, 1_000, 90, 91)
+        failures = feed.stats()["fallback_failures"]
+        await until(lambda: feed.stats()["fallback_failures"] > failures, "an older one")
+        assert feed.book(4).best_bid == (to_x18(100), SIZE)
+        assert feed.bbo(4).bid_price_x18 == to_x18(100), "both or none"
+        await until(lambda: ("book_invalid", 4) in told, "too old")
+        await until(lambda: feed.book(4).is_valid, "read anew")
+        assert feed.book(4).best_bid == (to_x18(90), SIZE)
+        assert feed.bbo(4).bid_price_x18 == to_x18(90)
+        now = market(4, 3_000, 92, 91)
+        await until(lambda: not feed.book(4).is_valid, "crossed")
+        assert not feed._upstream.is_fresh(4)
+        assert ("book_invalid", 8) not in told
+
+
+async def test_an_answer_that_hangs_holds_up_no_other_product() -> None:
+    asked = {4: 0, 8: 0}
+
+    def answer(product_id: int) -> dict[str, Any] | None:
+        asked[product_id] += 1
+        return None if product_id == 4 else market(8, asked[8], 100, 101)
+
+    async with reading(answer, 30) as (feed, told):
+        await until(lambda: asked[8] >= 5, "asked again and again")
+        assert asked[4] == 1
+        assert feed.book(8).is_valid
+        assert not feed.book(4).is_valid
+        assert ("book_invalid", 8) not in told
 
 
 def test_without_a_socket_and_without_rest_there_is_no_way() -> None:
