@@ -252,7 +252,7 @@ class RestStandby:
     def _exchange_now_s(self) -> int:
         """The earliest second it may be there."""
         now_ms = self._exchange_now_ms()
-        return int(now_ms - self._timesync.uncertainty_ms) // _S_IN_MS if now_ms else 0
+        return int(now_ms - min(self._timesync.uncertainty_ms, _S_IN_MS)) // _S_IN_MS if now_ms else 0
 
     def _exchange_now_ms(self) -> int:
         """0 while the exchange's clock is unknown."""
