@@ -390,7 +390,7 @@ class PairWorld:
             products=parts.plan.products, reconciler=parts.reconciler, gateway=parts.gateway, gate=parts.gate,
             market=parts.market, plan=parts.plan,
         )  # fmt: skip
-        self._found = await app._look(link, choice, only_looks=False)
+        self._found = await app._look(link, choice, only_looks=False, say=None)
         seen = await parts.reconciler.start(parts.market.marks_x18)
         self.cash_x18, self.ledger_start_x18 = seen.cash_x18((ETH, SOL)), parts.ledger.cash_x18
         self.adjusted_at_start = parts.ledger.adjustments
