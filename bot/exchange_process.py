@@ -27,6 +27,7 @@ from .config import ExchangeSection
 
 KEPT_ENVIRONMENT: Final = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "PYTHONPATH", "VIRTUAL_ENV")
 MAX_READY_BYTES: Final = 256 * 1024
+LAST_WORDS_S: Final = 0.5
 MAX_STDERR_BYTES: Final = 8 * 1024
 USAGE_CODE: Final = 2
 TERM_TIMEOUT_S: Final = 2.0
@@ -148,7 +149,8 @@ class ExchangeProcess:
         except (OSError, ValueError) as error:  # ValueError: a NUL character in an argument
             reason = getattr(error, "strerror", None) or str(error)
             raise ExchangeStartError(f"{self._command[0]} cannot be started: {reason}") from None
-        self._tasks.append(asyncio.create_task(self._collect_stderr(self._process)))
+        self._collector = asyncio.create_task(self._collect_stderr(self._process))
+        self._tasks.append(self._collector)
         try:
             line = await self._first_line(self._process)
             ready = parse_ready(line)
@@ -206,6 +208,8 @@ class ExchangeProcess:
     async def _watch(self, process: asyncio.subprocess.Process) -> None:
         code = await process.wait()
         if not self._stopping:
+            # What it said last may still be in the pipe; a child of its own may hold that open for ever.
+            await asyncio.wait([self._collector], timeout=LAST_WORDS_S)
             how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
             said = self.last_words()
             self.gone_reason = (
