@@ -16,7 +16,7 @@ from nadofast.products import from_x18, mul_x18, to_x18
 from nadofast.tape import Kind, Reader, Record
 
 from .ledger import Ledger
-from .model import Plan
+from .model import EntryMode, Plan
 from .recordfile import RecordingReader
 from .recording import PLAN
 from .replay import ReplayError
@@ -31,7 +31,7 @@ class Variant:
     """What is changed, by name; as text, so that it can be sent and shown. latency_ms is one way.
 
     size_usd, entry_cap_bps, exit_cap_bps, leg_deadline_s, maker_timeout_s (0: exits cross at once), hold_s,
-    reprice_ms, latency_ms; or `plan.NAME`, any whole number of the plan.
+    reprice_ms, entry_mode (ioc, maker_then_ioc), latency_ms; or `plan.NAME`, any whole number of the plan.
     """
 
     changes: tuple[tuple[str, str], ...] = ()
@@ -83,6 +83,7 @@ SETTERS: Final[Mapping[str, Callable[[Plan, Decimal], Plan]]] = {
     "reprice_ms": lambda plan, v: replace(plan, reprice_ns=int(v * NS_PER_MS)),
 }
 LATENCY: Final = "latency_ms"
+ENTRY_MODE: Final = "entry_mode"
 DEFAULT_LATENCY_NS: Final = NS_PER_MS
 
 
@@ -90,6 +91,9 @@ def changed(plan: Plan, variant: Variant) -> tuple[Plan, int]:
     """The plan of a variant, and its latency one way in ns. Raises VariantError."""
     latency_ns, numbers = DEFAULT_LATENCY_NS, {one.name for one in fields(Plan) if one.type in ("int", int)}
     for name, text in variant.changes:
+        if name == ENTRY_MODE:
+            plan = replace(plan, entry_mode=_mode(text))
+            continue
         try:
             value = Decimal(text)
             field = name.removeprefix("plan.")
@@ -102,11 +106,19 @@ def changed(plan: Plan, variant: Variant) -> tuple[Plan, int]:
             elif field != name and field in numbers:
                 plan = replace(plan, **{field: int(value)})  # type: ignore[arg-type]
             else:
-                known = ", ".join([*SETTERS, LATENCY])
+                known = ", ".join([*SETTERS, ENTRY_MODE, LATENCY])
                 raise VariantError(f"{name} cannot be changed; known: {known}, plan.NAME")
         except InvalidOperation:
             raise VariantError(f"{name}={text}: no number") from None
     return plan, latency_ns
+
+
+def _mode(text: str) -> EntryMode:
+    try:
+        return EntryMode(text)
+    except ValueError:
+        known = ", ".join(EntryMode)
+        raise VariantError(f"{ENTRY_MODE}={text}: known: {known}") from None
 
 
 def variants(texts: Iterable[str]) -> list[Variant]:

@@ -158,7 +158,8 @@ def test_a_change_is_in_the_plan() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["size=1", "size_usd=", "size_usd", "size_usd=x", "latency_ms=-1", "plan.products=1"]
+    "text",
+    ["size=1", "entry_mode=slow", "size_usd=", "size_usd", "size_usd=x", "latency_ms=-1", "plan.products=1"],
 )
 def test_what_cannot_be_changed_is_refused(text: str) -> None:
     with pytest.raises(VariantError):

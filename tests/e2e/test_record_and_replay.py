@@ -295,6 +295,17 @@ def test_the_variants_are_put_side_by_side(recorded: tuple[Path, bytes], command
     assert (code, "known: size_usd" in error) == (2, True)
 
 
+def test_the_entry_can_be_made_another_way(recorded: tuple[Path, bytes]) -> None:
+    path, _ = recorded
+    crossing, resting = (
+        run_variant(path, Variant((("entry_mode", mode),))) for mode in ("ioc", "maker_then_ioc")
+    )
+    assert crossing.complete > 0
+    assert resting.complete > 0
+    # A leg that rested pays the maker's fee.
+    assert resting.fees_x18 * crossing.volume_x18 < crossing.fees_x18 * resting.volume_x18
+
+
 def test_recorded_market_data_becomes_columns(
     recorded: tuple[Path, bytes], tmp_path: Path, command: Command
 ) -> None:
