@@ -6,6 +6,7 @@ is red: what is not known is not fine.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -49,6 +50,8 @@ class Mark(StrEnum):
     BAD = "bad"
 
 
+TWO_SIDES_S: Final = 2.0
+TWO_SIDES_PAUSE_S: Final = 0.2
 STYLES: Final = {Mark.OK: "bold green", Mark.LOOK: "bold yellow", Mark.BAD: "bold red"}
 REST_TIMEOUT_S: Final = 5.0
 
@@ -230,12 +233,24 @@ async def _products(patient: Patient) -> list[Finding]:
     return found + [bad("expected", text, "correct [expect], or find out why") for text in wrong]
 
 
+async def _touches(patient: Patient) -> list[tuple[int, int]] | None:
+    """Bid and ask of both legs; asked again for a while, because a side may be empty for a moment."""
+    deadline = time.monotonic() + TWO_SIDES_S
+    while True:
+        prices = [await patient.rest.market_price(p.product_id) for p in patient.products]
+        touches = [(p.bid_x18 or 0, p.ask_x18 or 0) for p in prices]
+        if all(0 < bid < ask for bid, ask in touches):
+            return touches
+        if time.monotonic() >= deadline:
+            return None
+        await asyncio.sleep(TWO_SIDES_PAUSE_S)
+
+
 async def _size(patient: Patient) -> list[Finding]:
     settings = patient.settings
     rules = sizing_of(settings, settings.pair.size_usd)
-    prices = [await patient.rest.market_price(p.product_id) for p in patient.products]
-    touches = [(p.bid_x18 or 0, p.ask_x18 or 0) for p in prices]
-    if any(not 0 < bid < ask for bid, ask in touches):
+    touches = await _touches(patient)
+    if touches is None:
         return [bad("size", "a product has no two-sided market now", "wait for one")]
     mids = [(bid + ask) // 2 for bid, ask in touches]
     legs = (LegQuote(patient.products[0], mids[0]), LegQuote(patient.products[1], mids[1]))

@@ -159,7 +159,8 @@ def test_every_command_of_the_bot_works_as_written(
             if any(word.startswith("sim-0x") for word in words):
                 continue  # a name that only the example has
             code = cli.main([*words, *more])
-            assert code == 0, f"{command}: {capsys.readouterr().err}"
+            said = capsys.readouterr()
+            assert code == 0, f"{command}: {said.err}\n{said.out}"
 
     for command in [c for c in left if c.startswith("config init") and "testnet" in c]:
         assert cli.main([*left.pop(command)[:-1], "testnet.toml"]) == 0

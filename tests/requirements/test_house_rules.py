@@ -28,7 +28,7 @@ OTHERS = (
 # run are played by workers, where nothing trades.
 ALLOWED_THREADS = {"bot/recordfile.py", "bot/farm.py"}
 # Replaying a recording at its own pace, waiting for another process to end: nothing trades, no loop to block.
-ALLOWED_SLEEPS = {"bot/tapes.py", "bot/takeover.py"}
+ALLOWED_SLEEPS = {"bot/tapes.py", "bot/takeover.py", "bot/force.py"}
 PAGES = {
     "README.md": ("What is in the box", "Measured", "Honest limits"),
     "ARCHITECTURE.md": ("A market message's way", "Book synchronisation", "An order's way"),
