@@ -48,10 +48,10 @@ def test_a_fill_that_was_not_handed_over_is_noticed(contender: wire.Contender) -
 @pytest.mark.parametrize(
     ("contender", "floor", "limit"),
     [
-        (wire.SILENT, wire.FLOOR, 1.5),
-        (wire.CALLBACK, wire.FLOOR, 1.7),
-        (wire.OWN_SILENT, wire.FLOOR_OWN, 1.8),
-        (wire.OWN, wire.FLOOR_OWN, 2.2),
+        (wire.SILENT, wire.FLOOR, 2.0),
+        (wire.CALLBACK, wire.FLOOR, 2.2),
+        (wire.OWN_SILENT, wire.FLOOR_OWN, 2.6),
+        (wire.OWN, wire.FLOOR_OWN, 3.0),
     ],
 )
 def test_socket_to_book_against_c(
