@@ -33,18 +33,6 @@ def ratios(
     return mine, least, statistics.median(a / b for a, b in pairs)
 
 
-@pytest.mark.parametrize("contender", [wire.FLOOR, wire.SILENT, wire.CALLBACK])
-def test_a_fill_that_was_not_handed_over_is_noticed(contender: wire.Contender) -> None:
-    prepared = wire.prepare(200)
-    bids, asks, quote, (fills, last) = prepared.state
-    sides = [f"{side} {price} {qty}" for side, book in enumerate((bids, asks)) for price, qty in book.items()]
-    told = [f"{prepared.count} 1 x", *sides, f"2 {quote[0]} {quote[1]}", f"3 {quote[2]} {quote[3]}"]
-    wire.check("\n".join([*told, f"4 {fills} {last}"]), prepared, contender)
-    for wrong in ([], [f"4 {fills - 1} {last}"], [f"4 {fills} {last - 1}"]):
-        with pytest.raises(AssertionError):
-            wire.check("\n".join([*told, *wrong]), prepared, contender)
-
-
 @pytest.mark.parametrize(
     ("contender", "floor", "limit"),
     [
