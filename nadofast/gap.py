@@ -95,8 +95,8 @@ def _subject(event: Any) -> Hashable | None:
 @dataclass(frozen=True, slots=True)
 class MissedConfig:
     """looks_s: pauses before each look at the archive, which lags by seconds. attempts: readings, each of all
-    these looks, in a row answered, that find nothing before what is left is given up. page: matches per
-    request."""
+    these looks, in a row that find nothing, and are answered, before what is left is given up. page: matches
+    per request."""
 
     looks_s: tuple[float, ...] = (0.0, 0.3, 1.0, 2.0, 3.0, 5.0)
     attempts: int = 5

@@ -318,7 +318,7 @@ def _send(realtime: list[str], client: socket.socket, frames: Path, sent: Path, 
 
 
 def check(output: str, prepared: Prepared, contender: Contender) -> Outcome:
-    """Reads "messages cpu_ns versions", then what floor.read_state reads. All but peers tell their fills."""
+    """Reads "messages cpu_ns versions", then what floor.read_state reads. C and we tell our fills."""
     first, *rest = output.splitlines()
     messages, cpu_ns, *versions = first.split(maxsplit=2)
     *found, fills = floor.read_state(rest)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -49,3 +51,23 @@ def test_what_did_not_run_fails(tmp_path: Path, text: str, why: str) -> None:
 def test_switched_off_benchmarks_fail(tmp_path: Path) -> None:
     done = run_gate(tmp_path, GOOD, "--benchmark-skip")
     assert done.returncode != 0
+
+
+@pytest.fixture
+def wire(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
+    monkeypatch.syspath_prepend(str(CONFTEST.parent))
+    module = importlib.import_module("wire")
+    monkeypatch.setattr(module, "BUILD", tmp_path)
+    return module
+
+
+@pytest.mark.parametrize("name", ["FLOOR", "SILENT", "CALLBACK"])
+def test_a_fill_that_was_not_handed_over_is_noticed(wire: Any, name: str) -> None:
+    prepared, contender = wire.prepare(200), getattr(wire, name)
+    *sides, quote, (fills, last) = prepared.state
+    told = [f"{side} {price} {qty}" for side, book in enumerate(sides) for price, qty in book.items()]
+    told = [f"{prepared.count} 1 x", *told, f"2 {quote[0]} {quote[1]}", f"3 {quote[2]} {quote[3]}"]
+    wire.check("\n".join([*told, f"4 {fills} {last}"]), prepared, contender)
+    for wrong in ([], [f"4 {fills - 1} {last}"], [f"4 {fills} {last - 1}"]):
+        with pytest.raises(AssertionError):
+            wire.check("\n".join([*told, *wrong]), prepared, contender)
