@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,11 @@ from pyarrow import parquet
 import nadofast
 from bot.cli import main
 from bot.htmlreport import totals
+from bot.machine import decide
+from bot.model import PairInputs, PairState, Plan
 from bot.recordfile import RecordingReader
 from bot.replay import Replay, Replayed
+from bot.steps import Step
 from bot.tradefile import read as read_trades
 from bot.variants import Variant
 from bot.variants import recorded as recorded_outcome
@@ -129,16 +132,12 @@ def test_cut_anywhere_it_replays_up_to_there(recorded: tuple[Path, bytes], tmp_p
 def test_other_code_is_told_from_the_same(recorded: tuple[Path, bytes], tmp_path: Path) -> None:
     """A strategy that decides otherwise is found out at its first decision, by journal and digest, too."""
     path, _ = recorded
-    import bot.replay as module
-    from bot.machine import decide
 
-    def dearer(state: object, inputs: object, plan: object, now_ns: int) -> object:
-        import dataclasses
-
-        return decide(state, inputs, dataclasses.replace(plan, entry_cap_bps=19), now_ns)  # type: ignore
+    def dearer(state: PairState, inputs: PairInputs, plan: Plan, now_ns: int) -> Step:
+        return decide(state, inputs, replace(plan, entry_cap_bps=19), now_ns)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "decide", dearer)
+        patch.setattr("bot.replay.decide", dearer)
         replay = Replay(tmp_path / "other.log")
         for record in RecordingReader(path):
             replay.take(record)
