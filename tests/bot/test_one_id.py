@@ -50,5 +50,7 @@ async def test_from_signal_to_fill_of_both_legs(tmp_path: Path) -> None:
         assert line["digest"] in csv.path.read_text()
     # The exits have ids of their own, by the same rule.
     exits = [line for line in lines if line.get("digest") and line["signal"] != signal]
-    assert {line["digest"] for line in filled + exits} == set(at_exchange)
+    # An exit that the market had run away from was refused, so the exchange keeps no order of it.
+    kept = [line for line in filled + exits if "rejected without a fill" not in line["text"]]
+    assert {line["digest"] for line in kept} == set(at_exchange)
     assert all(line["cycle"] == 1 for line in filled + exits)

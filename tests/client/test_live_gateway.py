@@ -86,8 +86,8 @@ async def test_two_legs_leave_in_one_turn(venue: Venue) -> None:
         assert first.is_confirmed
         assert second.is_confirmed
         assert abs(second.sent_ns - first.sent_ns) < 5_000_000
-        # Concurrent: the second leg did not wait for the first one's 30 ms.
-        assert max(first.replied_ns, second.replied_ns) - first.sent_ns < 200_000_000
+        # Concurrent: neither leg waited for the other's answer.
+        assert max(first.sent_ns, second.sent_ns) < min(first.replied_ns, second.replied_ns)
     fills = (await venue.state())["fills"]
     assert {fill["digest"] for fill in fills} == {first.digest, second.digest}
 
