@@ -15,6 +15,7 @@ import statistics
 import time
 from collections import Counter
 from dataclasses import dataclass, field, replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,8 @@ FOLLOWED = (2, 4, 8)
 TRADED = (4, 8)
 RECOVERY_S = 30.0
 WARM_UP_S = 60.0
-MAX_GROWTH_MIB = 4.0
+MAX_GROWTH_MIB = 16.0  # the worst burst so far stays allocated
+MAX_SLOPE_MIB_PER_MIN = 0.25
 SEED = 77
 CLEAR_S = 10.0
 """Rules that wait for an occasion, or for ever, are cleared so often."""
@@ -87,6 +89,12 @@ class Life:
             )
             for i in parts
         ]
+
+
+def steady_slope(values: list[float]) -> float:
+    """Growth a sample, the median of all pairs (Theil and Sen): a leak moves it, one step hardly does."""
+    pairs = combinations(range(0, len(values), max(1, len(values) // 200)), 2)
+    return statistics.median((values[j] - values[i]) / (j - i) for i, j in pairs)
 
 
 def made_by(health: dict[str, Any]) -> dict[str, int]:
@@ -207,11 +215,11 @@ async def test_soak_long(caplog: pytest.LogCaptureFixture) -> None:
         f"{sum(struck.values())} faults of {len(struck)} kinds; {shown[0]['fills']} own fills, each told once"
     )
     warm = life.memory_mib[int(min(WARM_UP_S, SOAK_S / 3)) :]
-    third = max(1, len(warm) // 3)
-    growth_mib = statistics.median(warm[-third:]) - statistics.median(warm[:third])
-    print(f"memory: {growth_mib:+.1f} MiB between the first and the last third after the warm-up")
+    growth_mib, slope_mib_per_min = max(warm) - warm[0], 60 * steady_slope(warm)
+    print(f"memory, warm: at most {growth_mib:+.1f} MiB, steadily {slope_mib_per_min:+.3f} MiB/minute")
     assert made_per_s >= RATE, "the exchange has not made what the soak is about"
     assert growth_mib < MAX_GROWTH_MIB
+    assert slope_mib_per_min < MAX_SLOPE_MIB_PER_MIN
     assert tasks_after == tasks_before
     assert statistics.median(life.tasks[-60:]) <= statistics.median(life.tasks[:60]) + 3
     assert statistics.median(life.files[-60:]) <= statistics.median(life.files[:60]) + 3
@@ -219,3 +227,11 @@ async def test_soak_long(caplog: pytest.LogCaptureFixture) -> None:
         asked = stats["snapshots"] + stats["snapshots_to_check"]
         assert asked <= 80 * (1 + SOAK_S / 10)
         assert stats["callback_errors"] == 0
+
+
+def test_a_leak_is_told_from_a_step() -> None:
+    rng = random.Random(SEED)
+    noise = [rng.uniform(-0.1, 0.1) for _ in range(540)]
+    step = [240.0 + n + (8.0 if i > 400 else 0.0) for i, n in enumerate(noise)]
+    leak = [240.0 + n + i * 0.5 / 60 for i, n in enumerate(noise)]
+    assert abs(60 * steady_slope(step)) < MAX_SLOPE_MIB_PER_MIN < 60 * steady_slope(leak)
