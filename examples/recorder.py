@@ -83,10 +83,10 @@ async def record(name: str, path: Path, seconds: float, products: list[int]) -> 
                 await asyncio.sleep(WRITE_EVERY_S)
                 recorder.write()
             recorder.end()
-            size = file.tell()
+            count, size = recorder.count, file.tell()
             file.close()
             show([feed.book(product) for product in products])
-    print(f"{recorder.count} messages, {size} bytes")
+    print(f"{count} messages, {size} bytes")
 
 
 def read(path: Path) -> None:

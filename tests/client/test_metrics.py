@@ -114,6 +114,7 @@ async def test_a_feed_that_is_hurt_says_so(venue: Venue) -> None:
         stream, feed.link.url = feed.link.url, "ws://127.0.0.1:9/"
         feed.link.cut("test")
         await until(lambda: feed.get_connection_metrics()["failover_count"] == 2, "REST has taken over")
+        await until(lambda: feed.get_connection_metrics()["failure_count"] == 1, "data is no longer fresh")
         feed._core.receive(b'{"type": "novelty", "what": 1}', 1)
         hurt = read(exposition(feed_metrics(feed)))
         assert hurt['nadofast_feed_status{status="degraded"}'] == 1
