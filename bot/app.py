@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Final
 
 from nadofast.errors import NadoError
@@ -34,7 +33,7 @@ from nadofast.signing import Signer
 from nadofast.timesync import TimeSync
 from nadofast.wire import FUNDING_PAYMENT
 
-from . import doctor, operations, preflight, report, rollout, statedir
+from . import doctor, keeping, operations, preflight, report, rollout
 from .bookkeeping import book_events
 from .client import NadoClient
 from .config import Settings, SettingsError
@@ -42,8 +41,9 @@ from .desk import DeskOrder, OrderDesk
 from .exchange_process import ExchangeStartError, Ready
 from .guard import Guard
 from .inputs import InputLog
-from .journal import Fsync, Journal, JournalConfig, JournalError
-from .latch import DayFile, KillSwitch
+from .journal import JournalError
+from .keeping import Say
+from .latch import KillSwitch
 from .ledger import Ledger
 from .lifetime import report_loop_errors, start_and_stop, start_helper, unless_stopped
 from .logs import EventLog, Output
@@ -64,7 +64,6 @@ from .shutdown import StopRequest
 from .signals import PairSignals
 from .sizing import LegQuote, NoSize, size_pair, smallest_pair
 from .standing import Standing
-from .statedir import StateDir, StateDirError
 from .tradecsv import TradesCsv
 from .units import show_usd
 from .venue import Venue, choose
@@ -77,7 +76,6 @@ FLATTEN_READY_S: Final = 3.0
 FLATTEN_ARCHIVE_S: Final = 2.0
 """Nor does it need to know what former orders cost; what they hold is in the positions."""
 STREAMS: Final = (*DEFAULT_STREAMS, FUNDING_PAYMENT)
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +156,7 @@ async def run(job: Job, output: Output, csv: TradesCsv, log: EventLog | None = N
             exchange = venue.exchange
             stack.push_async_callback(exchange.stop)
             try:
-                recording = None if job.only_closes else _recording(settings, stack, log)
+                recording = None if job.only_closes else keeping.open_recording(settings, stack, log)
                 starting = _start(job, venue, stop, stack, log, csv, recording)
                 session = await unless_stopped(stop, exchange, starting)
             except ExchangeStartError as error:
@@ -395,20 +393,21 @@ async def _connect(
     products = await preflight.pair_products(rest, job.settings, say)
     info = await preflight.answer(lambda: rest.subaccount_info(subaccount))
     by_id = {product.product_id: product for product in products}
-    state = _open_state(job.settings, subaccount, ready, stack, venue, say)
+    state = keeping.open_state(job.settings, subaccount, ready, stack, venue, say)
     feed = Feed(
         ready.network, products=list(by_id), streams=STREAMS, signer=signer, rest=rest, timesync=timesync,
         limiter=limiter, subaccount=account.subaccount, config=feed_config(job.settings, recording),
     )  # fmt: skip
     market, ledger = Market(feed, products), Ledger(tuple(by_id))
-    standing = _standing(ledger, market, timesync, state, say)
+    standing = keeping.open_standing(ledger, market, timesync, state, say)
     limits = limits_of(job.settings, products, info.equity_x18, only_exits=job.only_closes)
     gate = RiskGate(limits, standing.risk_view, KillSwitch(state.halt_path))
     tracker = OrderTracker() if recording is None else recording.tracker()
+    owner = f"{ready.network.chain_id}:{subaccount}"
     journal = (
-        _open_journal(job.settings, state, subaccount, ready, stack, recording)
+        keeping.open_journal(job.settings, state, owner, stack, recording)
         if say is None
-        else _journal_if_possible(job.settings, state, f"{ready.network.chain_id}:{subaccount}", stack, say)
+        else keeping.journal_if_possible(job.settings, state, owner, stack, say)
     )
     stack.callback(tracker.on_change(journal.note))
 
@@ -459,108 +458,6 @@ async def _connect(
         products, rest, feed, gate, gateway, timesync, market, ledger, standing, guard, reconciler, plan,
         info.equity_x18, state.path, make_gateway, signer,
     )  # fmt: skip
-
-
-def _open_state(
-    settings: Settings,
-    subaccount: str,
-    ready: Ready,
-    stack: AsyncExitStack,
-    venue: Venue,
-    say: Say | None,
-) -> StateDir:
-    """The account's own directory, locked until the end. Raises SettingsError.
-
-    What is kept about an embedded exchange is worth nothing after it: where nothing can be kept, a temporary
-    directory does. So it does for a start that only closes, unless another bot holds the real one.
-    """
-    network, root = ready.network, settings.output.state_dir
-    if venue.is_embedded and not statedir.can_be_used(root):
-        root = Path(stack.enter_context(TemporaryDirectory(prefix="nadofast-bot-")))
-    statedir.prune(root)
-    name, chain_id, instance = network.name, network.chain_id, venue.exchange.instance
-
-    def make(root: Path) -> StateDir:
-        return StateDir(
-            root, network=name, chain_id=chain_id, subaccount=subaccount, instance=instance,
-            must_write=say is None,
-        )  # fmt: skip
-
-    try:
-        state = make(root)
-    except StateDirError as error:
-        own = statedir.directory_name(
-            network=name, chain_id=chain_id, subaccount=subaccount, instance=instance
-        )  # fmt: skip
-        if say is None or statedir.is_in_use(root / own):
-            raise SettingsError(f"output.state_dir: {error}") from None
-        say(f"output.state_dir: {error}")
-        state = make(Path(stack.enter_context(TemporaryDirectory(prefix="nadofast-bot-"))))
-    stack.callback(state.close)
-    return state
-
-
-def _standing(
-    ledger: Ledger, market: Market, timesync: TimeSync, state: StateDir, say: Say | None
-) -> Standing:
-    day_file = DayFile(state.day_path)
-    try:
-        return Standing(ledger, market, timesync=timesync, day_store=day_file)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        text = f"{state.day_path}: not the day's result ({type(error).__name__})"
-        if say is None:
-            raise StartError(text) from None
-        say(text)
-        return Standing(ledger, market, timesync=timesync)  # the file stays as it is
-
-
-def _open_journal(
-    settings: Settings,
-    state: StateDir,
-    subaccount: str,
-    ready: Ready,
-    stack: AsyncExitStack,
-    recording: Recording | None,
-) -> Journal:
-    """The journal of this account on this exchange. Raises SettingsError."""
-    path = settings.output.journal or state.journal_path
-    try:
-        config = JournalConfig(fsync=Fsync(settings.output.journal_fsync))
-        make = Journal if recording is None else recording.journal
-        journal = make(path, account=f"{ready.network.chain_id}:{subaccount}", config=config)
-    except JournalError as error:
-        raise SettingsError(f"output.journal: {error}") from None
-    stack.callback(journal.close)
-    return journal
-
-
-def _journal_if_possible(
-    settings: Settings, state: StateDir, account: str, stack: AsyncExitStack, say: Say
-) -> Journal:
-    """For a start that only closes: one that cannot be used is left alone, and an empty one does."""
-    path = settings.output.journal or state.journal_path
-    try:
-        journal = Journal(path, account=account, must_write=False)
-    except (JournalError, OSError) as error:
-        say(f"output.journal: {error}")
-        path = Path(stack.enter_context(TemporaryDirectory(prefix="nadofast-bot-"))) / "orders.log"
-        journal = Journal(path, account=account, must_write=False)
-    stack.callback(journal.close)
-    return journal
-
-
-def _recording(settings: Settings, stack: AsyncExitStack, log: EventLog) -> Recording | None:
-    """Of the whole run, if one is wanted. Raises SettingsError."""
-    directory = settings.output.record_dir
-    if directory is None:
-        return None
-    try:
-        recording = Recording(directory)
-    except OSError as error:
-        raise SettingsError(f"output.record_dir: {directory}: {error.strerror}") from None
-    stack.callback(recording.close)
-    log.event(f"recording {recording.path}")
-    return recording
 
 
 def _inputs(recording: Recording | None) -> InputLog:

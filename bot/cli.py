@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from . import commands, credentials, exporting, latch, oldflags, remote, statedir, tapes, trials
+from . import commands, credentials, exporting, latch, oldflags, remote, speed, statedir, tapes, trials
 from .app import Job
 from .config import SettingsError, load
 from .control import ControlError
@@ -40,6 +40,7 @@ cli.command("whatif")(trials.whatif_command)
 cli.command("record")(exporting.record_command)
 cli.command("export")(exporting.export_command)
 cli.command("doctor")(commands.doctor_command)
+cli.command("bench")(speed.bench_command)
 remote.add_to(cli)
 
 

@@ -13,7 +13,7 @@ from typing import Annotated, Final
 import typer
 from rich.console import Console
 
-from . import configdoc, credentials, doctor, statedir, tradefile
+from . import configdoc, credentials, doctor, statedir, tradefile, watchfile
 from . import venue as where
 from .config import VENUES, Effective, SettingsError, load
 from .model import ExitCode
@@ -110,17 +110,19 @@ def report_command(
     except ModuleNotFoundError as error:
         raise SettingsError(f"{error.name} is needed: pip install 'nadofast[report]'") from None
     try:
-        cycles = tradefile.read(trades_files(files))
+        files = trades_files(files)
+        cycles = tradefile.read(files)
+        days = watchfile.read(companion(file, "watch") for file in files)
         if as_json:
-            print(json.dumps(htmlreport.as_record(cycles), indent=2))
+            print(json.dumps(htmlreport.as_record(cycles, days), indent=2))
             return 0
-        page = htmlreport.render(cycles, title)
+        page = htmlreport.render(cycles, title, days)
         out.write_text(page, encoding="utf-8")
     except (tradefile.TradeFileError, ValueError) as error:
         raise SettingsError(str(error)) from None
     except OSError as error:
         raise SettingsError(f"{out}: {error.strerror}") from None
-    print("\n".join([*htmlreport.summary_lines(cycles), f"page      {out}"]), file=sys.stdout)
+    print("\n".join([*htmlreport.summary_lines(cycles, days), f"page      {out}"]), file=sys.stdout)
     return 0
 
 

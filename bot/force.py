@@ -1,15 +1,18 @@
 """`flatten --force`: close what is open when the bot is gone, or hangs and has to be ended for it.
 
 A bot that answers is told to flatten, and has FLATTEN_WAIT_S to do it. One that does not is ended after proof
-(`takeover.py`), with the kill switch on, so that no service manager lets it trade again; then a start of its
-own, over its own sockets, takes every order off the books and crosses what the exchange says is held, until
-the exchange has said twice that nothing is. Whatever only REST can tell is asked before anything is ended.
+(`takeover.py`). The kill switch goes on before, and for one that is dead already, too: no service manager
+lets it trade again. Only one that has ended as it was told leaves no halt. Then a start of its own, over its
+own sockets, takes every order off the books and crosses what the exchange says is held, until the exchange
+has said twice that nothing is. Whatever only REST can tell is asked before anything is ended.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -46,14 +49,14 @@ def flatten_by_force(effective: Effective, directory: Path | None, socket_name: 
     try:
         if venue.is_embedded:
             return _end_with_its_exchange(effective, directory, has_ended=has_ended)
-        if directory is not None:
-            ours = asyncio.run(_prove(settings, venue))
-            if ours != directory.name:
-                raise SettingsError(
-                    f"these settings are for {ours}, not for the bot in {directory.name}:"
-                    " give the ones it runs with (--config, --exchange)"
-                )
-            _end(directory, KillSwitch(directory / "halt.json"))
+        ours = asyncio.run(_place(settings, venue, is_proved=directory is not None))
+        if directory is not None and ours != directory.name:
+            raise SettingsError(
+                f"these settings are for {ours}, not for the bot in {directory.name}:"
+                " give the ones it runs with (--config, --exchange)"
+            )
+        if not has_ended:
+            _end(settings.output.state_dir / ours)
         return _close(effective, Job(settings, SEED, key, True, venue, Task.FLATTEN))
     except (StartError, NadoError) as error:
         start.complain(str(error))
@@ -106,39 +109,52 @@ def _end_with_its_exchange(effective: Effective, directory: Path | None, *, has_
             f"the bot in {directory.name} trades at {about.get('instance', 'another exchange')}:"
             f" give the settings it runs with (--config, --exchange){seen}"
         )
-    _end(directory, KillSwitch())
+    _end_holder(directory)
     print("its embedded exchange ends with it: nothing is left open")
     return int(ExitCode.DONE)
 
 
-def _end(directory: Path, switch: KillSwitch) -> None:
-    """switch: on before it is ended, so that whoever starts it again does not let it trade."""
+def _end(directory: Path) -> None:
+    """The kill switch of this account goes on, and then the bot that holds it, if there is one, is ended."""
+    switch = KillSwitch(directory / "halt.json")
 
     def engage() -> None:
+        with contextlib.suppress(OSError):  # the switch says that it could not be written
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if switch.halt is not None:
+            return
         switch.engage(REASON)
         if switch.halt is not None and switch.halt.failure:
             start.complain(f"the halt is not written down ({switch.halt.failure}): keep it from a new start")
 
+    _end_holder(directory, engage)
+    engage()  # nobody was there to be ended
+    if switch.halt is not None and not switch.halt.failure:
+        print(f"halted    {directory.name}: nobody opens a pair there before `resume`")
+
+
+def _end_holder(directory: Path, before_kill: Callable[[], None] = lambda: None) -> None:
     try:
-        ended = takeover.end(directory, engage)
+        ended = takeover.end(directory, before_kill)
     except TakeoverError as error:
         raise StartError(str(error)) from None
     if ended is not None:
         print(f"ended     {ended}")
 
 
-async def _prove(settings: Settings, venue: Venue) -> str:
-    """That the way out is there: the exchange answers, is the one that is meant, lists the pair, and takes
-    the key. Returns where a bot with these settings keeps its state. Raises StartError, SettingsError,
-    NadoError.
+async def _place(settings: Settings, venue: Venue, *, is_proved: bool) -> str:
+    """The directory in which a bot with these settings keeps its state. is_proved: and that the way out is
+    there: the exchange answers, is the one that is meant, lists the pair, and takes the key. Raises
+    StartError, SettingsError, NadoError.
     """
     ready = await venue.exchange.start()
     signer = preflight.choose_signer(ready, venue.key, credentials.find(settings.account).owner_address)
     subaccount = signer.subaccount(settings.account.subaccount)
-    async with Rest(ready.network, config=RestConfig(timeout_s=app.REST_TIMEOUT_S)) as rest:
-        await preflight.prove_identity(rest)
-        await preflight.prove_signer(rest, signer, subaccount)
-        await preflight.listed_pair(rest, settings)
+    if is_proved:
+        async with Rest(ready.network, config=RestConfig(timeout_s=app.REST_TIMEOUT_S)) as rest:
+            await preflight.prove_identity(rest)
+            await preflight.prove_signer(rest, signer, subaccount)
+            await preflight.listed_pair(rest, settings)
     return statedir.directory_name(
         network=ready.network.name, chain_id=ready.network.chain_id, subaccount=subaccount,
         instance=venue.exchange.instance,

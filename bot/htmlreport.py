@@ -18,7 +18,9 @@ import plotly.graph_objects as go
 from plotly.io import to_html
 from plotly.offline import get_plotlyjs
 
+from . import watchfile
 from .tradefile import Cycle, Trade
+from .watchfile import Days
 
 GROSS, FEES, FUNDING, NET = "#2a9d8f", "#e76f51", "#8ab17d", "#264653"
 BUY, SELL = "#2a9d8f", "#e76f51"
@@ -84,8 +86,8 @@ def totals(cycles: Sequence[Cycle]) -> Totals:
     )
 
 
-def render(cycles: Sequence[Cycle], title: str) -> str:
-    """The page. ValueError if there is no cycle."""
+def render(cycles: Sequence[Cycle], title: str, days: Days | None = None) -> str:
+    """The page. days: how the runs were watched. ValueError if there is no cycle."""
     if not cycles:
         raise ValueError("there is no cycle to report on")
     plots = "".join(_plot(make(cycles), i) for i, make in enumerate(PLOTS))
@@ -98,13 +100,14 @@ def render(cycles: Sequence[Cycle], title: str) -> str:
         f'<h1>{html.escape(title)}</h1><p class="sub">{span}</p>'
         f'<div class="cards">{_cards(totals(cycles))}</div>'
         f'<h2>Plots</h2><div class="plots">{plots}</div>'
+        f"{_watched(days or {})}"
         f'<h2>Distributions</h2><div class="wide">{_distributions(cycles)}</div>'
         f'<h2>Cycles</h2><div class="wide">{_cycle_table(cycles)}</div>'
         "</main></body></html>\n"
     )
 
 
-def summary_lines(cycles: Sequence[Cycle]) -> list[str]:
+def summary_lines(cycles: Sequence[Cycle], days: Days | None = None) -> list[str]:
     """The same sums for a terminal."""
     sums = totals(cycles)
     bps = "" if sums.net_bps is None else f" ({sums.net_bps:+.2f} bps of volume)"
@@ -119,15 +122,19 @@ def summary_lines(cycles: Sequence[Cycle]) -> list[str]:
     if sums.balance_change_usd is not None:
         same = "equal" if sums.balance_change_usd == sums.net_usd else "NOT equal"
         lines.append(f"exchange  {sums.balance_change_usd:+.4f} USD by its balances: {same}")
+    if (watched := watchfile.whole(days or {})) is not None:
+        lines.append(f"watched   {watched.words()}")
     return lines
 
 
-def as_record(cycles: Sequence[Cycle]) -> dict[str, str | int | None]:
-    """The sums for a script; money as exact decimal text."""
-    return {
+def as_record(cycles: Sequence[Cycle], days: Days | None = None) -> dict[str, object]:
+    """The sums for a script; money as exact decimal text. watched: None if nothing was written down."""
+    watched = watchfile.whole(days or {})
+    sums: dict[str, object] = {
         name: value if isinstance(value, int) or value is None else f"{value:f}"
         for name, value in asdict(totals(cycles)).items()
     }
+    return sums | {"watched": None if watched is None else asdict(watched)}
 
 
 # ---------------------------------------------------------------------- cards and tables
@@ -154,6 +161,10 @@ def _cards(sums: Totals) -> str:
             card("equal" if same else f"{sums.balance_change_usd:+.4f}", "net against exchange balance")
         )
     return "".join(cards)
+
+
+def _watched(days: Days) -> str:
+    return f'<h2>Watched</h2><div class="wide">{watchfile.table(days)}</div>' if days else ""
 
 
 def _distributions(cycles: Sequence[Cycle]) -> str:

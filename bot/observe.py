@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from nadofast.products import Product, mul_x18
 from nadofast.timesync import TimeSync
@@ -26,6 +26,19 @@ QUANTILES: Final = ("p50", "p95", "p99")
 Ours = Mapping[tuple[int, int], int]  # (product, price) → unfilled amount, absolute
 
 
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """What costs most to ask for, asked for once a picture: the loop waits for it."""
+
+    feed: dict[str, Any]
+    gateway: dict[str, Any]
+    health: dict[str, Any]
+
+    @classmethod
+    def of(cls, parts: PairParts) -> Self:
+        return cls(parts.feed.stats(), parts.gateway.stats(), parts.feed.get_connection_metrics())
+
+
 class Observer:
     """One bot's state as a value, whenever it is asked for."""
 
@@ -37,7 +50,7 @@ class Observer:
         self._timesync = timesync
         self._alerts = alerts
         self._venue = venue
-        self.watch = Watch()
+        self.watch = Watch(on_complete=parts.csv.log_watch)
         self.lag = LoopLag()
 
     def status(self) -> Status:
@@ -53,6 +66,7 @@ class Observer:
             for p in parts.plan.products
         ]
         gross_x18 = sum(abs(n) for n in notionals_x18)
+        ours, read = self._ours(), _Read.of(parts)
         return Status(
             at_s=time.time(),
             pid=os.getpid(),
@@ -68,11 +82,13 @@ class Observer:
             halt=parts.gate.halt_reason or "",
             not_ready=parts.guard.not_ready(),
             net_delta_pct=100 * sum(notionals_x18) / gross_x18 if gross_x18 else 0.0,
-            legs=tuple(self._leg(p, n) for p, n in zip(parts.plan.products, notionals_x18, strict=True)),
+            legs=tuple(
+                self._leg(p, n, ours) for p, n in zip(parts.plan.products, notionals_x18, strict=True)
+            ),
             links=self._links(),
             is_rest_only=not parts.feed.has_websocket,
             modes={"market": parts.feed.mode.value, "account": parts.feed.account_mode.value},
-            latencies=self._latencies(),
+            latencies=self._latencies(read),
             limits=self._limits(gross_x18, max(map(abs, notionals_x18)), view.day_pnl_x18),
             pnl=PnlView(
                 price_usd=_usd(pnl.gross_x18),
@@ -82,8 +98,8 @@ class Observer:
                 day_usd=_usd(view.day_pnl_x18),
                 volume_usd=_usd(pnl.volume_x18),
             ),
-            counters=self._counters(),
-            uptime=parts.feed.get_connection_metrics()["uptime"],
+            counters=self._counters(read),
+            uptime=read.health["uptime"],
             clock_offset_ms=self._timesync.offset_ms if self._timesync.is_known else None,
             clock_uncertainty_ms=self._timesync.uncertainty_ms if self._timesync.is_known else None,
             events=tuple(parts.log.recent),
@@ -100,14 +116,13 @@ class Observer:
         }  # fmt: skip
         return {what: why for what, why in found.items() if why}
 
-    def _leg(self, product: Product, notional_x18: int) -> LegView:
+    def _leg(self, product: Product, notional_x18: int, ours: Ours) -> LegView:
         parts, product_id = self._parts, product.product_id
         book, quote, bbo = (
             parts.feed.book(product_id),
             parts.market.quote(product_id),
             parts.feed.bbo(product_id),
         )
-        ours = self._ours()
         return LegView(
             symbol=product.symbol,
             position=show(parts.ledger.position_x18(product_id)),
@@ -140,19 +155,17 @@ class Observer:
         age_ms = (time.monotonic_ns() - orders.last_frame_ns) / NS_PER_MS if orders.last_frame_ns else None
         return (*streams, LinkView("orders", orders.get_connection_state().value.upper(), age_ms))
 
-    def _latencies(self) -> dict[str, dict[str, float]]:
-        feed, gateway = self._parts.feed.stats(), self._parts.gateway.stats()
-        core = feed["core"]["latency"]
+    def _latencies(self, read: _Read) -> dict[str, dict[str, float]]:
+        core = read.feed["core"]["latency"]
         found = {
             "best price, wire to handler": _summary_ms(core["best_bid_offer"]),
             "book, wire to applied": _summary_ms(core["book_depth"]),
             "callback": _summary_ms(core["callback"]),
-            "order round trip": _summary_ms(gateway["round_trip"]),
+            "order round trip": _summary_ms(read.gateway["round_trip"]),
             "loop lag": _summary_ms(self.lag.summary()),
         }
-        metrics = self._parts.feed.get_connection_metrics()
-        found["websocket round trip"] = dict(metrics["websocket_latency"])
-        found["REST round trip"] = dict(metrics["rest_latency"])
+        found["websocket round trip"] = dict(read.health["websocket_latency"])
+        found["REST round trip"] = dict(read.health["rest_latency"])
         return {kind: values for kind, values in found.items() if values}
 
     def _limits(self, gross_x18: int, leg_x18: int, day_pnl_x18: int) -> tuple[LimitView, ...]:
@@ -166,17 +179,15 @@ class Observer:
             LimitView("order weight", used, most, ""),
         )
 
-    def _counters(self) -> dict[str, float]:
-        parts = self._parts
-        feed, gateway = parts.feed.stats(), parts.gateway.stats()
-        core, health = feed["core"], parts.feed.get_connection_metrics()
+    def _counters(self, read: _Read) -> dict[str, float]:
+        parts, feed, core, health = self._parts, read.feed, read.feed["core"], read.health
         counters: dict[str, Any] = {
             "messages": core["messages"], "parse_errors": core["parse_errors"], "book_gaps": core["gaps"],
             "unknown_kinds": core["unknown_kinds"], "unknown_fields": core["unknown_fields"],
             "snapshots": feed["snapshots"], "resyncs": feed["resyncs"], "link_losses": feed["losses"],
             "failovers": health["failover_count"], "failures": health["failure_count"],
             "slow_callbacks": feed["slow_callbacks"], "orders_approved": parts.gate.approved,
-            "orders_refused": parts.gate.refused, "lost_replies": gateway.get("lost_replies", 0),
+            "orders_refused": parts.gate.refused, "lost_replies": read.gateway.get("lost_replies", 0),
             "rate_errors": parts.guard.limiter.rate_errors, "fills_told_twice": parts.ledger.duplicates,
             "positions_taken_over": parts.ledger.taken_over.count, "alerts": self._alerts.raised,
             "lines_dropped": parts.log.dropped, "fills": parts.ledger.fills,

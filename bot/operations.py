@@ -97,6 +97,7 @@ async def attach(
     await alerts.start()
     stack.push_async_callback(alerts.stop)
     heartbeat, sentinel = Heartbeat(), Sentinel(status, alerts, log, watch)
+    stack.callback(watch.close)
     stack.callback(sentinel.look)  # how it ended
     helpers = (("heartbeat", heartbeat.run), ("sentinel", sentinel.run), ("loop lag", lag.run))
     for name, work in helpers:

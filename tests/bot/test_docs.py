@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -27,7 +28,7 @@ DOCS = ROOT / "docs"
 PYTHON_BOT = "python -m bot"
 # Commands that no test here runs, each with the reason.
 ELSEWHERE = {
-    "make run": "the command below it is run: it makes an environment first",
+    "make run": "the test below, in the environment there is",
     "make test": "it is running",
     "python -m bot flatten --force": "tests/e2e/test_force.py, with a bot that hangs",
     "python -m bot resume": "tests/e2e/test_real_money.py, with a halt",
@@ -40,6 +41,7 @@ ELSEWHERE = {
 TOOLS = ("podman", "docker")
 
 
+@cache
 def made() -> dict[Path, str]:
     spec = importlib.util.spec_from_file_location("generate", DOCS / "generate.py")
     assert spec is not None
@@ -169,6 +171,7 @@ def test_every_command_of_the_bot_works_as_written(
     carry_out("config init")
     carry_out("config")
     carry_out("doctor")
+    carry_out("bench")
     for command in [c for c in left if c.startswith("run ") and ("--dry-run" in c or "--canary" in c)]:
         done = subprocess.run(
             [sys.executable, "-m", "bot", *left.pop(command)], cwd=tmp_path, capture_output=True, text=True,
@@ -192,17 +195,31 @@ def test_every_command_of_the_bot_works_as_written(
     assert list(left) == []
 
 
-def test_completion_works_in_every_shell() -> None:
+def test_make_run_trades(tmp_path: Path) -> None:
+    """In the environment that runs this: how one is made is what `make test` has begun with."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("NADO_", "MAKE"))}
+    for name in ("state_dir", "csv_path"):
+        clean[f"NADO_BOT_OUTPUT__{name.upper()}"] = str(tmp_path / name)
+    given = [f"BIN={Path(sys.executable).parent}", "CYCLES=1", "SEED=7"]
+    done = subprocess.run(
+        ["make", "--old-file", ".venv/.run", "run", *given], cwd=ROOT, env=clean, capture_output=True,
+        text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "1 cycles complete (BUY_FIRST 1, SELL_FIRST 0)" in done.stdout
+    assert "equal to the ledger to the last unit" in done.stdout
+
+
+def test_completion_works_in_every_shell(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     environ = os.environ | {"_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1", "PYTHONPATH": str(ROOT)}
     program = shutil.which("nadofast-bot", path=str(Path(sys.executable).parent))
     assert program is not None
+    monkeypatch.setenv("_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION", "1")
     for shell in ("bash", "zsh", "fish"):
-        shown = subprocess.run(
-            [program, "--show-completion", shell], env=environ, capture_output=True, text=True, timeout=60,
-            check=False,
-        )  # fmt: skip
-        assert shown.returncode == 0, shown.stderr
-        assert f"complete_{shell}" in shown.stdout
+        assert cli.main(["--show-completion", shell]) == 0
+        assert f"complete_{shell}" in capsys.readouterr().out
     asked = environ | {
         "_NADOFAST_BOT_COMPLETE": "complete_bash", "COMP_WORDS": "nadofast-bot fl", "COMP_CWORD": "1",
     }  # fmt: skip
@@ -210,7 +227,7 @@ def test_completion_works_in_every_shell() -> None:
     assert found.stdout.split() == ["flatten"]
 
 
-@pytest.mark.parametrize("command", ["config show", "status", "doctor", "report"])
+@pytest.mark.parametrize("command", ["config show", "status", "doctor", "report", "bench"])
 def test_what_a_script_reads_is_json(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main([*command.split(), "--help"]) == 0
     assert "--json" in capsys.readouterr().out

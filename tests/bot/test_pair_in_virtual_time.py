@@ -39,12 +39,12 @@ def check(outcomes: list[Outcome]) -> None:
 
 def test_runs_in_a_storm_end_flat_or_named() -> None:
     started_s = time.perf_counter()
-    outcomes = [play(seed) for seed in range(25)]
+    outcomes = [play(seed) for seed in range(8)]
     stormtable.say(outcomes, started_s)
     check(outcomes)
-    assert sum(one.end == "DONE" for one in outcomes) >= 18
-    assert sum(one.cycles for one in outcomes) >= 60
-    assert sum(one.kills for one in outcomes) >= 3
+    assert sum(one.end == "DONE" for one in outcomes) >= 6
+    assert sum(one.cycles for one in outcomes) >= 20
+    assert sum(one.kills for one in outcomes) >= 2
 
 
 def test_fair_weather_fills_every_cycle_and_hides_nothing(tmp_path: Path) -> None:

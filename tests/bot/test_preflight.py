@@ -6,11 +6,13 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 from machinekit import ETH, SOL
+from simproc import start_sim
 
 from bot import preflight
-from bot.config import load
+from bot.config import SettingsError, load
 from bot.planning import limits_of
 from bot.preflight import StartError
+from nadofast import Rest, custom
 from nadofast.errors import ConfigError, NadoError, TransportError
 
 
@@ -59,3 +61,22 @@ def test_an_account_without_equity_may_leave() -> None:
         with pytest.raises(StartError):
             limits_of(settings, (ETH, SOL), equity_x18)
         assert limits_of(settings, (ETH, SOL), equity_x18, only_exits=True).daily_loss_x18 > 0
+
+
+RIGHT = {"first_product_id": 4, "second_product_id": 8, "first_tick": "0.1", "second_tick": "0.01"}
+WRONG = {"first_product_id": 8, "second_product_id": 4, "first_tick": "0.01", "second_tick": "0.1"}
+
+
+async def test_a_start_needs_the_rules_that_the_operator_expects() -> None:
+    """Asked of the exchange over its wire, not of a table of ours."""
+    async with start_sim(seed=4) as sim, Rest(custom("sim", sim.ready)) as rest:
+        right = {f"expect.{key}": value for key, value in RIGHT.items()}
+        first, second = await preflight.pair_products(rest, load(None, right, {}).settings)
+        assert [(p.product_id, p.symbol) for p in (first, second)] == [(4, "ETH-PERP"), (8, "SOL-PERP")]
+        for key, value in WRONG.items():
+            settings = load(None, right | {f"expect.{key}": value}, {}).settings
+            with pytest.raises(SettingsError, match=rf"^expect\.{key}: {value} expected, the exchange says "):
+                await preflight.pair_products(rest, settings)
+            said: list[str] = []
+            assert await preflight.pair_products(rest, settings, said.append) == (first, second)
+            assert len(said) == 1, "a way out is told, and not shut"

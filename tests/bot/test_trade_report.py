@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from decimal import Decimal
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from bot import htmlreport, tradefile
+from bot.cli import main
 from bot.metrics import COLUMNS
 from bot.tradefile import TradeFileError
 
@@ -71,6 +73,37 @@ def test_the_terminal_says_the_same_sums(path: Path) -> None:
     text = "\n".join(lines)
     for part in ("2: 1 complete, 0 failed, 1 skipped", "-0.0441 USD", "net       -0.0391", "balances: equal"):
         assert part in text
+
+
+WATCHED = """timestamp,seconds,looks,fresh_looks,cycles,fills,halts,link_losses,worst_age_ms,worst_age_symbol
+2026-11-24T17:35:00.000+00:00,300.0,600,597,3,12,0,1,812.5,ETH-PERP
+2026-11-25T00:01:00.000+00:00,60.0,120,120,1,4,1,0,,
+"""
+
+
+def test_how_it_was_watched_stands_beside_the_sums(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    page = path.with_name("page.html")
+    assert main(["report", str(path), "--out", str(page)]) == 0
+    assert "\nwatched " not in capsys.readouterr().out
+    assert "<h2>Watched</h2>" not in page.read_text(encoding="utf-8")
+
+    path.with_name("trades-watch.csv").write_text(WATCHED, encoding="utf-8")
+    files = [str(one) for one in sorted(path.parent.glob("*.csv"))]
+    assert main(["report", *files, "--out", str(page)]) == 0
+    said = "watched   0.10 h: fresh data 99.58 %, 1 halts, 1 links lost, oldest price 812 ms (ETH-PERP)"
+    assert said in capsys.readouterr().out
+    rows = re.findall(r"<tr><td>(2026.*?)</td></tr>", page.read_text(encoding="utf-8"))
+    assert [one.split("</td><td>") for one in rows] == [
+        ["2026-11-24", "0.08", "99.50", "3", "12", "0", "1", "812 ms (ETH-PERP)"],
+        ["2026-11-25", "0.02", "100.00", "1", "4", "1", "0", "none"],
+    ]
+    assert main(["report", *files, "--json"]) == 0
+    watched = json.loads(capsys.readouterr().out)["watched"]
+    assert (watched["looks"], watched["fresh"], watched["halts"]) == (720, 717, 1)
+
+    path.with_name("trades-watch.csv").write_text(WATCHED + "now,1\n", encoding="utf-8")
+    assert main(["report", *files]) == 2
+    assert "trades-watch.csv: row 4" in capsys.readouterr().err
 
 
 def test_a_difference_to_the_exchange_is_said_out_loud(path: Path) -> None:

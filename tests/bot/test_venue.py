@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
 from bot import venue
 from bot.config import Settings, SettingsError, load
 from bot.venue import choose, is_seeded
-from nadofast.network import MAINNET, TESTNET
+from nadofast.network import MAINNET, TESTNET, Network
 from nadofast.secret import Secret
 from nadosim.config import CHAIN_ID
 from nadosim.seeded_keys import derive_account
@@ -140,6 +141,23 @@ def test_a_file_that_describes_nothing(tmp_path: Path, content: bytes) -> None:
     path.write_bytes(content)
     refused("exchange.file", settings(exchange__file=path))
     refused("exchange.file", settings(venue="custom", exchange__file=path))
+
+
+@pytest.mark.parametrize("where", [MAINNET, TESTNET])
+async def test_the_venue_alone_says_where_the_sockets_are(where: Network, tmp_path: Path) -> None:
+    chosen = choose(settings(venue=where.name), seed=1, key=OWN, only_looks=True)
+    ready = await chosen.exchange.start()
+    assert ready.network is where
+    secure = {"gateway_rest": "https", "archive": "https", "subscribe": "wss", "gateway_ws_v2": "wss"}
+    for name, scheme in secure.items():
+        address = urlsplit(getattr(where, name))
+        assert address.scheme == scheme, name
+        assert str(address.hostname).endswith(".nado.xyz"), name
+    file = described(tmp_path, name="staging")
+    own = choose(settings(venue="custom", exchange__file=file), seed=1, key=OWN, only_looks=True)
+    brought = (await own.exchange.start()).network
+    assert (brought.name, brought.gateway_rest) == ("staging", READY["gateway"])
+    assert brought.subscribe == READY["subscribe"]
 
 
 def test_endpoints_of_a_real_network_cannot_be_bent(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from statuskit import LEGS, sample
 from bot.conditions import conditions
 from bot.status import Status, from_json
 from bot.watch import BUCKET_S, Watch, line
+from bot.watchfile import COLUMNS, row
 
 FRESH = (LEGS[0], replace(LEGS[1], age_ms=10.0, book="valid"))
 COUNTERS = {"fills": 0.0, "link_losses": 0.0}
@@ -52,6 +53,26 @@ def test_what_is_older_than_a_day_falls_out() -> None:
     now[0] = 60 * 3600.0
     assert (watch.view().fills, watch.view().hours) == (0, 0.0)
     assert len(watch._buckets) <= 288
+
+
+def test_five_minutes_are_handed_on_once_they_are_over() -> None:
+    now, rows = [0.0], []
+    watch = Watch(lambda: now[0], on_complete=lambda bucket: rows.append(row(bucket)))
+    watch.close()
+    assert rows == []
+    watch.look(seen())
+    now[0] = BUCKET_S - 60
+    watch.look(seen(counters={"fills": 3.0}, cycles_done=2))
+    assert rows == []
+    now[0] = BUCKET_S + 1
+    more: dict[str, Any] = {"halt": "daily loss", "cycles_done": 2, "counters": {"fills": 3.0}}
+    watch.look(seen(legs=(FRESH[0], replace(FRESH[1], book="gap")), **more))
+    now[0] += 2
+    watch.look(seen(**more))
+    watch.close()
+    first, last = ([one[name] for name in COLUMNS[1:]] for one in rows)
+    assert first == ["240.0", "2", "2", "2", "3", "0", "0", "12.5", "ETH-PERP"]
+    assert last == ["2.0", "2", "1", "0", "0", "1", "0", "12.5", "ETH-PERP"]
 
 
 def test_it_travels_with_the_status() -> None:

@@ -241,7 +241,7 @@ async def test_resolve_keeps_its_own_deadline() -> None:
         started = loop.time()
         outcome = await client.resolve("0x" + "11" * 32, 4, 0.2)
         assert outcome.kind is OutcomeKind.UNKNOWN
-        assert loop.time() - started < 0.6
+        assert loop.time() - started < 2
 
 
 # ---------------------------------------------------------------------------- both legs or none

@@ -254,7 +254,7 @@ async def test_what_hangs_of_the_account_holds_up_no_price() -> None:
             )
             assert feed.account_mode.value == "rest"
     pauses = [later - earlier for earlier, later in itertools.pairwise(asked)]
-    assert max(pauses[1:]) < 0.75
+    assert max(pauses[1:]) < 1.4  # less than what the account has to be silent for
 
 
 async def test_isolated_positions_are_polled_once_there_was_one() -> None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from clientkit import Venue, until
+from quickest import quickest
 
 from nadofast import NadoConnectionMode, OrderGateway, OrderRequest, OrderType, Outcome, OutcomeKind, to_x18
 
@@ -46,10 +47,16 @@ async def test_refused_v2_gives_each_leg_a_serial_socket_and_the_rest_http(venue
         await until(lambda: gateway.path == "ws_v1", "a serial socket is up")
         legs = [await crossing(venue, ETH), await crossing(venue, SOL)]
         await until(lambda: all(lane.link.is_live for lane in gateway._delivery.lanes.serial), "both are up")
-        both = await gateway.place_many(legs)
-        assert paths(both) == ["ws_v1", "ws_v1"]
+        both: list[Outcome] = []
+
+        async def place_both() -> float:
+            placed = await gateway.place_many(legs)
+            assert paths(placed) == ["ws_v1", "ws_v1"]
+            both.extend(placed)
+            return (max(o.replied_ns for o in placed) - placed[0].sent_ns) / 1e9
+
         # Each leg had its own socket: neither waited out the other's hold of 30 ms.
-        assert max(o.replied_ns for o in both) - both[0].sent_ns < 60_000_000
+        await quickest(place_both, 0.06)
         order = await resting(venue)
         crowd = await gateway.place_many([order] * 6)
         assert sorted(paths(crowd)) == ["rest"] * 4 + ["ws_v1"] * 2

@@ -106,7 +106,7 @@ async def test_acquire_waits_or_gives_up() -> None:
     assert not await budget.acquire("execute", 1, timeout_s=0.05)
     started = time.monotonic()
     assert await budget.acquire("execute", 1, timeout_s=1)
-    assert 0.05 < time.monotonic() - started < 0.8
+    assert 0.05 < time.monotonic() - started < 1.5
     assert not await budget.acquire("execute", 3, timeout_s=1)
 
 

@@ -27,7 +27,7 @@ from simproc import SimProcess
 from bot import control, dashboard
 from bot.status import Status, from_json
 
-DEADLINE_S = 20.0
+DEADLINE_S = 60.0
 
 
 @dataclass

@@ -220,7 +220,7 @@ TWENTY = ("--vary", "latency_ms=1,5,20,60,200", "--vary", "maker_timeout_s=0,0.5
 
 @contextmanager
 def cluster(directory: Path) -> Iterator[str]:
-    """A Dask scheduler and two worker processes of its own; its address."""
+    """A Dask scheduler and a worker process of its own; its address."""
     file = directory / "scheduler.json"
     environ = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore"}
     processes = []
@@ -235,7 +235,7 @@ def cluster(directory: Path) -> Iterator[str]:
 
     try:
         start("scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard")
-        start("worker", "--nworkers", "2", "--nthreads", "1", "--no-dashboard", "--host", "127.0.0.1")
+        start("worker", "--no-nanny", "--nthreads", "1", "--no-dashboard", "--host", "127.0.0.1")
         deadline = time.monotonic() + 60
         while not file.exists() or not file.read_text().strip():
             assert time.monotonic() < deadline, "the scheduler did not start"

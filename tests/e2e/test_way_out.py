@@ -17,6 +17,7 @@ from operatorkit import clean_environment
 from simproc import start_sim
 
 from bot import statedir
+from bot.latch import read_halt
 from nadofast import OrderGateway, OrderRequest, Rest, Signer, TimeSync, custom, to_x18, wire
 from nadofast.signing import OrderType, make_nonce, pack_appendix
 from nadosim.app import SimServer
@@ -138,6 +139,9 @@ async def test_what_forbids_to_trade_does_not_forbid_to_close(
     assert (code, await account.positions()) == (FLAT, {}), said
     assert says in said
     assert "END  flattened what was open at the start; flat" in said
+    halt = read_halt(account.directory / "halt.json")
+    assert halt is not None, "whoever starts a bot again does not let it trade"
+    assert halt.reason == "flattened by force"
 
 
 async def test_a_full_disk_does_not_keep_anybody_in(account: Account) -> None:
@@ -145,6 +149,7 @@ async def test_a_full_disk_does_not_keep_anybody_in(account: Account) -> None:
     code, said = await account.flatten(no_file_grows=True)
     assert (code, await account.positions()) == (FLAT, {}), said
     assert "the record of this run is not complete" in said
+    assert "the halt is not written down" in said
 
 
 async def test_orders_that_cannot_be_cancelled_at_first(account: Account) -> None:

@@ -1,22 +1,28 @@
 """Wheel and sdist, installed in a clean environment outside the repository, as a stranger would.
 
-Takes about a minute: two virtual environments, one compilation of the core.
+One compilation of the core, without optimisation; the environments are linked from the one of this run.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
+import sysconfig
 import tarfile
 import tomllib
 import zipfile
+from collections.abc import Iterable
+from email import message_from_bytes
+from importlib import metadata
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[2]
-CONSTRAINTS = ROOT / "constraints.txt"
 
 USE = """
 import sys
@@ -31,41 +37,85 @@ assert not heavy, heavy
 print("imported", nadofast.__version__)
 """
 
-CONSUMER = """
-# cython: language_level=3
-from nadofast._book cimport OrderBook
-
-def levels(OrderBook book):
-    cdef OrderBook same = book
-    return len(same)
+CONSUMER_USE = """
+import json
+from fractions import Fraction
+import nadofast, microprice
+X18 = 10**18
+book = nadofast.OrderBook(4)
+book.load_snapshot([(3000 * X18, X18)], [(3001 * X18, 3 * X18)], 5)
+depth = {"type": "book_depth", "last_max_timestamp": "5", "min_timestamp": "6", "max_timestamp": "6",
+         "product_id": 4, "bids": [[str(3000 * X18), str(7 * X18)]], "asks": []}
+def plain():
+    (bid, bid_qty), (ask, ask_qty) = book.best_bid, book.best_ask
+    return float(Fraction(bid * ask_qty + ask * bid_qty, (bid_qty + ask_qty) * X18))
+assert abs(microprice.microprice(book) - plain()) < 1e-9
+(price,) = microprice.follow(book, [json.dumps(depth).encode()])
+assert abs(price - plain()) < 1e-9 and abs(price - 3000.7) < 1e-9, price
+try:
+    microprice.microprice(nadofast.OrderBook(4))
+except ValueError:
+    print("all good")
 """
 
-CONSUMER_SETUP = """
-from Cython.Build import cythonize
-from setuptools import setup
-setup(name="consumer", ext_modules=cythonize("consumer.pyx", compiler_directives={"language_level": "3"}))
+# A compiler in a hurry: what is asked here is whether the files are all there, not how fast they run.
+HASTY = """#!/bin/sh
+exec {ccache} {cc} "$@" -O0 -g0
 """
 
 
-def run(*command: str | Path, cwd: Path, build: str = "release") -> str:
-    env = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "VIRTUAL_ENV")}
-    env["NADOFAST_BUILD"] = build
+def run(*command: str | Path, cwd: Path, **environ: str) -> str:
+    env = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "VIRTUAL_ENV", "NADOFAST_BUILD")}
     done = subprocess.run(
-        [str(c) for c in command], cwd=cwd, env=env, capture_output=True, text=True, timeout=600, check=False
-    )
+        [str(c) for c in command], cwd=cwd, env=env | environ, capture_output=True, text=True, timeout=600,
+        check=False,
+    )  # fmt: skip
     assert done.returncode == 0, f"{command} failed:\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
     return done.stdout
 
 
-def fresh_environment(where: Path, *packages: str | Path) -> Path:
-    run(sys.executable, "-m", "venv", where, cwd=where.parent)
-    python = where / "bin" / "python"
-    pip_install(python, *packages)
-    return python
+def environment(where: Path, *needs: str) -> Path:
+    """The Python of a virtual environment that holds `needs`, what they require in turn, and nothing else.
+
+    All is linked from the environment of this run: no registry is asked, nothing is installed twice.
+    """
+    run(sys.executable, "-m", "venv", "--without-pip", where, cwd=where.parent)
+    lend(where, *needs)
+    return where / "bin" / "python"
 
 
-def pip_install(python: Path, *packages: str | Path, options: tuple[str, ...] = ()) -> None:
-    run(python, "-m", "pip", "install", "-q", "-c", CONSTRAINTS, *options, *packages, cwd=python.parent)
+def lend(where: Path, *needs: str) -> None:
+    """Link distributions, and what they require, into a virtual environment."""
+    (packages,) = where.glob("lib/python*/site-packages")
+    for name in required(needs):
+        lent = metadata.distribution(name)
+        for top in {file.parts[0] for file in lent.files or ()} - {"..", "__pycache__"}:
+            if not (packages / top).exists():
+                (packages / top).symlink_to(str(lent.locate_file(top)))
+
+
+def required(needs: Iterable[str]) -> set[str]:
+    """Names of these distributions and of all they require here. AssertionError if a version does not fit."""
+    found: set[str] = set()
+    waiting = list(needs)
+    while waiting:
+        need = Requirement(waiting.pop())
+        name = canonicalize_name(need.name)
+        if name in found or (need.marker is not None and not need.marker.evaluate({"extra": ""})):
+            continue
+        assert metadata.version(name) in need.specifier, f"{need}: {metadata.version(name)} is installed"
+        found.add(name)
+        waiting += metadata.requires(name) or ()
+    return found
+
+
+def hasty_compiler(directory: Path) -> str:
+    """What to give as CC."""
+    cc = os.environ.get("CC") or sysconfig.get_config_var("CC")
+    path = directory / "hasty-cc"
+    path.write_text(HASTY.format(ccache=shutil.which("ccache") or "", cc=cc))
+    path.chmod(0o755)
+    return str(path)
 
 
 @pytest.fixture(scope="module")
@@ -74,11 +124,27 @@ def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("dist")
     run(sys.executable, "-m", "build", "--sdist", "--no-isolation", "--outdir", out, ROOT, cwd=out)
     (sdist,) = out.glob("*.tar.gz")
-    builder = fresh_environment(out / "builder", "Cython", "setuptools<81", "wheel", "picows")
-    options = ("-q", "--no-build-isolation", "--no-deps", "-w", str(out))
-    # Without optimisation, in half the time: what is asked here is whether the files are all there.
-    run(builder, "-m", "pip", "wheel", *options, sdist, cwd=out, build="debug")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    builder = environment(out / "builder", "pip", "wheel", *project["build-system"]["requires"])
+    options = ("-q", "--no-build-isolation", "--no-deps", "--no-index", "-w", str(out))
+    run(builder, "-m", "pip", "wheel", *options, sdist, cwd=out, CC=hasty_compiler(out))
     return out
+
+
+@pytest.fixture(scope="module")
+def installed(dist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An environment outside the repository with the wheel, what it declares to require, and nothing else."""
+    (wheel,) = dist.glob("*.whl")
+    with zipfile.ZipFile(wheel) as opened:
+        (name,) = (name for name in opened.namelist() if name.endswith(".dist-info/METADATA"))
+        declared = message_from_bytes(opened.read(name)).get_all("Requires-Dist") or []
+    needs = [text for text in declared if "extra ==" not in text]
+    assert len(needs) >= 4
+    where = tmp_path_factory.mktemp("installed") / "clean"
+    python = environment(where, *needs)
+    pip = (sys.executable, "-m", "pip", "--python", python)
+    run(*pip, "install", "-q", "--no-deps", "--no-index", wheel, cwd=where)
+    return where
 
 
 def test_what_is_shipped(dist: Path) -> None:
@@ -97,19 +163,18 @@ def test_what_is_shipped(dist: Path) -> None:
     assert {n.split("/")[0] for n in in_wheel if n.endswith(".py")} == {"nadofast", "bot", "nadosim"}
 
 
-def test_wheel_imports_and_cimports_in_a_clean_environment(dist: Path, tmp_path: Path) -> None:
-    (wheel,) = dist.glob("*.whl")
-    python = fresh_environment(tmp_path / "clean", wheel)
+def test_wheel_imports_and_cimports_in_a_clean_environment(installed: Path, tmp_path: Path) -> None:
+    """The Cython example compiles against the installed package, and computes what plain Python does."""
+    python = installed / "bin" / "python"
     assert "imported" in run(python, "-c", USE, cwd=tmp_path)
 
-    pip_install(python, "Cython", "setuptools<81")
+    lend(installed, "Cython", "setuptools")
     consumer = tmp_path / "consumer"
-    consumer.mkdir()
-    (consumer / "consumer.pyx").write_text(CONSUMER)
-    (consumer / "setup.py").write_text(CONSUMER_SETUP)
-    run(python, "setup.py", "-q", "build_ext", "--inplace", cwd=consumer)
-    check = "import consumer, nadofast; print('levels', consumer.levels(nadofast.OrderBook(4)))"
-    assert "levels 0" in run(python, "-c", check, cwd=consumer)
+    shutil.copytree(
+        ROOT / "examples" / "cython_consumer", consumer, ignore=shutil.ignore_patterns("*.so", "*.c", "build")
+    )
+    run(python, "setup.py", "-q", "build_ext", "--inplace", cwd=consumer, CC=hasty_compiler(tmp_path))
+    assert run(python, "-c", CONSUMER_USE, cwd=consumer) == "all good\n"
 
 
 def test_picows_is_pinned_to_the_same_version_on_both_sides() -> None:

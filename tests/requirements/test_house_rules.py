@@ -16,6 +16,8 @@ import nadofast
 from bot.config import ExpectSection, Settings
 from bot.execution import rest_price_x18
 from bot.expected import mismatches
+from nadofast import FeedConfig
+from nadofast.gateway import GatewayConfig
 from nadofast.products import Product, to_x18
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -70,7 +72,9 @@ def test_sockets_come_first_and_no_setting_turns_that_round() -> None:
     assert len(fields) > 50
     assert not [key for key in fields if re.search(r"priority|transport|prefer|auth_method", key)]
     switches = {key: value.default for key, value in fields.items() if re.search(r"socket\.enabled", key)}
-    assert set(switches.values()) <= {True}
+    assert switches == {"websocket.enabled": True}
+    assert FeedConfig().websocket
+    assert GatewayConfig().websocket
 
 
 def test_one_thread_and_nothing_that_blocks() -> None:
@@ -124,6 +128,42 @@ def test_coverage_is_gated() -> None:
     compiled.read(ROOT / "tests" / "coverage.ini")
     assert compiled.getint("report", "fail_under") >= 95
     assert compiled["run"]["plugins"] == "Cython.Coverage"
+    gone = [name for name in project["run"]["include"] if not (ROOT / name).exists()]
+    assert not gone, "a file that was renamed must not fall out of what is measured"
+    makefile = (ROOT / "Makefile").read_text()
+    core_of_bot = re.findall(r"^CORE_OF_BOT := (.+)$", makefile, re.MULTILINE)[0].split(",")
+    assert [name for name in core_of_bot if not (ROOT / name).exists()] == []
+    recipes = dict(re.findall(r"^(coverage[a-z-]*):.*\n((?:\t.*\n)+)", makefile, re.MULTILINE))
+    for target in ("coverage", "coverage-client", "coverage-bot"):
+        assert re.search(r"report(?!.*--fail-under=0).*\n\Z", recipes[target]), target
+        assert not re.search(r"\|\||^\t-", recipes[target], re.MULTILINE), "its verdict must not be swallowed"
+
+
+def test_every_dependency_says_what_it_is_for() -> None:
+    """In the line that names it; tools that everybody knows are left to their names."""
+    known = {"pytest", "ruff", "mypy"}
+    text = (ROOT / "pyproject.toml").read_text().partition("[project.scripts]")[0].partition("[project]")[2]
+    lines = re.findall(r'^    "([A-Za-z-]+)[><=~]\S*",(.*)$', text, re.MULTILINE)
+    assert len(lines) > 15
+    assert [name for name, rest in lines if name not in known and len(rest.partition("# ")[2]) < 10] == []
+
+
+def test_no_queue_of_the_loop_is_unbounded() -> None:
+    """None is made without a size, but for deques whose owner bounds them, as its own tests say."""
+    bounded_by_owner = {
+        "nadofast/booksync.py", "nadofast/messagequeue.py", "nadofast/ratelimit.py", "bot/alerts.py",
+        "bot/logs.py", "bot/recordfile.py", "bot/replay.py", "bot/risk.py", "bot/screen.py",
+    }  # fmt: skip
+    for name, text in sources("nadofast", "bot"):
+        for node in ast.walk(ast.parse(text)) if name.endswith(".py") else ():
+            if not isinstance(node, ast.Call):
+                continue
+            called = ast.unparse(node.func).rpartition(".")[2]
+            is_sized = any(key.arg in ("maxlen", "maxsize") for key in node.keywords)
+            if called in ("Queue", "SimpleQueue", "PriorityQueue", "LifoQueue"):
+                assert is_sized, name
+            if called == "deque" and not is_sized:
+                assert name in bounded_by_owner, name
 
 
 def test_public_names_are_explained() -> None:
