@@ -18,6 +18,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import pytest
 import uvloop
 from coincurve import PrivateKey
 from figures import percentile
@@ -37,7 +38,9 @@ from nadofast import (
 from nadofast.ratelimit import LimitConfig, NadoRateLimiter, Window
 from tests.simproc import SimProcess
 
-ROUNDS, BURST, PAUSE_S, SLACK_MS = 25, 6, 0.05, 400
+# A p99 of 150 decisions is the second worst of them: NADOFAST_ROUNDS=400 for a figure that is worth quoting.
+ROUNDS = int(os.environ.get("NADOFAST_ROUNDS", "25"))
+BURST, PAUSE_S, SLACK_MS = 6, 0.05, 400
 # Two bare signatures take 36 µs on a quiet machine: the goals of 250 µs and 40 µs are 7 and 1.1 of them.
 MAX_SIGNED_NOW, MAX_SIGNED_AHEAD = 3.5, 1.1
 ETH, SOL = 4, 8
@@ -50,21 +53,38 @@ Legs = tuple[OrderRequest, OrderRequest]
 
 @dataclass
 class Figures:
-    """ns of decisions after a pause, of those right after another (by the clock, and on the processor), and
-    of two bare signatures."""
+    """ns of decisions after a pause, of those right after another (by the clock, on the processor, and of
+    these what the kernel's writes took), and of two bare signatures."""
 
     cold: list[int] = field(default_factory=list)
     warm: list[int] = field(default_factory=list)
     warm_cpu: list[int] = field(default_factory=list)
+    warm_kernel: list[int] = field(default_factory=list)
     bare: list[int] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
 class Took:
-    """From the decision to the second leg's hand-over, ns: by the clock, and on the processor."""
+    """From the decision to the second leg's hand-over, ns: by the clock, on the processor, in the kernel's
+    writes."""
 
     wall_ns: int
     cpu_ns: int
+    kernel_ns: int
+
+
+class Kernel:
+    """How long `os.write` has taken so far, ns."""
+
+    ns = 0
+    write = os.write
+
+    @staticmethod
+    def timed(fd: int, data: bytes) -> int:
+        started_ns = time.monotonic_ns()
+        written = Kernel.write(fd, data)
+        Kernel.ns += time.monotonic_ns() - started_ns
+        return written
 
 
 class Watched:
@@ -72,25 +92,26 @@ class Watched:
 
     def __init__(self, gateway: OrderGateway) -> None:
         self.gateway = gateway
-        self._taken_cpu_ns: list[int] = []
+        self._taken: list[tuple[int, int]] = []
         self._send_all = gateway.link.send_all
         gateway.link.send_all = self._watch  # type: ignore[method-assign]
 
     def _watch(self, messages: Sequence[bytes]) -> None:
         self._send_all(messages)
-        self._taken_cpu_ns.append(time.thread_time_ns())
+        self._taken.append((time.thread_time_ns(), Kernel.ns))
 
     async def decide(self, legs: Legs) -> Took:
         """Both legs left before the loop turned; both were accepted."""
         turned: list[int] = []
         asyncio.get_running_loop().call_soon(lambda: turned.append(time.monotonic_ns()))
-        first = len(self._taken_cpu_ns)
+        first, kernel_ns = len(self._taken), Kernel.ns
         cpu_started_ns, started_ns = time.thread_time_ns(), time.monotonic_ns()
         outcomes = await self.gateway.place_many(legs)
         assert all(outcome.is_confirmed and outcome.path == "ws" for outcome in outcomes), outcomes
         written_ns = max(outcome.sent_ns for outcome in outcomes)
         assert written_ns <= turned[0]
-        return Took(written_ns - started_ns, self._taken_cpu_ns[first] - cpu_started_ns)
+        cpu_ended_ns, kernel_ended_ns = self._taken[first]
+        return Took(written_ns - started_ns, cpu_ended_ns - cpu_started_ns, kernel_ended_ns - kernel_ns)
 
     async def prepared(self, legs: Legs) -> Took:
         """As `decide`, after idle time enough to sign ahead if that is wanted."""
@@ -136,7 +157,7 @@ async def measure(ready: dict[str, Any], directory: Path, slack_ms: int) -> Figu
         there, back = await legs_of(rest)
         gateway = OrderGateway(
             network, signer, products=await rest.products([ETH, SOL]), timesync=timesync, rest=rest,
-            limiter=NadoRateLimiter(AMPLE), before_send=journal.record, signed_ahead=journal.prepare,
+            limiter=NadoRateLimiter(AMPLE), journal=journal.record_all, signed_ahead=journal.prepare,
             config=config,
         )  # fmt: skip
         async with gateway:
@@ -152,6 +173,7 @@ async def measure(ready: dict[str, Any], directory: Path, slack_ms: int) -> Figu
                 took = (await asyncio.gather(*burst))[1:]
                 figures.warm += [one.wall_ns for one in took]
                 figures.warm_cpu += [one.cpu_ns for one in took]
+                figures.warm_kernel += [one.kernel_ns for one in took]
                 figures.bare += [bare_ns(curve) for _ in range(BURST)][1:]
             if gateway.presigner is not None:
                 assert (gateway.presigner.used, gateway.presigner.missed) == (ROUNDS * (BURST + 2), 0)
@@ -161,7 +183,11 @@ async def measure(ready: dict[str, Any], directory: Path, slack_ms: int) -> Figu
     return figures
 
 
-def test_decision_to_both_legs_written(benchmark: Any, say: Callable[[str], None], tmp_path: Path) -> None:
+def test_decision_to_both_legs_written(
+    benchmark: Any, say: Callable[[str], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "write", Kernel.timed)
+
     def run() -> tuple[Figures, Figures]:
         with SimProcess(seed=3, rate=50) as sim:
             return (
@@ -174,9 +200,10 @@ def test_decision_to_both_legs_written(benchmark: Any, say: Callable[[str], None
     for name, found, goal_us in (("signed at the decision", now, 250), ("signed ahead", ahead, 40)):
         say(
             f"decision → both legs written, {name}: {figures_us(found.warm)}"
-            f" ({figures_us(found.warm_cpu)} on the processor) = {median(found.warm) / bare:.2f} x two bare"
-            f" signatures;"
-            f" after a pause {figures_us(found.cold)} (goal p99 < {goal_us} µs)"
+            f" ({figures_us(found.warm_cpu)} on the processor, of which the kernel's writes"
+            f" {figures_us(found.warm_kernel)}) = {median(found.warm) / bare:.2f} x two bare signatures"
+            f" ({figures_us(now.bare + ahead.bare)}); after a pause {figures_us(found.cold)}"
+            f" (goal p99 < {goal_us} µs)"
         )
     benchmark.extra_info.update(
         now_us=median(now.warm) / 1e3, ahead_us=median(ahead.warm) / 1e3, bare_us=bare / 1e3

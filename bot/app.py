@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from decimal import Decimal
@@ -415,17 +415,19 @@ async def _connect(
         gate.admit(order)
         if job.task is Task.DRY_RUN:
             rollout.shut(order)
+
+    def write_down(orders: Sequence[TrackedOrder]) -> None:
         try:
-            journal.record(order)
+            journal.record_all(orders)
         except (OSError, JournalError) as error:
             gate.halt(f"journal: {error}")
-            if not gate.is_exit(order):  # a full disk blocks entries, never the way out
+            if not all(map(gate.is_exit, orders)):  # a full disk blocks entries, never the way out
                 raise
 
     def make_gateway() -> OrderGateway:
         return OrderGateway(
             ready.network, signer, products=by_id, timesync=timesync, rest=rest, limiter=limiter,
-            tracker=tracker, before_send=before_send, signed_ahead=journal.prepare,
+            tracker=tracker, before_send=before_send, journal=write_down, signed_ahead=journal.prepare,
             subaccount=account.subaccount, config=gateway_config(job.settings, recording),
         )  # fmt: skip
 

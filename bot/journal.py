@@ -14,7 +14,7 @@ import fcntl
 import os
 import time
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -96,7 +96,7 @@ class Contents:
 
 
 class Journal:
-    """Append-only and exclusive. `record` is the gateway's `before_send`: if it raises, nothing leaves.
+    """Append-only and exclusive. `record_all` is the gateway's `journal`: if it raises, nothing leaves.
 
     Raises JournalError when the file is in use, belongs to another account or is not a plain file.
     """
@@ -159,12 +159,22 @@ class Journal:
             del self._ready[next(iter(self._ready))]
 
     def record(self, order: TrackedOrder) -> None:
-        """Write an intent. Raises OSError, leaving no trace, if the kernel does not take it whole."""
-        if order.digest in self._open:
+        """Write one intent, as `record_all`."""
+        self.record_all((order,))
+
+    def record_all(self, orders: Sequence[TrackedOrder]) -> None:
+        """Write intents in one piece, those that are not there yet. Raises OSError, leaving no trace of any,
+        if the kernel does not take them whole."""
+        now_ms = self._now_ms()
+        lines: dict[str, bytes] = {}
+        for order in orders:
+            if order.digest not in self._open:
+                ready = self._ready.pop(order.digest, None)
+                lines[order.digest] = ready or _intent_line(order, now_ms)
+        if not lines:
             return
-        line = self._ready.pop(order.digest, None) or _intent_line(order, self._now_ms())
-        self._append(line)
-        self._open[order.digest] = line
+        self._append(*lines.values())
+        self._open |= lines
         if self._size > self._config.max_bytes:
             self._rotate()
 
@@ -187,9 +197,10 @@ class Journal:
             if len(self._ends) > MAX_ENDS:
                 del self._ends[next(iter(self._ends))]
 
-    def _append(self, line: bytes) -> None:
-        written = os.write(self._fd, line)
-        if written != len(line):
+    def _append(self, *lines: bytes) -> None:
+        whole = b"".join(lines)
+        written = os.write(self._fd, whole)
+        if written != len(whole):
             os.ftruncate(self._fd, self._size)
             raise OSError(errno.ENOSPC, "the journal took only a part of a record")
         self._size += written

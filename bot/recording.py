@@ -149,10 +149,10 @@ class Recording:
             head = {"open": account, "wall_ns": self.wall_ns, "config": asdict(config), "before": before}
             self._put(Kind.JOURNAL, _json(head), self.now_ns)
 
-    def journal_records(self, digest: str) -> None:
-        """The intent of this order is about to be written."""
+    def journal_records(self, digests: list[str]) -> None:
+        """The intents of these orders are about to be written."""
         self._stamp()
-        self._put(Kind.JOURNAL, _json({"record": digest, "wall_ns": self.wall_ns}), self.now_ns)
+        self._put(Kind.JOURNAL, _json({"record": digests, "wall_ns": self.wall_ns}), self.now_ns)
 
     def journal_line(self, line: bytes) -> None:
         """It was written."""
@@ -198,13 +198,14 @@ class RecordedJournal(Journal):
         recording.journal_opens(path, account, config)
         super().__init__(path, account=account, config=config, wall_ns=lambda: recording.wall_ns)
 
-    def record(self, order: TrackedOrder) -> None:
-        self._recording.journal_records(order.digest)
-        super().record(order)
+    def record_all(self, orders: Sequence[TrackedOrder]) -> None:
+        self._recording.journal_records([order.digest for order in orders])
+        super().record_all(orders)
 
-    def _append(self, line: bytes) -> None:
-        super()._append(line)
-        self._recording.journal_line(line)
+    def _append(self, *lines: bytes) -> None:
+        super()._append(*lines)
+        for line in lines:
+            self._recording.journal_line(line)
 
 
 def decision(after: PairState, actions: Sequence[Action]) -> bytes:

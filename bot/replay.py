@@ -317,11 +317,13 @@ class Replay:
         said = orjson.loads(record.payload)
         self.clock_ns, self.wall_ns = record.at_ns, said["wall_ns"]
         if "record" in said:
-            order = self._tracker.get(said["record"])
-            if order is None or self._journal is None:
+            digests = [said["record"]] if isinstance(said["record"], str) else said["record"]
+            orders = [self._tracker.get(digest) for digest in digests]
+            known = [order for order in orders if order is not None]
+            if len(known) != len(orders) or self._journal is None:
                 self.result.compare("journal lines", "no such order", said["record"], record.at_ns)
             else:
-                self._journal.record(order)
+                self._journal.record_all(known)
             return
         self._journal_path.parent.mkdir(parents=True, exist_ok=True)
         self._journal_path.write_bytes(base64.b64decode(said["before"]))
@@ -344,6 +346,6 @@ class ReplayedJournal(Journal):
         self.lines: deque[bytes] = deque()
         super().__init__(path, **named)
 
-    def _append(self, line: bytes) -> None:
-        super()._append(line)
-        self.lines.append(line)
+    def _append(self, *lines: bytes) -> None:
+        super()._append(*lines)
+        self.lines.extend(lines)

@@ -96,19 +96,27 @@ class Delivery:
         return self.lanes.blocked() if self._rest is None else None
 
     async def send_all(self, batch: Sequence[Prepared]) -> list[Outcome]:
-        """Send back to back, wait for all. Cancelled: the orders without an answer are UNKNOWN."""
+        """Send back to back, wait for all."""
+        return await self.outcomes(batch, self.write(batch))
+
+    def write(self, batch: Sequence[Prepared]) -> Sequence[Flight | None]:
+        """Hand requests to the sockets; None for each that none took, and that has to go over HTTP.
+
+        No await and nobody else's code before all have left: the legs of a pair leave in one turn, by the
+        concurrent socket in one write, by the serial ones each on its own.
+        """
         lane = self.lanes.pick()
-        if lane is None:
-            return list(await asyncio.gather(*(self._over_rest(request) for request in batch)))
-        # No await and nobody else's code before all have left: the legs of a pair leave in one turn, by the
-        # concurrent socket in one write, by the serial ones each on its own.
-        if lane.is_serial:
+        if lane is None or lane.is_serial:
             flights: Sequence[Flight | None] = [self._write([r], self.lanes.pick())[0] for r in batch]
         else:
             flights = self._write(batch, lane)
         for flight in flights:
             if flight is not None and flight.request.is_order:
                 self._tracker.on_sent(flight.request.digest, flight.sent_ns)
+        return flights
+
+    async def outcomes(self, batch: Sequence[Prepared], flights: Sequence[Flight | None]) -> list[Outcome]:
+        """Wait for all. Cancelled: the orders without an answer are UNKNOWN."""
         pairs = list(zip(batch, flights, strict=True))
         try:
             return list(await asyncio.gather(*(self._await_answer(*pair) for pair in pairs)))

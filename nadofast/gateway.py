@@ -1,48 +1,37 @@
 """Orders to the exchange, and what became of each.
 
-Signed here, carried by `delivery.py`, settled by `resolver.py`. On doubt the same signed bytes are all that
-may leave; a new signature is never the answer to doubt.
+Signed in `preparing.py`, permitted here, carried by `delivery.py`, settled by `resolver.py`. On doubt the
+same signed bytes are all that may leave; a new signature is never the answer to doubt.
 """
 
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
 import random
-import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from . import wire
-from .appendix import OrderType, pack_appendix
-from .connection import Backoff, LinkConfig, NadoConnectionManager
+from .clockkeeper import ClockKeeper
+from .collection import NoCollection
+from .connection import LinkConfig, NadoConnectionManager
 from .delivery import Delivery
 from .errors import ConfigError, NadoError, OrderDenied
 from .fallback import ConnectionMode
-from .inflight import Prepared
 from .lanes import LanesConfig
 from .network import Network, resolve
-from .order_rules import check_request
 from .orders import OrderTracker, OutcomeFacts, TrackedOrder
-from .outcome import (
-    CANCEL_FINAL_CODES,
-    REREAD_CODES,
-    CancelledOrder,
-    OrderRequest,
-    Outcome,
-    OutcomeKind,
-    denied,
-)
-from .presign import Presigner, SignedLegs
+from .outcome import REREAD_CODES, CancelledOrder, OrderRequest, Outcome, OutcomeKind, denied
+from .preparing import Preparer, SignedLegs
+from .presign import Presigner
 from .products import Product
 from .ratelimit import NadoRateLimiter
 from .resolver import OrderResolver, ResolverConfig
-from .signing import SignedOrder, Signer, make_nonce
+from .signing import Signer
 from .timesync import TimeSync
-from .waiting import wait_event
 
 if TYPE_CHECKING:
     from .rest import Rest
@@ -56,14 +45,6 @@ __all__ = [
     "OutcomeKind",
 ]
 
-_MS: Final = 1_000_000
-_CLOCK_WATCH_S: Final = 1.0
-_MIN_PATIENCE_S: Final = 0.05
-_APPENDICES: Final = {
-    (order_type, reduce_only): pack_appendix(order_type, reduce_only=reduce_only)
-    for order_type in OrderType
-    for reduce_only in (False, True)
-}
 _log = logging.getLogger(__name__)
 
 
@@ -102,7 +83,8 @@ class GatewayConfig:
 class OrderGateway:
     """Places and cancels orders of one subaccount.
 
-    before_send(record) runs after signing and before any byte leaves; if it raises, nothing is sent.
+    before_send(record) runs for each order after signing and before any byte leaves, then journal(records)
+    once for all that leave together; if either raises, nothing is sent.
     signed_ahead(record) runs in idle time for each order signed ahead, most of which never leave. Methods
     return an Outcome and raise nothing for what the exchange or the network does. Orders are DENIED while the
     exchange's clock is unknown, the link is not fit and there is no `rest`, or a product rule is violated.
@@ -120,6 +102,7 @@ class OrderGateway:
         tracker: OrderTracker | None = None,
         subaccount: str = "default",
         before_send: Callable[[TrackedOrder], object] | None = None,
+        journal: Callable[[Sequence[TrackedOrder]], object] | None = None,
         signed_ahead: Callable[[TrackedOrder], object] | None = None,
         reply_timeout_s: float | None = None,
         config: GatewayConfig | None = None,
@@ -127,17 +110,15 @@ class OrderGateway:
         self.network = resolve(network)
         self.tracker = OrderTracker() if tracker is None else tracker
         self.subaccount = signer.subaccount(subaccount)
-        self._signer = signer
-        self._products = products
         self._timesync = timesync
         self._rest = rest
         self._limiter = limiter
         self._before_send = before_send
+        self._journal = journal
         self._signed_ahead = signed_ahead
         self._config = config or GatewayConfig()
         if rest is None and not self._config.websocket:
             raise ConfigError("without a WebSocket a gateway needs a rest")
-        self._reply_timeout_s = reply_timeout_s or self._config.reply_timeout_s
         self._resolver = OrderResolver(
             self.tracker, timesync, rest, self._config.resolver,
             subaccount=self.subaccount,
@@ -155,15 +136,21 @@ class OrderGateway:
         self.lanes = self._delivery.lanes
         self.link: NadoConnectionManager = self.lanes.concurrent.link
         self.round_trip = self._delivery.round_trip
+        self._preparer = Preparer(
+            signer,
+            products,
+            subaccount=self.subaccount,
+            tracker=self.tracker,
+            round_trip=self.round_trip,
+            reply_timeout_s=reply_timeout_s or self._config.reply_timeout_s,
+            config=self._config,
+        )
         self._tasks: list[asyncio.Task[None]] = []
         self.failure: str | None = None
         """Why a task of the gateway has ended: a defect. Clock or ends of orders are not watched any more."""
         slack_ms = self._config.presign_slack_ms
-        self.presigner = Presigner(self._sign_ahead, timesync.exchange_now_ms, slack_ms) if slack_ms else None
+        self.presigner = Presigner(self._sign_ahead, slack_ms) if slack_ms else None
         """Signs ahead what `expect` names; None unless the configuration gives it some slack."""
-        self._ids = itertools.count(1)
-        # One counter for all nonces: equal messages of one millisecond stay different.
-        self._nonce_low = itertools.count(time.time_ns() & 0xFFFFF)
 
     # ------------------------------------------------------------------ life
 
@@ -172,11 +159,12 @@ class OrderGateway:
         socket orders go over HTTP."""
         self._delivery.start(with_sockets=self._config.websocket)
         if self._rest is not None:
+            keeper = ClockKeeper(self._rest, self._timesync, self._delivery.clock_doubts, self._config)
             if not self._timesync.is_known:
-                await self._read_clock(self._rest, 3)
+                await keeper.read(3)
             if not self._tasks:
                 self._tasks = [
-                    asyncio.create_task(self._keep_time(self._rest), name="gateway clock"),
+                    asyncio.create_task(keeper.run(), name="gateway clock"),
                     asyncio.create_task(self._confirm_ends(), name="gateway ends"),
                 ]
                 for task in self._tasks:
@@ -214,31 +202,6 @@ class OrderGateway:
     ) -> None:
         await self.stop()
 
-    async def _read_clock(self, rest: Rest, samples: int) -> None:
-        try:
-            await rest.sync_time(self._timesync, samples)
-        except NadoError as error:
-            _log.warning("the exchange's clock could not be read: %s", error)
-
-    async def _keep_time(self, rest: Rest) -> None:
-        """Without a clock nothing may be sent, exits included: never let it grow old, and look often enough
-        to see a machine that slept."""
-        jitter = random.Random(random.getrandbits(64))
-        retry = Backoff(self._config.time_retry_s, self._config.time_retry_cap_s, jitter)
-        doubts = self._delivery.clock_doubts
-        while True:
-            if not self._timesync.is_known:
-                await asyncio.sleep(retry.next_s())
-                await self._read_clock(rest, 1)
-                continue
-            retry.reset()
-            is_doubted = await wait_event(doubts, min(_CLOCK_WATCH_S, self._config.time_refresh_s))
-            if is_doubted or self._timesync.sample_age_s > self._config.time_refresh_s:
-                await self._read_clock(rest, 1)
-            if is_doubted:
-                await asyncio.sleep(self._config.time_retry_s)  # a burst of refusals is one doubt
-                doubts.clear()
-
     async def _confirm_ends(self) -> None:
         """The stream alone does not make an order forgotten: the book is asked, too."""
         while True:
@@ -265,10 +228,7 @@ class OrderGateway:
     def entry_discard_ms(self) -> int:
         """Discard time for an order that must not arrive late: three times the p99 round trip plus twice the
         clock's uncertainty, between the floor and an ordinary order's discard time."""
-        p99_ms = self.round_trip.percentile(99) / _MS
-        measured = 3 * p99_ms + 2 * min(self._timesync.uncertainty_ms, 10_000)
-        ceiling = max(self._config.min_entry_discard_ms, self._config.discard_after_ms)
-        return min(ceiling, max(self._config.min_entry_discard_ms, int(measured) + 1))
+        return self._preparer.entry_discard_ms(self._timesync.uncertainty_ms)
 
     async def place(self, request: OrderRequest) -> Outcome:
         """Send one order and wait for what becomes of the request."""
@@ -281,18 +241,28 @@ class OrderGateway:
         """
         if not requests:
             return []
+        with NoCollection():
+            legs = self._permitted(requests)
+            if not isinstance(legs, SignedLegs):
+                return legs
+            flights = self._delivery.write(legs.prepared)
+        return await self._delivery.outcomes(legs.prepared, flights)
+
+    def _permitted(self, requests: Sequence[OrderRequest]) -> SignedLegs | list[Outcome]:
+        """What may leave now, signed ahead or signed here; else why not."""
         try:
             self._check_room(len(requests))
-            legs = None if self.presigner is None else self.presigner.take(requests)
+            order_time = self._timesync.order_time()
+            legs = None if self.presigner is None else self.presigner.take(requests, order_time[0])
             if legs is None:
-                legs = self._sign_legs(requests, 0)
+                legs = self._preparer.legs(requests, order_time)
         except (OrderDenied, OverflowError, ValueError) as error:
             return [_denied_by(error)] * len(requests)
         records = [self.tracker.adopt(record) for record in legs.records]
-        refusal = self._permit(records, len(records), urgent=legs.is_urgent)
+        refusal = self._permit(len(records), urgent=legs.is_urgent) or self._announce(records)
         if refusal is not None:
             return [self._note_denied(record, refusal) for record in records]
-        return await self._delivery.send_all(legs.prepared)
+        return legs
 
     def expect(self, requests: Sequence[OrderRequest]) -> None:
         """These may be placed soon: with `presign_slack_ms` they are signed in idle time, so that the same
@@ -307,22 +277,14 @@ class OrderGateway:
         REJECTED 2020: it does not rest (filled, gone, never there); a fill may be on its way. With
         required_unfilled_x18 the exchange cancels only if that much is still unfilled, else REJECTED 2124.
         """
-        refusal = self._permit([], 1, urgent=True)
+        try:
+            now_ms, _ = self._timesync.order_time()
+        except OrderDenied as error:
+            return denied(error.rule, error.detail, digest)
+        refusal = self._permit(1, urgent=True)
         if refusal is not None:
             return denied(*refusal, digest)
-        signed = self._signer.sign_cancel([product_id], [digest], self._cancel_nonce(), self.subaccount)
-        request_id = next(self._ids)
-        message = wire.cancel_orders(signed, request_id, required_unfilled_x18)
-        prepared = Prepared(
-            request_id,
-            message,
-            signed.signature,
-            digest.lower(),
-            product_id,
-            is_order=False,
-            final_codes=CANCEL_FINAL_CODES,
-            patience_s=self._reply_timeout_s,
-        )
+        prepared = self._preparer.cancel(product_id, digest, required_unfilled_x18, now_ms)
         self._delivery.in_flight.withdraw(prepared.digest)
         outcome = (await self._delivery.send_all([prepared]))[0]
         if outcome.error_code == wire.Code.UNFILLED_DIFFERS:
@@ -335,16 +297,14 @@ class OrderGateway:
         After a lost answer a CONFIRMED list may be short: the first copy may have done the work.
         """
         weight = wire.CANCEL_PRODUCT_WEIGHT * len(product_ids) or wire.CANCEL_ALL_WEIGHT
-        refusal = self._permit([], weight, urgent=True)
+        try:
+            now_ms, _ = self._timesync.order_time()
+        except OrderDenied as error:
+            return _denied_by(error)
+        refusal = self._permit(weight, urgent=True)
         if refusal is not None:
             return denied(*refusal)
-        signed = self._signer.sign_cancel_products(product_ids, self._cancel_nonce(), self.subaccount)
-        request_id = next(self._ids)
-        message = wire.cancel_product_orders(signed, request_id)
-        prepared = Prepared(
-            request_id, message, signed.signature, signed.digest, 0, is_order=False, weight=weight,
-            patience_s=self._reply_timeout_s,
-        )  # fmt: skip
+        prepared = self._preparer.cancel_products(product_ids, weight, now_ms)
         self._delivery.in_flight.withdraw_products(product_ids)
         return (await self._delivery.send_all([prepared]))[0]
 
@@ -362,31 +322,17 @@ class OrderGateway:
         re-pricing has spent its share of the budget, except for a reduce-only order.
         """
         try:
-            self._check_all([request])
-            order = self._sign(request)
+            self._check_room(1)
+            record, prepared = self._preparer.replacement(
+                product_id, digest, request, required_unfilled_x18, self._timesync.order_time()
+            )
         except (OrderDenied, OverflowError, ValueError) as error:
             return _denied_by(error)
-        record = self.tracker.register(order)
-        weight = wire.CANCEL_AND_PLACE_WEIGHT
-        refusal = self._permit([record], weight, urgent=request.reduce_only, is_reprice=True)
+        record = self.tracker.adopt(record)
+        refusal = self._permit(prepared.weight, urgent=prepared.is_urgent, is_reprice=True)
+        refusal = refusal or self._announce([record])
         if refusal is not None:
             return self._note_denied(record, refusal)
-        cancel = self._signer.sign_cancel([product_id], [digest], self._cancel_nonce(), self.subaccount)
-        request_id = self._request_id(order)
-        message = wire.cancel_and_place(cancel, order, request_id, required_unfilled_x18)
-        prepared = Prepared(
-            request_id,
-            message,
-            order.signature,
-            order.digest,
-            order.product_id,
-            is_order=True,
-            weight=weight,
-            replaces=digest.lower(),
-            replaces_left_x18=required_unfilled_x18,
-            patience_s=self._patience_s(self._discard_ms(request)),
-            is_urgent=request.reduce_only,
-        )
         self._delivery.in_flight.withdraw(prepared.replaces)
         outcome = (await self._delivery.send_all([prepared]))[0]
         if outcome.error_code in REREAD_CODES:
@@ -456,115 +402,44 @@ class OrderGateway:
         if under_way + count > self._config.max_in_flight:
             raise OrderDenied("in_flight", f"{under_way} requests are under way")
 
-    def _check_all(self, requests: Sequence[OrderRequest]) -> None:
-        if not self._timesync.is_known:
-            raise OrderDenied("clock_unknown", f"uncertainty {self._timesync.uncertainty_ms:.0f} ms")
-        self._check_room(len(requests))
-        for request in requests:
-            check_request(request, self._products)
-
-    def _sign_legs(self, requests: Sequence[OrderRequest], slack_ms: int) -> SignedLegs:
-        """Orders that only have to leave. slack_ms: by how much later than asked they may still be taken."""
-        self._check_all(requests)
-        now_ms = self._timesync.exchange_now_ms()
-        discards_ms = tuple(self._discard_ms(request) for request in requests)
-        signed = [
-            self._sign_at(request, now_ms, discard_ms + slack_ms)
-            for request, discard_ms in zip(requests, discards_ms, strict=True)
-        ]
-        is_urgent = all(request.reduce_only for request in requests)
-        return SignedLegs(
-            tuple(requests),
-            tuple(self.tracker.record_of(order) for order in signed),
-            tuple(
-                self._prepare_order(order, is_urgent, self._patience_s(discard_ms))
-                for order, discard_ms in zip(signed, discards_ms, strict=True)
-            ),
-            is_urgent,
-            discards_ms,
-        )
-
     def _sign_ahead(self, requests: Sequence[OrderRequest], slack_ms: int) -> SignedLegs:
-        legs = self._sign_legs(requests, slack_ms)
+        self._check_room(len(requests))
+        legs = self._preparer.legs(requests, self._timesync.order_time(), slack_ms)
         if self._signed_ahead is not None:
             for record in legs.records:
                 self._signed_ahead(record)
         return legs
 
-    def _discard_ms(self, request: OrderRequest) -> int:
-        if request.discard_after_ms is not None:
-            return request.discard_after_ms
-        # An unwind had better arrive late than never.
-        return self._config.discard_after_ms if request.reduce_only else self.entry_discard_ms
-
-    def _sign(self, request: OrderRequest) -> SignedOrder:
-        return self._sign_at(request, self._timesync.exchange_now_ms(), self._discard_ms(request))
-
-    def _sign_at(self, request: OrderRequest, now_ms: int, discard_ms: int) -> SignedOrder:
-        if not 0 < discard_ms <= wire.MAX_AHEAD_MS:
-            raise OrderDenied("discard_after", f"{discard_ms} ms is outside 1..{wire.MAX_AHEAD_MS}")
-        expiration_s = request.expiration_s
-        if expiration_s is None:
-            expiration_s = now_ms // 1000 + self._config.expiration_s
-        elif expiration_s <= now_ms // 1000:
-            raise OrderDenied("expiration", f"{expiration_s} is in the past")
-        return self._signer.sign_order(
-            product_id=request.product_id,
-            price_x18=request.price_x18,
-            amount_x18=request.amount_x18,
-            expiration_s=expiration_s,
-            nonce=make_nonce(now_ms + discard_ms, next(self._nonce_low)),
-            appendix=_APPENDICES[request.order_type, request.reduce_only],
-            subaccount=self.subaccount,
-            client_id=request.client_id,
-        )
-
-    def _permit(
-        self, records: Sequence[TrackedOrder], weight: int, *, urgent: bool, is_reprice: bool = False
-    ) -> tuple[str, str] | None:
-        """None if the request may leave now, else (rule, detail). Runs before_send last."""
-        if not self._timesync.is_known:
-            return "clock_unknown", "the exchange's clock is not known"
+    def _permit(self, weight: int, *, urgent: bool, is_reprice: bool = False) -> tuple[str, str] | None:
+        """None if a request of this weight may leave now, and the weight is spent; else (rule, detail)."""
         blocked = self._delivery.blocked()
         if blocked is not None:
             return "not_connected", blocked
-        if self._limiter is not None:
-            if not urgent and self._limiter.query_only_s and self.path == "rest":
-                return "query_only", f"no executes from this address for {self._limiter.query_only_s:.1f} s"
-            is_throttled = is_reprice and not urgent
-            if not (
-                self._limiter.try_reprice(weight)
-                if is_throttled
-                else self._limiter.try_acquire("execute", weight, urgent=urgent)
-            ):
-                return "reprice_throttled" if is_throttled else "rate_limit", f"weight {weight} is not free"
-        if self._before_send is not None:
-            for record in records:
-                try:
+        if self._limiter is None:
+            return None
+        if not urgent and self._limiter.query_only_s and self.path == "rest":
+            return "query_only", f"no executes from this address for {self._limiter.query_only_s:.1f} s"
+        is_throttled = is_reprice and not urgent
+        if is_throttled:
+            is_free = self._limiter.try_reprice(weight)
+        else:
+            is_free = self._limiter.try_acquire("execute", weight, urgent=urgent)
+        if is_free:
+            return None
+        return "reprice_throttled" if is_throttled else "rate_limit", f"weight {weight} is not free"
+
+    def _announce(self, records: Sequence[TrackedOrder]) -> tuple[str, str] | None:
+        """`before_send` and `journal`, the last things before bytes leave; None if they let them."""
+        try:
+            if self._before_send is not None:
+                for record in records:
                     self._before_send(record)
-                except Exception as error:
-                    _log.exception("before_send refused %s", record.digest)
-                    return "before_send", type(error).__name__
+            if self._journal is not None:
+                self._journal(records)
+        except Exception as error:
+            _log.exception("before_send refused %s", ", ".join(record.digest for record in records))
+            return "before_send", type(error).__name__
         return None
-
-    def _prepare_order(self, order: SignedOrder, is_urgent: bool, patience_s: float) -> Prepared:
-        request_id = self._request_id(order)
-        message = wire.place_order(order, request_id)
-        return Prepared(
-            request_id, message, order.signature, order.digest, order.product_id, is_order=True,
-            patience_s=patience_s, is_urgent=is_urgent,
-        )  # fmt: skip
-
-    def _patience_s(self, discard_ms: int) -> float:
-        """How long the socket has for the answer: half of the time until the order is discarded."""
-        return min(self._reply_timeout_s, max(_MIN_PATIENCE_S, discard_ms / 2000))
-
-    def _request_id(self, order: SignedOrder) -> int:
-        return next(self._ids) if order.client_id is None else order.client_id
-
-    def _cancel_nonce(self) -> int:
-        recv_time_ms = self._timesync.exchange_now_ms() + self._config.cancel_discard_after_ms
-        return make_nonce(recv_time_ms, next(self._nonce_low))
 
     def _note_denied(self, record: TrackedOrder, refusal: tuple[str, str]) -> Outcome:
         self.tracker.on_outcome(record.digest, OutcomeFacts(is_denied=True))

@@ -18,9 +18,10 @@ if TYPE_CHECKING:
 MAX_LATE: Final = 256
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Prepared:
-    """A signed request, ready to leave.
+    """A signed request, ready to leave. Nobody changes one; made as cheaply as Python can, because one stands
+    between each decision and its bytes.
 
     digest: the order it is about. weight: what it costs. final_codes: refusals that settle the matter even
     for a second copy. replaces: digest of the order it takes off the book when it succeeds;

@@ -275,10 +275,12 @@ class OrderTracker:
         )
 
     def adopt(self, order: TrackedOrder) -> TrackedOrder:
-        """Keep a record from now on. Idempotent: returns the one that is kept."""
-        kept = self._orders.setdefault(order.digest, order)
-        if kept is order:
-            self._file(order)
+        """Keep a record from now on, of whose order nobody has said anything yet. Idempotent: returns the one
+        that is kept."""
+        digest = order.digest
+        kept = self._orders.get(digest)
+        if kept is None:
+            kept = self._orders[digest] = self._live[digest] = self._unsettled[digest] = order
         return kept
 
     def restore(

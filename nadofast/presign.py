@@ -10,14 +10,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 from .errors import OrderDenied
-from .inflight import Prepared
 from .order_rules import TAKER_ONLY
-from .orders import TrackedOrder
 from .outcome import OrderRequest
+from .preparing import SignedLegs
 from .signing import nonce_recv_time_ms
 
 PAUSE_S: Final = 0.02
@@ -25,34 +23,15 @@ PAUSE_S: Final = 0.02
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class SignedLegs:
-    """Checked, signed and written, and not known to the tracker yet. discards_ms: what was asked for, or the
-    default of that moment."""
-
-    requests: tuple[OrderRequest, ...]
-    records: tuple[TrackedOrder, ...]
-    prepared: tuple[Prepared, ...]
-    is_urgent: bool
-    discards_ms: tuple[int, ...]
-
-
 class Presigner:
-    """Keeps the last wish signed. sign(requests, slack_ms) is the gateway's own; exchange_now_ms raises
-    OrderDenied while the clock is not known.
+    """Keeps the last wish signed. sign(requests, slack_ms) is the gateway's own.
 
     signed, used, missed: wishes signed, decisions they fitted, decisions they did not. failed: attempts that
     raised what a denied order does not; nothing lies ready then, and the next attempt comes as ever.
     """
 
-    def __init__(
-        self,
-        sign: Callable[[Sequence[OrderRequest], int], SignedLegs],
-        exchange_now_ms: Callable[[], int],
-        slack_ms: int,
-    ) -> None:
+    def __init__(self, sign: Callable[[Sequence[OrderRequest], int], SignedLegs], slack_ms: int) -> None:
         self._sign = sign
-        self._exchange_now_ms = exchange_now_ms
         self._slack_ms = slack_ms
         self._wish: tuple[OrderRequest, ...] = ()
         self._legs: SignedLegs | None = None
@@ -79,8 +58,9 @@ class Presigner:
         if self._timer is not None:
             self._timer.cancel()
 
-    def take(self, requests: Sequence[OrderRequest]) -> SignedLegs | None:
-        """What was signed for exactly these, once; None if there is nothing, or it is stale."""
+    def take(self, requests: Sequence[OrderRequest], now_ms: int) -> SignedLegs | None:
+        """What was signed for exactly these, once; None if there is nothing, or it is stale. now_ms: the
+        exchange's time."""
         legs, self._legs = self._legs, None
         if not self._wish:
             return None
@@ -88,16 +68,15 @@ class Presigner:
             legs is not None
             and len(legs.requests) == len(requests)
             and all(map(_is_same, legs.requests, requests))
-            and self._is_in_time(legs, requests)
+            and self._is_in_time(legs, requests, now_ms)
         )
         self.forget()
         self.used += is_fit
         self.missed += not is_fit
         return legs if is_fit else None
 
-    def _is_in_time(self, legs: SignedLegs, requests: Sequence[OrderRequest]) -> bool:
+    def _is_in_time(self, legs: SignedLegs, requests: Sequence[OrderRequest], now_ms: int) -> bool:
         """Each discard time lies where one signed now would, or later by no more than the slack."""
-        now_ms = self._exchange_now_ms()
         for record, request, default_ms in zip(legs.records, requests, legs.discards_ms, strict=True):
             wanted_ms = default_ms if request.discard_after_ms is None else request.discard_after_ms
             late_ms = nonce_recv_time_ms(record.nonce) - now_ms - wanted_ms

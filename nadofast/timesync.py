@@ -80,10 +80,10 @@ class TimeSync:
         """Take a sample. Raises ValueError if it was answered before it was sent."""
         if sample.received_ns < sample.sent_ns:
             raise ValueError("time sample received before it was sent")
-        self.notice_jumps()
+        now_ns = self.notice_jumps()
         self._samples.append(sample)
         self._intersect()
-        low, high = self._bounds_ns()
+        low, high = self._bounds_ns(now_ns)
         if low > high:
             self.steps += 1
             _log.warning("the exchange's clock and ours have parted: older samples dropped")
@@ -91,8 +91,9 @@ class TimeSync:
             self._samples.append(sample)
             self._intersect()
 
-    def notice_jumps(self) -> None:
-        """Compare the local clocks with each other. Runs with every question about the time."""
+    def notice_jumps(self) -> int:
+        """Compare the local clocks with each other. Runs with every question about the time. Returns the
+        monotonic time of the look."""
         before_ns = self._clock_ns()
         boot_ns, wall_ns = self._boot_ns(), self._wall_ns()
         after_ns = self._clock_ns()
@@ -109,6 +110,7 @@ class TimeSync:
             self._note_wall_jump(wall_ns - after_ns)
         elif self._wall_lead_ns - (wall_ns - before_ns) > self._jump_ns:
             self._note_wall_jump(wall_ns - before_ns)
+        return after_ns
 
     def _note_wall_jump(self, lead_ns: int) -> None:
         self.wall_jumps += 1
@@ -130,10 +132,10 @@ class TimeSync:
     @property
     def uncertainty_ms(self) -> float:
         """Half the width of what is possible; infinite without a fresh sample."""
-        self._forget_old()
+        now_ns = self._look()
         if not self._samples:
             return float("inf")
-        low, high = self._bounds_ns()
+        low, high = self._bounds_ns(now_ns)
         return (high - low) / 2 / _MS
 
     @property
@@ -145,12 +147,24 @@ class TimeSync:
         """The exchange's time now. Raises OrderDenied("clock_unknown") while there is no fresh sample."""
         return self._exchange_now_ns() // _MS
 
-    def _exchange_now_ns(self) -> int:
-        self._forget_old()
+    def order_time(self) -> tuple[int, float]:
+        """The exchange's time now and its uncertainty, both in ms, from one look at the clocks: all that the
+        orders of one decision need to know. Raises OrderDenied("clock_unknown") unless `is_known`."""
+        now_ns = self._look()
         if not self._samples:
             raise OrderDenied("clock_unknown", "the exchange's clock has not been read yet")
-        low, high = self._bounds_ns()
-        return self._clock_ns() + (low + high) // 2
+        low, high = self._bounds_ns(now_ns)
+        uncertainty_ms = (high - low) / 2 / _MS
+        if uncertainty_ms > self._config.max_uncertainty_ms:
+            raise OrderDenied("clock_unknown", f"uncertainty {uncertainty_ms:.0f} ms")
+        return (now_ns + (low + high) // 2) // _MS, uncertainty_ms
+
+    def _exchange_now_ns(self) -> int:
+        now_ns = self._look()
+        if not self._samples:
+            raise OrderDenied("clock_unknown", "the exchange's clock has not been read yet")
+        low, high = self._bounds_ns(now_ns)
+        return now_ns + (low + high) // 2
 
     def _intersect(self) -> None:
         """Bounds of (exchange clock - monotonic clock), as they would be at monotonic time 0: every sample
@@ -163,19 +177,21 @@ class TimeSync:
             # The answer is cut to whole milliseconds: the true time may be up to 1 ms later.
             self._high_ns = min(self._high_ns, server_ns + _MS - sample.sent_ns - drift_ns)
 
-    def _bounds_ns(self) -> tuple[int, int]:
-        """The bounds now, widened by drift since the samples were taken."""
-        drift_ns = self._clock_ns() * self._config.drift_ppm // 1_000_000
+    def _bounds_ns(self, now_ns: int) -> tuple[int, int]:
+        """The bounds at a monotonic time, widened by drift since the samples were taken."""
+        drift_ns = now_ns * self._config.drift_ppm // 1_000_000
         return self._low_ns - drift_ns, self._high_ns + drift_ns
 
-    def _forget_old(self) -> None:
-        self.notice_jumps()
-        oldest = self._clock_ns() - int(self._config.max_sample_age_s * 1e9)
+    def _look(self) -> int:
+        """Notice jumps, forget what is too old; the monotonic time of the look."""
+        now_ns = self.notice_jumps()
+        oldest = now_ns - int(self._config.max_sample_age_s * 1e9)
         if not self._samples or self._samples[0].received_ns >= oldest:
-            return
+            return now_ns
         while self._samples and self._samples[0].received_ns < oldest:
             self._samples.popleft()
         self._intersect()
+        return now_ns
 
 
 def _boot_ns() -> int:

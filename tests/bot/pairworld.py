@@ -65,7 +65,6 @@ from nadofast import (
 from nadofast import parse as parse_event
 from nadofast.appendix import unpack_appendix
 from nadofast.errors import NadoError
-from nadofast.orders import TrackedOrder
 from nadofast.products import Product, mul_x18
 from nadofast.ratelimit import LimitConfig, NadoRateLimiter, Window
 from nadosim.config import ExchangeConfig
@@ -327,14 +326,11 @@ class PairWorld:
         )  # fmt: skip
         tracker.on_change(journal.note)
 
-        def before_send(order: TrackedOrder) -> None:
-            gate.admit(order)
-            journal.record(order)
-
         def make_gateway() -> OrderGateway:
             gateway = OrderGateway(
                 network, signer, products=listed, timesync=timesync, rest=rest, limiter=limiter,
-                tracker=tracker, before_send=before_send, signed_ahead=journal.prepare,
+                tracker=tracker, before_send=gate.admit, journal=journal.record_all,
+                signed_ahead=journal.prepare,
                 config=GatewayConfig(presign_slack_ms=self.sign_ahead_ms),
             )  # fmt: skip
             self._plug(gateway)

@@ -233,12 +233,12 @@ async def trade_beside(world: PairWorld, bot: DNPairBot, product_id: int, amount
     """Somebody with the same key, an app on a telephone, trades at market."""
     ours = bot._p.gateway
     stranger = OrderGateway(
-        ours.network, ours._signer, products=ours._products, timesync=ours._timesync, rest=world.rest,
-        tracker=OrderTracker(),
+        ours.network, ours._preparer._signer, products=ours._preparer._products, timesync=ours._timesync,
+        rest=world.rest, tracker=OrderTracker(),
     )  # fmt: skip
     mid_x18 = bot._p.market.quote(product_id).mid_x18
     far_x18 = mid_x18 * (102 if amount[0] == "+" else 98) // 100
-    price_x18 = ours._products[product_id].round_price(far_x18, "down")
+    price_x18 = ours._preparer._products[product_id].round_price(far_x18, "down")
     outcome = await stranger.place(OrderRequest(product_id, price_x18, to_x18(amount), OrderType.IOC))
     assert outcome.kind is OutcomeKind.CONFIRMED
     await stranger.stop()

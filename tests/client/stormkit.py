@@ -156,7 +156,7 @@ class Trader:
         self.feed.on("boundary", lambda e: self.tracker.on_gap() if e.what.startswith("link") else None)
         self.gateway = OrderGateway(
             self.network, self.signer, products=self.products, timesync=self.timesync, rest=self.rest,
-            tracker=self.tracker, limiter=NadoRateLimiter(), before_send=self.journal.record, config=ORDERS,
+            tracker=self.tracker, limiter=NadoRateLimiter(), journal=self.journal.record_all, config=ORDERS,
         )  # fmt: skip
         await stack.enter_async_context(self.feed)
         await stack.enter_async_context(self.gateway)

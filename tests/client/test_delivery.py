@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
+from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 from clientkit import until
 from rudekit import ORDER, Script, gateway
 from test_doubt import placed
 
-from nadofast import OrderState, errors
+from nadofast import OrderState, OutcomeKind, errors
 
 
 async def test_a_socket_that_refuses_to_write_costs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -27,6 +30,34 @@ async def test_a_socket_that_refuses_to_write_costs_nothing(monkeypatch: pytest.
         stats = client.stats()
         assert (stats["ws_requests"], stats["rest_requests"], stats["in_flight"]) == (0, 1, 0)
     assert script.over_socket == []
+
+
+async def test_no_collection_of_the_heap_begins_between_a_decision_and_its_bytes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """And whoever had switched it off finds it off."""
+    may_collect: list[bool] = []
+    async with gateway(Script(socket=placed)) as client:
+        await until(lambda: client.path == "ws", "the socket is up")
+        send_all = client.link.send_all
+
+        def watched(messages: Sequence[bytes]) -> None:
+            may_collect.append(gc.isenabled())
+            send_all(messages)
+
+        monkeypatch.setattr(client.link, "send_all", watched)
+        assert gc.isenabled()
+        assert (await client.place(ORDER)).is_confirmed
+        assert gc.isenabled()
+        assert (await client.place(replace(ORDER, amount_x18=0))).kind is OutcomeKind.DENIED
+        assert gc.isenabled()
+        gc.disable()
+        try:
+            assert (await client.place(ORDER)).is_confirmed
+            assert not gc.isenabled()
+        finally:
+            gc.enable()
+    assert may_collect == [False, False]
 
 
 async def test_orders_abandoned_in_the_turn_they_left_are_in_doubt() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 
 import pytest
 from clientkit import DEADLINE_S, FAST_LINK, Venue, until
@@ -110,6 +111,31 @@ async def test_digest_is_known_and_recorded_before_the_bytes_leave(venue: Venue)
     assert all(noted <= outcome.sent_ns for (_, _, noted), outcome in zip(seen, outcomes, strict=True))
     # Equal orders in one millisecond are two orders.
     assert outcomes[0].digest != outcomes[1].digest
+
+
+async def test_the_journal_is_given_both_legs_at_once_and_before_the_bytes(venue: Venue) -> None:
+    seen: list[tuple[list[str], int]] = []
+    is_full = False
+
+    async with venue.gateway() as gateway:
+
+        def write_down(records: Sequence[TrackedOrder]) -> None:
+            seen.append(([record.digest for record in records], gateway.stats()["ws_requests"]))
+            if is_full:
+                raise OSError("no space left")
+
+        gateway._journal = write_down
+        _, resting = await prices(venue)
+        legs = [order(resting, OrderType.POST_ONLY)] * 2
+        outcomes = await gateway.place_many(legs)
+        assert seen == [([outcome.digest for outcome in outcomes], 0)]
+        is_full = True
+        denied = await gateway.place_many(legs)
+        assert [outcome.kind for outcome in denied] == [OutcomeKind.DENIED] * 2
+        moved = await gateway.cancel_and_place(ETH, outcomes[0].digest, legs[0])
+        assert moved.kind is OutcomeKind.DENIED
+        assert gateway.stats()["ws_requests"] == 2
+    assert len((await venue.state())["executes"]) == 2
 
 
 async def test_a_journal_that_refuses_stops_the_order(venue: Venue) -> None:
@@ -257,8 +283,8 @@ async def test_a_late_order_dies_at_the_engine(venue: Venue) -> None:
     async with venue.gateway() as gateway:
         crossing, _ = await prices(venue)
         # As if the request had been on its way for longer than its discard time.
-        now_ms = venue.timesync.exchange_now_ms
-        venue.timesync.exchange_now_ms = lambda: now_ms() - 1_000  # type: ignore[method-assign]
+        now_ms, uncertainty_ms = venue.timesync.order_time()
+        venue.timesync.order_time = lambda: (now_ms - 1_000, uncertainty_ms)  # type: ignore[method-assign]
         outcome = await gateway.place(order(crossing, OrderType.IOC, discard_after_ms=500))
         assert (outcome.kind, outcome.error_code) == (OutcomeKind.REJECTED, 2011)
 
@@ -350,8 +376,9 @@ async def test_an_order_that_never_arrived_is_rejected_in_the_end(venue: Venue) 
     async with venue.gateway(config=config) as gateway:
         await venue.rest.sync_time(venue.timesync)
         _, resting = await prices(venue)
-        signed = gateway._sign(order(resting, OrderType.POST_ONLY, discard_after_ms=300))
-        venue.tracker.register(signed)
+        request = order(resting, OrderType.POST_ONLY, discard_after_ms=300)
+        (signed,) = gateway._preparer.legs([request], venue.timesync.order_time()).records
+        venue.tracker.adopt(signed)
         early = await gateway.resolve(signed.digest, ETH, 0.1)
         assert early.kind is OutcomeKind.UNKNOWN
         late = await gateway.resolve(signed.digest, ETH, 5)

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from nadofast import GatewayConfig, OrderGateway, OrderRequest, OrderType, OutcomeKind, to_x18
 from nadofast.errors import OrderDenied
 from nadofast.orders import OrderTracker
-from nadofast.presign import PAUSE_S, Presigner, SignedLegs
+from nadofast.preparing import SignedLegs
+from nadofast.presign import PAUSE_S, Presigner
 from nadofast.signing import Signer, make_nonce, nonce_recv_time_ms
 
 SLACK_MS = 400
@@ -30,7 +31,10 @@ class World:
         self.now_ms = NOW_MS
         self.is_clock_known = True
         self.count = 0
-        self.presigner = Presigner(self.sign, self.exchange_now_ms, SLACK_MS)
+        self.presigner = Presigner(self.sign, SLACK_MS)
+
+    def take(self, requests: Any) -> SignedLegs | None:
+        return self.presigner.take(requests, self.now_ms)
 
     def exchange_now_ms(self) -> int:
         if not self.is_clock_known:
@@ -66,7 +70,7 @@ def test_its_end_is_never_earlier_and_at_most_the_slack_later(
         await asyncio.sleep(0)
         await until(lambda: world.presigner.signed, "signed in idle time")
         world.now_ms += age_ms
-        legs = world.presigner.take([replace(LEG, discard_after_ms=wanted_ms)])
+        legs = world.take([replace(LEG, discard_after_ms=wanted_ms)])
         late_ms = NOW_MS + signed_ms + SLACK_MS - (world.now_ms + wanted_ms)
         assert (legs is not None) == (0 <= late_ms <= SLACK_MS)
         if legs is not None:
@@ -88,8 +92,8 @@ async def test_another_decision_does_not_get_it(other: dict[str, Any]) -> None:
     world = World()
     world.presigner.expect([LEG])
     await until(lambda: world.presigner.signed, "signed")
-    assert world.presigner.take([replace(LEG, **other)]) is None
-    assert world.presigner.take([LEG]) is None  # thrown away with the first decision
+    assert world.take([replace(LEG, **other)]) is None
+    assert world.take([LEG]) is None  # thrown away with the first decision
     assert (world.presigner.used, world.presigner.missed) == (0, 1)
 
 
@@ -97,11 +101,11 @@ async def test_one_signature_is_used_once() -> None:
     world = World()
     world.presigner.expect([LEG, replace(LEG, product_id=8)])
     await until(lambda: world.presigner.signed, "signed")
-    assert world.presigner.take([LEG]) is None  # one leg of two is another decision
+    assert world.take([LEG]) is None  # one leg of two is another decision
     world.presigner.expect([LEG, replace(LEG, product_id=8)])
     await until(lambda: world.presigner.signed == 2, "signed again")
-    assert world.presigner.take([replace(LEG), replace(LEG, product_id=8)]) is not None
-    assert world.presigner.take([LEG, replace(LEG, product_id=8)]) is None
+    assert world.take([replace(LEG), replace(LEG, product_id=8)]) is not None
+    assert world.take([LEG, replace(LEG, product_id=8)]) is None
     count = world.count
     await asyncio.sleep(3 * PAUSE_S)
     assert world.count == count  # nothing is expected any more
@@ -115,7 +119,7 @@ async def test_the_newest_price_is_the_one_that_lies_ready() -> None:
     newest = replace(LEG, price_x18=LEG.price_x18 + 199)
     await until(lambda: world.presigner._legs is not None, "the newest is signed")
     assert world.count < 20
-    legs = world.presigner.take([newest])
+    legs = world.take([newest])
     assert legs is not None
     assert legs.records[0].price_x18 == newest.price_x18
 
@@ -124,10 +128,10 @@ async def test_a_resting_order_keeps_its_exact_expiration() -> None:
     world, resting = World(), replace(LEG, order_type=OrderType.POST_ONLY, expiration_s=NOW_MS // 1000 + 60)
     world.presigner.expect([resting])
     await until(lambda: world.presigner.signed, "signed")
-    assert world.presigner.take([replace(resting, expiration_s=NOW_MS // 1000 + 61)]) is None
+    assert world.take([replace(resting, expiration_s=NOW_MS // 1000 + 61)]) is None
     world.presigner.expect([resting])
     await until(lambda: world.presigner.signed == 2, "signed again")
-    assert world.presigner.take([replace(resting)]) is not None
+    assert world.take([replace(resting)]) is not None
 
 
 async def test_nothing_lies_ready_while_the_clock_is_unknown() -> None:
@@ -135,12 +139,12 @@ async def test_nothing_lies_ready_while_the_clock_is_unknown() -> None:
     world.is_clock_known = False
     world.presigner.expect([LEG])
     await asyncio.sleep(2 * PAUSE_S)
-    assert world.presigner.take([LEG]) is None
+    assert world.take([LEG]) is None
     world.is_clock_known = True
     world.presigner.expect([LEG])
     await until(lambda: world.presigner.signed, "signed once the clock is there")
     world.presigner.expect([])
-    assert world.presigner.take([LEG]) is None
+    assert world.take([LEG]) is None
 
 
 # ---------------------------------------------------------------------------- over the wire
@@ -205,7 +209,7 @@ async def test_a_leg_that_waited_too_long_is_signed_anew(venue: Venue) -> None:
         assert stale is not None
         await until(lambda: presigner.signed >= 3, "refreshed by itself")
         presigner._legs = stale  # as if the loop had hung since
-        await until(lambda: not presigner._is_in_time(stale, legs), "stale")
+        await until(lambda: not presigner._is_in_time(stale, legs, venue.timesync.exchange_now_ms()), "stale")
         presigner._legs = stale
         outcomes = await gateway.place_many(legs)
         assert all(outcome.is_confirmed for outcome in outcomes)
@@ -251,4 +255,4 @@ async def test_a_hook_that_raises_is_said_once_and_signing_ahead_goes_on(
     assert [record.getMessage() for record in caplog.records] == ["nothing can be signed ahead"]
     is_broken = False
     await until(lambda: world.presigner.signed, "signed")
-    assert world.presigner.take([LEG]) is not None
+    assert world.take([LEG]) is not None

@@ -33,8 +33,9 @@ def test_unknown_without_samples() -> None:
     sync = TimeSync()
     assert not sync.is_known
     assert sync.uncertainty_ms == float("inf")
-    with pytest.raises(errors.OrderDenied, match="clock_unknown"):
-        sync.exchange_now_ms()
+    for question in (sync.exchange_now_ms, sync.order_time):
+        with pytest.raises(errors.OrderDenied, match="clock_unknown"):
+            question()
     with pytest.raises(errors.OrderDenied):
         _ = sync.offset_ms
 
@@ -52,6 +53,7 @@ def test_the_truth_is_inside_the_bounds(delays: list[tuple[float, float]], offse
         truth_ms = clock.now_ns / MS + clock.offset_ms
         # A float of milliseconds since 1970 is good to 0.0003 ms.
         assert abs(sync.exchange_now_ms() - truth_ms) <= sync.uncertainty_ms + 1.001
+        assert sync.order_time() == (sync.exchange_now_ms(), sync.uncertainty_ms)
         widths.append(sync.uncertainty_ms)
     assert sync.steps == 0
     # As narrow as the quickest round trip allows, but for the drift assumed since (under 5 s at 100 ppm).
@@ -63,6 +65,8 @@ def test_slow_answers_alone_are_not_good_enough() -> None:
     sync = TimeSync(clock_ns=clock)
     sync.update(clock.sample(400, 400))
     assert not sync.is_known
+    with pytest.raises(errors.OrderDenied, match="uncertainty 400 ms"):
+        sync.order_time()  # the time is there, and no order may be timed by it
     sync.update(clock.sample(1, 1))
     assert sync.is_known
     assert sync.uncertainty_ms < 2
@@ -132,6 +136,8 @@ def test_a_machine_that_slept_does_not_know_the_exchanges_clock() -> None:
     machine.run(60_000)
     assert sync.is_known
     machine.run(7_000, asleep=True)
+    with pytest.raises(errors.OrderDenied, match="clock_unknown"):
+        sync.order_time()
     assert not sync.is_known
     assert (sync.suspends, sync.wall_jumps) == (1, 0)
     sync.update(machine.sample())

@@ -31,7 +31,7 @@ MARGIN_USD = 100
 
 async def isolated(desk: Desk, size: Decimal) -> None:
     """Buy ETH in a margin of its own."""
-    signer, timesync = desk.gateway._signer, desk.eth._timesync
+    signer, timesync = desk.gateway._preparer._signer, desk.eth._timesync
     price = desk.eth.product.round_price(desk.eth.quote().ask_x18 * 101 // 100, "up")
     now_ms = timesync.exchange_now_ms()
     signed = signer.sign_order(

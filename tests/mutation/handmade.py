@@ -98,6 +98,18 @@ MUTANTS: Final = {
         "                    pass",
         ("tests/client/test_live_gateway.py",),
     ),
+    "legs_not_journalled_before_sending": HandMade(
+        "nadofast/gateway.py",
+        "                self._journal(records)",
+        "                pass",
+        ("tests/client/test_live_gateway.py",),
+    ),
+    "half_of_the_legs_journalled": HandMade(
+        "bot/journal.py",
+        "os.ftruncate(self._fd, self._size)\n            raise",
+        "pass\n            raise",
+        ("tests/orders/test_order_journal.py",),
+    ),
     "reserve_spent_by_entries": HandMade(
         "nadofast/ratelimit.py",
         "allowed = spent.window.limit - (0 if urgent else spent.window.reserve)\n            wait",

@@ -56,7 +56,7 @@ async def main(
             feed.on("boundary", lambda event: tracker.on_gap() if event.what.startswith("link") else None)
             gateway = OrderGateway(
                 network, signer, products=products, timesync=timesync, rest=rest, tracker=tracker,
-                before_send=journal.record,
+                journal=journal.record_all,
                 config=GatewayConfig(
                     reply_timeout_s=0.3
                 ),

@@ -39,6 +39,7 @@ from nadofast import (
     parse_symbols,
     to_x18,
 )
+from nadofast.clockkeeper import ClockKeeper
 from nadofast.errors import NadoError
 from nadofast.events import FillEvent
 from nadofast.ratelimit import Window
@@ -81,7 +82,7 @@ class Life:
             rest=self.rest,
             tracker=self.tracker,  # type: ignore[arg-type]
             limiter=self.limiter,
-            before_send=self.journal.record,
+            journal=self.journal.record_all,
             config=GatewayConfig(reply_timeout_s=0.4, time_retry_s=0.05, confirm_s=0.5),
         )
         self.link = ModelLink(loop, world.rng, world.exchange, world.storm)
@@ -95,7 +96,8 @@ class Life:
         self.stream_is_up = True
         self.tasks: set[asyncio.Task[Any]] = set()
         self.helpers: set[asyncio.Task[Any]] = set()
-        for work in (self.gateway._keep_time(self.rest), self.gateway._confirm_ends()):  # type: ignore[arg-type]
+        keeper = ClockKeeper(self.rest, timesync, delivery.clock_doubts, self.gateway._config)  # type: ignore[arg-type]
+        for work in (keeper.run(), self.gateway._confirm_ends()):
             self.spawn(work, self.helpers)
         world.exchange.publish = self.hear
 

@@ -161,6 +161,32 @@ def test_one_process_at_a_time(tmp_path: Path) -> None:
         Journal(link, account=ACCOUNT)
 
 
+def test_what_leaves_together_is_written_in_one_piece_or_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, tracker, write, writes = tmp_path / "j", OrderTracker(), os.write, []
+    with Journal(path, account=ACCOUNT) as journal:
+        legs = [order(tracker, nonce)[0] for nonce in (1, 2)]
+        journal.prepare(legs[0])
+        monkeypatch.setattr(os, "write", lambda fd, piece: writes.append(piece) or write(fd, piece))
+        journal.record_all(legs)
+        journal.record_all(legs)  # they are there
+        assert len(writes) == 1
+        whole = path.read_bytes()
+        assert whole.endswith(writes[0])
+        more = [order(tracker, nonce)[0] for nonce in (3, 4)]
+        line = len(module._intent_line(more[0], 1_790_000_000_000))
+        for taken in (20, line, line + 20):  # all of the first leg, too, is not enough
+            monkeypatch.setattr(os, "write", lambda fd, piece, taken=taken: write(fd, piece[:taken]))
+            with pytest.raises(OSError, match="part of a record"):
+                journal.record_all(more)
+            assert path.read_bytes() == whole
+        monkeypatch.setattr(os, "write", write)
+        journal.record_all(more)
+    found = read(path)
+    assert (list(found.intents), found.damaged) == ([leg.digest for leg in (*legs, *more)], 0)
+
+
 def test_a_full_disk_refuses_the_order_and_leaves_no_half_of_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
