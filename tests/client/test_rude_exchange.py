@@ -276,8 +276,9 @@ async def test_an_abandoned_wait_leaves_the_order_unknown() -> None:
 
 async def test_rate_errors_slow_new_orders_down() -> None:
     async def answer(socket: web.WebSocketResponse, message: Any) -> None:
-        reply = success(message) | {"status": "failure", "error": "slow down", "error_code": 1000}
-        await socket.send_str(json.dumps(reply))
+        (body,) = message.values()  # an order or a cancel
+        named = {"signature": body["signature"], "id": body["id"]}
+        await socket.send_str(json.dumps(named | {"status": "failure", "error": "slow", "error_code": 1000}))
 
     limiter = NadoRateLimiter()
     async with exchange(answer) as network:
@@ -287,7 +288,10 @@ async def test_rate_errors_slow_new_orders_down() -> None:
         ) as client:
             assert (await client.place(ORDER)).error_code == 1000
             assert (await client.place(ORDER)).reason.startswith("rate_limit")
-    assert limiter.rate_errors == 1
+            assert limiter.rate_errors == 1
+            # Getting out is tried regardless, and its refusal is heard, too.
+            assert (await client.cancel(4, "0x" + "11" * 32)).error_code == 1000
+    assert limiter.rate_errors == 2
 
 
 # ---------------------------------------------------------------------------- streams

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,17 +19,27 @@ from bot.order_results import (
     calculate_timeout,
     extract_filled_quantity,
     query_retry,
+    result_of,
 )
+from nadofast import OrderTracker, parse
 from nadofast.errors import RequestTimeout
+from nadofast.events import FillEvent
+
+FILL_SAMPLE = Path(__file__).parent.parent / "data" / "samples" / "stream_fill.json"
 
 
 async def test_attributes_prices_and_a_flat_account(desk: Desk) -> None:
     assert await desk.eth.get_contract_attributes() == (4, Decimal("0.1"))
     assert await desk.sol.get_contract_attributes() == (8, Decimal("0.01"))
-    bid, ask = await desk.eth.fetch_bbo_prices(ETH)
-    assert 0 < bid <= ask
-    assert bid <= await desk.eth.get_order_price("buy") < ask
-    assert await desk.eth.get_account_positions() == 0
+    await desk.stand_still()
+    for client, product_id in ((desk.eth, ETH), (desk.sol, SOL)):
+        bid, ask = await client.fetch_bbo_prices(product_id)
+        assert 0 < bid < ask
+        assert (bid, ask) == await client._bbo_over_rest()  # the stream and the exchange say the same
+        assert bid <= await client.get_order_price("buy") < ask
+        assert bid < await client.get_order_price("sell") <= ask
+        position = await client.get_account_positions()
+        assert (type(position), position) == (Decimal, 0)
     assert desk.eth.get_exchange_name() == "nado"
 
 
@@ -98,10 +110,12 @@ async def test_a_fill_with_the_stream_down_is_known_within_half_a_second(desk: D
 async def test_waiting_by_position_compares_signed(desk: Desk) -> None:
     there, moved, _ = await desk.eth.wait_for_fill_by_position(-SIZE, timeout=0.2)
     assert (there, moved) == (False, 0)
+    selling = asyncio.create_task(desk.eth.wait_for_fill_by_position(-SIZE, timeout=0.5))
     waiting = asyncio.create_task(desk.eth.wait_for_fill_by_position(SIZE, timeout=3))
     await asyncio.sleep(0)
     assert (await desk.eth.place_ioc_order(ETH, SIZE, "buy")).success
     assert (await waiting)[:2] == (True, SIZE)
+    assert (await selling)[:2] == (False, SIZE)  # as much, and the wrong way
     with pytest.raises(ValueError, match="zero"):
         await desk.eth.wait_for_fill_by_position(Decimal(0))
 
@@ -138,6 +152,25 @@ def test_timeout_by_size(quantity: str, state: str | None, seconds: int) -> None
 )
 def test_filled_quantity_is_what_was_said_to_be_filled(result: Any, filled: str) -> None:
     assert extract_filled_quantity(result) == Decimal(filled)
+
+
+def test_the_exchanges_own_numbers_read_as_what_was_filled() -> None:
+    """Digits of the wire, times 10^18, through the records to the helper."""
+    (message,) = json.loads(FILL_SAMPLE.read_text())["events"]
+    message |= {"filled_qty": "25000000000000000", "remaining_qty": "100000000000000000"}
+    tracker = OrderTracker()
+    order = tracker.restore(
+        digest=message["order_digest"], product_id=ETH, sender=message["subaccount"],
+        price_x18=int(message["price"]), amount_x18=int(message["original_qty"]), expiration_s=2_000_000_000,
+        nonce=1, appendix=int(message["appendix"]),
+    )  # fmt: skip
+    event = parse(json.dumps(message).encode())
+    assert isinstance(event, FillEvent)
+    tracker.on_fill(event)
+    result = result_of(order, is_success=True)
+    assert (result.side, result.status, result.size) == ("buy", "PARTIALLY_FILLED", Decimal("0.125"))
+    assert result.price == Decimal("3021.4")
+    assert extract_filled_quantity(result) == Decimal("0.025")
 
 
 def test_slippage_in_bps() -> None:

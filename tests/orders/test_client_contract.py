@@ -10,10 +10,18 @@ from typing import Any
 import pytest
 from deskkit import ETH, SIZE, SOL, Desk, until
 
+from bot import client_market
 from bot.client import ClientConfig, NadoClient
 from bot.order_results import OrderInfo, OrderResult
 from nadofast import OrderType, make_nonce, pack_appendix, to_x18, wire
-from nadofast.errors import BookInvalid, ConfigError, InsufficientDepth, InvalidKey
+from nadofast.errors import (
+    BookInvalid,
+    ConfigError,
+    ConnectionLost,
+    InsufficientDepth,
+    InvalidKey,
+    RequestTimeout,
+)
 
 MEMBERS = {
     "round_to_tick": ["price"],
@@ -167,6 +175,30 @@ async def test_three_failures_of_rest_give_no_price_and_no_order(desk: Desk) -> 
     assert len(calls) == 3
 
 
+async def test_a_price_is_asked_for_again_before_giving_up(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await desk.stand_still()
+    rest, failures = desk.eth._books().rest, [RequestTimeout("slow"), ConnectionLost("cut")]
+    ask, calls = rest.query, 0
+
+    async def rude(request: dict[str, Any]) -> Any:
+        nonlocal calls
+        if request["type"] == "market_price" and asyncio.current_task() is me:
+            calls += 1
+            if failures:
+                raise failures.pop()
+        return await ask(request)
+
+    me = asyncio.current_task()
+    monkeypatch.setattr(rest, "query", rude)
+    monkeypatch.setattr(client_market, "MAX_BBO_AGE_MS", -1)  # no stream is fresh enough
+    bid, ask_price = await desk.eth.fetch_bbo_prices(ETH)
+    quote = desk.eth.quote()
+    assert (to_x18(bid), to_x18(ask_price)) == (quote.bid_x18, quote.ask_x18)
+    assert calls == 3
+
+
 async def test_no_data_and_not_enough_of_it_are_two_things(desk: Desk) -> None:
     await desk.stand_still()
     assert await desk.eth.estimate_slippage("buy", SIZE) >= 0
@@ -203,7 +235,7 @@ async def test_prices_snap_to_the_exchanges_tick(desk: Desk) -> None:
 
 async def test_a_position_includes_what_has_its_own_margin(desk: Desk) -> None:
     """Isolated orders live in a subaccount of their own: a reader of the cross account alone sees nothing."""
-    signer, timesync = desk.gateway._signer, desk.eth._timesync
+    signer, timesync = desk.gateway._preparer._signer, desk.eth._timesync
     ask = desk.eth.quote().ask_x18
     signed = signer.sign_order(
         product_id=ETH,

@@ -9,7 +9,7 @@ import pytest
 from deskkit import ETH, SIZE, SOL, Desk, until
 
 from nadofast import OrderType
-from nadofast.products import from_x18
+from nadofast.products import from_x18, to_x18
 
 
 @pytest.mark.parametrize("order_type", list(OrderType))
@@ -19,6 +19,8 @@ async def test_every_order_type_rests_or_ends_as_it_should(desk: Desk, order_typ
     if order_type in (OrderType.IOC, OrderType.FOK):
         assert (result.success, result.filled_size) == (False, 0)  # nothing to meet: no fill is told
         assert result.status in ("REJECTED", "CANCELLED")
+        assert (await desk.state())["fills"] == []
+        assert await desk.eth.get_account_positions() == 0
         await desk.stranger.offer(ETH, price, -SIZE)
         result = await desk.eth.place_open_order(ETH, SIZE, "buy", price, order_type=order_type)
         assert (result.success, result.status, result.filled_size) == (True, "FILLED", SIZE)
@@ -59,6 +61,12 @@ async def test_two_clients_at_once_do_not_disturb_each_other(desk: Desk) -> None
     results = await asyncio.gather(*orders)
     assert [result.filled_size for result in results] == [SIZE] * 3 + [Decimal(2)] * 3
     assert len({result.order_id for result in results}) == 6
+    at_exchange: dict[str, int] = {}
+    for fill in (await desk.state())["fills"]:
+        at_exchange[fill["digest"]] = at_exchange.get(fill["digest"], 0) + abs(int(fill["base"]))
+    for result in results:
+        assert at_exchange[result.order_id or ""] == to_x18(result.filled_size)
+    assert [desk.order(result.order_id).product_id for result in results] == [ETH] * 3 + [SOL] * 3
     assert await desk.eth.get_account_positions() == 3 * SIZE
     assert await desk.sol.get_account_positions() == -6
 

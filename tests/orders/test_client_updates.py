@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from deskkit import ETH, SIZE, SOL, Desk, until
@@ -106,6 +107,9 @@ async def test_a_cancel_is_told(desk: Desk) -> None:
     assert [(u.order_id, u.reason, u.filled_size) for u in heard] == [
         (placed.order_id, "placed", 0), (placed.order_id, "cancelled", 0),
     ]  # fmt: skip
+    assert heard[0].remaining_size == SIZE
+    assert heard[0].timestamp_ns < heard[1].timestamp_ns
+    assert await desk.eth.get_active_orders(ETH) == []  # and it is so
 
 
 async def test_both_products_are_told_each_its_own(desk: Desk) -> None:
@@ -203,13 +207,28 @@ async def test_fills_come_over_rest_while_the_socket_is_down(desk: Desk) -> None
     await quickest(fill, 0.5)
 
 
-async def test_with_both_channels_up_the_stream_is_first_and_nothing_is_asked(desk: Desk) -> None:
+async def test_with_both_channels_up_the_stream_is_first_and_nothing_is_asked(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
     price = await desk.inside(desk.eth, "sell")
     await desk.stranger.offer(ETH, price, -SIZE)
     before = (await desk.state())["executes"]
+    rest, me = desk.eth._books().rest, asyncio.current_task()
+    asked: list[str] = []
+    for name in ("query", "archive_matches", "archive_orders"):
+        ask = getattr(rest, name)
+
+        async def noted(*words: Any, ask: Any = ask, name: str = name, **named: Any) -> Any:
+            if asyncio.current_task() is me:
+                asked.append(name)
+            return await ask(*words, **named)
+
+        monkeypatch.setattr(rest, name, noted)
     result = await desk.eth.place_ioc_order(ETH, SIZE, "buy", price)
+    assert (result.success, result.filled_size, asked) == (True, SIZE, [])
     assert desk.order(result.order_id).first_fill_ns is not None
     assert await desk.eth.get_account_positions() == SIZE  # the second witness, over REST
+    assert asked
     assert len((await desk.state())["executes"]) == len(before) + 1
 
 
