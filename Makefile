@@ -3,6 +3,8 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
+# Where somebody forbids it, every process that a test or a run starts would compile all of the bot anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 VENV := .venv
 PEERS := .venv-peers

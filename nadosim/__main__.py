@@ -17,11 +17,13 @@ import ssl
 import stat
 import sys
 import warnings
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import orjson
 import uvloop
 
+from . import sdk
 from .recording import BadRecording
 from .regimes import DEFAULT_REGIME, REGIMES
 from .settings import Settings, SettingsError, load
@@ -109,12 +111,18 @@ async def run(settings: Settings) -> None:
 
 
 async def _serve(settings: Settings) -> SimServer:
-    """Start the server. Imported late: wrong options are answered without waiting for the SDK to load."""
+    """Start the server."""
+    return await _loaded()(settings)
+
+
+def _loaded() -> Callable[[Settings], Awaitable[SimServer]]:
+    """What serves. Imported late: wrong options are answered without waiting for the SDK to load."""
+    sdk.leave_web3_out()
     with warnings.catch_warnings():
         # A dependency of the official SDK imports pkg_resources; stderr is for what can be acted on.
         warnings.filterwarnings("ignore", message="pkg_resources is deprecated")
         from .app import serve
-    return await serve(settings)
+    return serve
 
 
 async def _first(stop: asyncio.Event, server: SimServer) -> None:

@@ -20,6 +20,8 @@ if settings().deadline is not None:  # whoever has set it already, as the mutati
     settings.load_profile("untimed")
 
 PR_SET_CHILD_SUBREAPER = 36
+# No test speaks to a server of the world: no process has to read the certificates that such have.
+os.environ["SSL_CERT_FILE"] = os.devnull
 
 
 def pytest_asyncio_loop_factories(

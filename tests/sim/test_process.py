@@ -98,6 +98,19 @@ def test_the_ready_line_and_a_quiet_end() -> None:
     assert not _is_alive(sim.pid)
 
 
+def test_it_starts_without_what_it_never_calls() -> None:
+    """web3 comes with the SDK, and would take a third of the start; signatures are verified without it."""
+    program = (
+        "import sys; from nadosim.__main__ import _loaded; _loaded()\n"
+        "from nadosim.signatures import Verifier\n"
+        "print(sorted({'web3', 'eth_account'} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "['eth_account']\n"
+
+
 def test_the_seed_makes_the_accounts() -> None:
     accounts = [derive_account(seed, index) for seed in (7, 8) for index in (0, 1)]
     assert accounts[0] == derive_account(7, 0)
