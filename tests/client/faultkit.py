@@ -354,7 +354,14 @@ async def _strike(feed: Feed, control: Control, scenario: Scenario, told: Told) 
                     await until(lambda: feed.link.state is LinkState.BACKOFF, "backing off", 0.5)
             elif scenario.state == "stale":
                 links = [link.manager for link in feed.pool.links]
-                await until(lambda: any(link.state is LinkState.STALE for link in links), "a stale link", 3.0)
+                # One that is given up at once may not be looked at while it is stale.
+                await until(
+                    lambda: (
+                        any(link.state is LinkState.STALE for link in links) or feed.stats()["losses"] > 0
+                    ),
+                    "a stale link",
+                    5.0,
+                )
             elif scenario.state == "rest":
                 await until(lambda: feed.mode is NadoConnectionMode.REST, "HTTP takes over", 3.0)
             elif scenario.state == "resyncing":
