@@ -20,6 +20,7 @@ def show(result: Result, scenarios: int, took_s: float) -> None:
     known = sorted(result.known_ms)
     shares = (0.5, 0.9, 0.99, 0.999)
     spread = ", ".join(f"p{share * 100:g} {known[int(len(known) * share)]:.0f} ms" for share in shares)
+    spread += f", max {known[-1]:.0f} ms"
     print(
         f"\n{scenarios} scenarios over sockets in {took_s:.0f} s: {len(known)} requests, {result.cuts} cuts,"
         f" {result.kinds}; outcome known: {spread}"

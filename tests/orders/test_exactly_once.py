@@ -299,7 +299,8 @@ class Tally:
 def percentiles(known_ms: list[float]) -> str:
     known_ms.sort()
     shares = (0.5, 0.9, 0.99, 0.999)
-    return ", ".join(f"p{share * 100:g} {known_ms[int(len(known_ms) * share)]:.0f} ms" for share in shares)
+    spread = [f"p{share * 100:g} {known_ms[int(len(known_ms) * share)]:.0f} ms" for share in shares]
+    return ", ".join([*spread, f"max {known_ms[-1]:.0f} ms of {len(known_ms)}"])
 
 
 def record(world: World, failure: str = "") -> None:
