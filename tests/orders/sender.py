@@ -22,6 +22,7 @@ from nadofast import (
     GatewayConfig,
     OrderGateway,
     OrderRequest,
+    OrderState,
     OrderTracker,
     OrderType,
     OutcomeKind,
@@ -105,6 +106,8 @@ async def main(
                     await asyncio.sleep(rng.uniform(0, 0.02))
                 await asyncio.gather(*tasks)
                 for order in list(tracker._orders.values()):
+                    while order.state is OrderState.UNKNOWN:  # a recovery asks for so long and no longer
+                        await gateway.resolve(order.digest, ETH)
                     if order.was_accepted and not order.is_settled:
                         await gateway.settle(order.digest, ETH, 20.0)
                 print("done", flush=True)

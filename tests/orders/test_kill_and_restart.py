@@ -69,7 +69,11 @@ class Sender:
         assert self._process.stdout is not None
         readable = select.select([self._process.stdout], [], [], DEADLINE_S)[0]
         line = self._process.stdout.readline().strip() if readable else "nothing in time"
-        assert line == word, self._log.read_text()[-2_000:]
+        assert line == word, self.said()
+
+    def said(self) -> str:
+        """The end of what its processes wrote on stderr."""
+        return self._log.read_text()[-2_000:]
 
     def kill(self) -> None:
         if self._process is not None:
@@ -112,6 +116,7 @@ def campaign(seed: int, directory: Path, kills: int) -> None:
                 facts = compare(truth, sim.ready["accounts"][sender.account]["subaccount"], sender.journal)
             except AssertionError as error:
                 failure = f"seed {seed}: {error}"
+                print(failure, sender.said(), sep="\n")
                 raise
             finally:
                 note("kills", ["kill -9", *STORM], f"{kills} kills", facts=facts, failure=failure)
