@@ -56,7 +56,7 @@ from .preflight import StartError
 from .reconcile import Holdings, Reconciler
 from .recorder import CycleRecorder
 from .recording import Recording, feed_config, gateway_config
-from .recovery import ARCHIVE_TIMEOUT_S, recover
+from .recovery import ARCHIVE_TIMEOUT_S, Recovery, take_stock
 from .restart import Found, OnOpen, first_state, refusal
 from .risk import RiskGate
 from .rollout import Task
@@ -75,6 +75,7 @@ FLATTEN_READY_S: Final = 3.0
 """A way out needs no stream: prices come over HTTP then."""
 FLATTEN_ARCHIVE_S: Final = 2.0
 """Nor does it need to know what former orders cost; what they hold is in the positions."""
+ORDERS_UNKNOWN: Final = "journal: what became of former orders is not known"
 STREAMS: Final = (*DEFAULT_STREAMS, FUNDING_PAYMENT)
 
 
@@ -441,17 +442,21 @@ async def _connect(
     await preflight.answer(guard.measure_clock)
     await start_and_stop(stack, feed.start, feed.stop)
     await start_and_stop(stack, gateway.start, gateway.stop)
+    recovery = Recovery(
+        journal.found, journal=journal, tracker=tracker, timesync=timesync, gateway=gateway, rest=rest,
+        subaccount=subaccount, product_ids=tuple(by_id),
+        adopt_foreign=job.on_open is not OnOpen.REFUSE and job.task is not Task.DRY_RUN,
+    )  # fmt: skip
+    archive_timeout_s = FLATTEN_ARCHIVE_S if job.only_closes else ARCHIVE_TIMEOUT_S
     try:
-        await recover(
-            journal.found, journal=journal, tracker=tracker, timesync=timesync, gateway=gateway, rest=rest,
-            subaccount=subaccount, product_ids=tuple(by_id),
-            adopt_foreign=job.on_open is not OnOpen.REFUSE and job.task is not Task.DRY_RUN,
-            archive_timeout_s=FLATTEN_ARCHIVE_S if job.only_closes else ARCHIVE_TIMEOUT_S,
-        )  # fmt: skip
+        left = await take_stock(recovery, reconciler, ledger, archive_timeout_s)
     except (NadoError, OSError) as error:
         if say is None:
             raise
-        say(f"journal: what became of former orders is not known: {error}")
+        say(f"{ORDERS_UNKNOWN}: {error}")
+    else:
+        if left is not None:
+            start_helper(stack, left, on_failure=lambda error: log.event(f"{ORDERS_UNKNOWN}: {error}"))
     start_helper(stack, guard.run(), on_failure=lambda error: gate.halt(f"internal error: {error}"))
     timeout_s = FLATTEN_READY_S if job.only_closes else job.settings.run.ready_timeout_s
     if (reason := await guard.wait_ready(timeout_s)) and not job.only_closes:

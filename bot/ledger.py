@@ -9,7 +9,7 @@ step: what the cumulative value has moved since the position last changed, times
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -155,6 +155,7 @@ class Ledger:
     def __init__(self, product_ids: tuple[int, ...]) -> None:
         self._accounts = {product_id: Account() for product_id in product_ids}
         self._seen: OrderedDict[tuple[str, int], None] = OrderedDict()
+        self._left_out: set[str] = set()
         self.duplicates = 0
         self.fills = 0
         self.taken_over = Takeovers()
@@ -166,8 +167,8 @@ class Ledger:
         return self.taken_over.count
 
     def apply(self, fill: FillEvent) -> bool:
-        """Book one fill. False if it was booked before. KeyError for a product that is not ours."""
-        if fill.key in self._seen:
+        """Book one fill. False if it was booked before or is left out. KeyError: not one of our products."""
+        if fill.key in self._seen or fill.order_digest in self._left_out:
             self.duplicates += 1
             return False
         before = self._accounts[fill.product_id]
@@ -182,6 +183,10 @@ class Ledger:
         self._seen[fill.key] = None
         if len(self._seen) > REMEMBERED_FILLS:
             self._seen.popitem(last=False)
+
+    def leave_out(self, digests: Iterable[str]) -> None:
+        """Book no fill of these orders: what they did is in the positions that the ledger starts from."""
+        self._left_out.update(digests)
 
     def on_funding(self, event: FundingPaymentEvent) -> None:
         """A payment of one product; ignored for products that are not ours."""

@@ -49,12 +49,12 @@ async def start_and_stop(
 
 
 def start_helper(
-    stack: AsyncExitStack, work: Coroutine[Any, Any, None], *, on_failure: Callable[[str], None]
+    stack: AsyncExitStack, work: Coroutine[Any, Any, object], *, on_failure: Callable[[str], None]
 ) -> None:
     """Run something beside the trading until the end. If it dies before that, `on_failure` says what of."""
     task = asyncio.ensure_future(work)
 
-    def ended(task: asyncio.Task[None]) -> None:
+    def ended(task: asyncio.Task[object]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
             on_failure(f"{type(error).__name__}: {error}")
 

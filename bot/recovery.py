@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from nadofast.backfill import to_fill
 from nadofast.gateway import OrderGateway
@@ -22,10 +22,14 @@ from nadofast.timesync import TimeSync
 from nadofast.wire import MAX_ARCHIVE_DIGESTS
 
 from .journal import Contents, Journal, order_fields
+from .ledger import Ledger
+from .reconcile import Reconciler
 
 PAGE: Final = 100
 MAX_PAGES: Final = 50
 ARCHIVE_TIMEOUT_S: Final = 15.0
+# From the last moment at which the engine takes an order to its match.
+HELD_MS: Final = 250
 _log = logging.getLogger(__name__)
 
 
@@ -42,51 +46,86 @@ class Recovered:
     adopted: tuple[TrackedOrder, ...]
 
 
-async def recover(
-    found: Contents,
-    *,
-    journal: Journal,
-    tracker: OrderTracker,
-    gateway: OrderGateway,
-    timesync: TimeSync,
-    rest: Rest,
-    subaccount: str,
-    product_ids: Sequence[int],
-    adopt_foreign: bool = False,
-    timeout_s: float = 15.0,
-    archive_timeout_s: float = ARCHIVE_TIMEOUT_S,
-) -> Recovered:
-    """Rebuild the tracker from the journal and ask. archive_timeout_s: how long for what is not on the books.
-    Raises what REST raises."""
-    orders = [tracker.restore(**dict(order_fields(fields))) for fields in found.unfinished]
-    if orders:  # before that a copy may still arrive
-        last_ms = max(nonce_recv_time_ms(order.nonce) for order in orders)
-        await gateway.wait_past(last_ms, timeout_s)
-    books = await asyncio.gather(*(rest.subaccount_orders(subaccount, p) for p in product_ids))
-    # After the answers: what is not among them may have been filled up to now.
-    answered_ms = timesync.exchange_now_ms() + int(timesync.uncertainty_ms) + 1
-    resting = {order.digest: order for book in books for order in book}
-    for digest, row in resting.items():
-        if tracker.get(digest) is not None:
-            tracker.on_resting(digest, row.unfilled_x18)
-    gone = [order for order in orders if order.digest not in resting]
-    places = {order.product_id for order in gone}
-    if gone and await gateway.wait_archive(places, answered_ms, archive_timeout_s):
-        await _read_ends(gone, rest, tracker)
-    await _read_fills(orders, rest, tracker, subaccount, product_ids)
-    foreign = tuple(row for digest, row in resting.items() if tracker.get(digest) is None)
-    adopted = tuple(_adopt(row, tracker, journal, subaccount) for row in foreign) if adopt_foreign else ()
-    for order in orders:
-        journal.note(order)
-    live = tuple(order for order in orders if order.was_accepted and not order.is_terminal)
-    finished = tuple(order for order in orders if order.is_terminal)
-    unknown = tuple(order for order in orders if order not in live and order not in finished)
-    if orders or foreign:
-        _log.warning(
-            "journal: %d resting, %d finished, %d unknown; %d orders of others, %d adopted",
-            len(live), len(finished), len(unknown), len(foreign), len(adopted),
-        )  # fmt: skip
-    return Recovered(live, finished, unknown, foreign, adopted)
+@dataclass(slots=True)
+class Recovery:
+    """The questions a start has about the journal's orders: what rests, which the books say at once, and what
+    became of the others, which the archive says seconds later.
+
+    gone: orders that had left the books and that no copy can bring back. Whatever they filled is in positions
+    read after `look`.
+    """
+
+    found: Contents
+    journal: Journal
+    tracker: OrderTracker
+    gateway: OrderGateway
+    timesync: TimeSync
+    rest: Rest
+    subaccount: str
+    product_ids: Sequence[int]
+    adopt_foreign: bool = False
+    orders: tuple[TrackedOrder, ...] = ()
+    gone: tuple[TrackedOrder, ...] = ()
+    foreign: tuple[OpenOrder, ...] = ()
+    adopted: tuple[TrackedOrder, ...] = ()
+    _answered_ms: int = 0
+
+    async def look(self, timeout_s: float = 15.0) -> None:
+        """Rebuild the tracker from the journal and read the books. Raises what REST raises."""
+        tracker, rest = self.tracker, self.rest
+        self.orders = tuple(tracker.restore(**dict(order_fields(fields))) for fields in self.found.unfinished)
+        is_past = True
+        if self.orders:  # before that a copy may still arrive
+            last_ms = max(nonce_recv_time_ms(order.nonce) for order in self.orders)
+            is_past = await self.gateway.wait_past(last_ms + HELD_MS, timeout_s)
+        books = await asyncio.gather(*(rest.subaccount_orders(self.subaccount, p) for p in self.product_ids))
+        # After the answers: what is not among them may have been filled up to now.
+        self._answered_ms = self.timesync.exchange_now_ms() + int(self.timesync.uncertainty_ms) + 1
+        resting = {order.digest: order for book in books for order in book}
+        for digest, row in resting.items():
+            if tracker.get(digest) is not None:
+                tracker.on_resting(digest, row.unfilled_x18)
+        self.gone = tuple(order for order in self.orders if order.digest not in resting and is_past)
+        self.foreign = tuple(row for digest, row in resting.items() if tracker.get(digest) is None)
+        if self.adopt_foreign:
+            self.adopted = tuple(_adopt(row, tracker, self.journal, self.subaccount) for row in self.foreign)
+
+    async def ask_archive(self, timeout_s: float = ARCHIVE_TIMEOUT_S) -> Recovered:
+        """Ends and fills of what `look` has found, for as long. Raises what REST raises."""
+        places = {order.product_id for order in self.gone}
+        if self.gone and await self.gateway.wait_archive(places, self._answered_ms, timeout_s):
+            await _read_ends(self.gone, self.rest, self.tracker)
+        await _read_fills(self.orders, self.rest, self.tracker, self.subaccount, self.product_ids)
+        for order in self.orders:
+            self.journal.note(order)
+        live = tuple(order for order in self.orders if order.was_accepted and not order.is_terminal)
+        finished = tuple(order for order in self.orders if order.is_terminal)
+        unknown = tuple(order for order in self.orders if order not in live and order not in finished)
+        if self.orders or self.foreign:
+            _log.warning(
+                "journal: %d resting, %d finished, %d unknown; %d orders of others, %d adopted",
+                len(live), len(finished), len(unknown), len(self.foreign), len(self.adopted),
+            )  # fmt: skip
+        return Recovered(live, finished, unknown, self.foreign, self.adopted)
+
+
+async def take_stock(
+    recovery: Recovery, reconciler: Reconciler, ledger: Ledger, archive_timeout_s: float
+) -> Coroutine[Any, Any, object] | None:
+    """Look, and ask the archive only if nothing is held: it may be seconds behind, and what stands open must
+    not wait for it. Returns what is left to ask beside the trading, None when all was asked.
+
+    What the orders that are gone have filled is in every position read from now on; the ledger, which starts
+    from those, never books it again, however late it is told. Raises what REST raises.
+    """
+    await recovery.look()
+    ledger.leave_out(order.digest for order in recovery.gone)
+    if recovery.gone:
+        seen = await reconciler.read(with_isolated=True)
+        if any(seen.position_x18(product_id) for product_id in recovery.product_ids):
+            return recovery.ask_archive(archive_timeout_s)
+    await recovery.ask_archive(archive_timeout_s)
+    return None
 
 
 async def _read_ends(gone: Sequence[TrackedOrder], rest: Rest, tracker: OrderTracker) -> None:

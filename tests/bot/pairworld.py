@@ -45,7 +45,7 @@ from bot.pair import DNPairBot, PairParts
 from bot.preflight import StartError
 from bot.reconcile import Reconciler
 from bot.recorder import CycleRecorder
-from bot.recovery import recover
+from bot.recovery import ARCHIVE_TIMEOUT_S, Recovery, take_stock
 from bot.restart import Found, OnOpen
 from bot.risk import RiskGate, RiskLimits
 from bot.shutdown import StopRequest
@@ -347,10 +347,12 @@ class PairWorld:
 
         book_events(feed, ledger, tracker, reconciler)
         await guard.measure_clock()
-        await recover(
+        recovery = Recovery(
             journal.found, journal=journal, tracker=tracker, timesync=timesync, gateway=gateway, rest=rest,
             subaccount=self.subaccount, product_ids=(ETH, SOL), adopt_foreign=choice is not OnOpen.REFUSE,
         )  # fmt: skip
+        if (left := await take_stock(recovery, reconciler, ledger, ARCHIVE_TIMEOUT_S)) is not None:
+            self._bot_tasks.add(self.spawn(_ask_later(left)))
         self._bot_tasks.add(self.spawn(guard.run()))
         clients = tuple(
             NadoClient(
@@ -542,6 +544,12 @@ class PairWorld:
         if won == booked:
             return "named" if self.ledger.adjustments > self.adjusted_at_start else "equal"
         return "named" if self.was_seized else "off"  # what the exchange takes for itself is no trade
+
+
+async def _ask_later(left: Awaitable[object]) -> None:
+    """As the composition root: without an answer the journal asks at the next start."""
+    with contextlib.suppress(NadoError):
+        await left
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ from clientkit import FAST_LINK, Venue
 
 from bot import recovery
 from bot.journal import Journal, read
-from bot.recovery import Recovered, recover
+from bot.recovery import Recovered, Recovery
 from nadofast import (
     GatewayConfig,
     OrderGateway,
@@ -43,10 +43,12 @@ async def recovered(venue: Venue, path: Path, **options: Any) -> tuple[Recovered
     async with venue.gateway() as gateway:
         with Journal(path, account="a") as journal:
             tracker.on_change(journal.note)
-            found = await recover(
+            asking = Recovery(
                 journal.found, journal=journal, tracker=tracker, gateway=gateway, timesync=venue.timesync,
-                rest=venue.rest, subaccount=venue.subaccount, product_ids=(ETH,), timeout_s=10.0, **options,
+                rest=venue.rest, subaccount=venue.subaccount, product_ids=(ETH,), **options,
             )  # fmt: skip
+            await asking.look(timeout_s=10.0)
+            found = await asking.ask_archive()
             await _end(gateway, tracker)
             return found, tracker
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from bot.journal import Journal
-from bot.recovery import recover
+from bot.recovery import Recovery
 from nadofast import (
     Feed,
     GatewayConfig,
@@ -63,11 +63,13 @@ async def main(
                 ),
             )  # fmt: skip
             async with feed, gateway:
-                await recover(
+                recovery = Recovery(
                     journal.found, journal=journal, tracker=tracker, timesync=timesync, gateway=gateway,
                     rest=rest,
-                    subaccount=signer.subaccount(), product_ids=(ETH,), timeout_s=20.0,
+                    subaccount=signer.subaccount(), product_ids=(ETH,),
                 )  # fmt: skip
+                await recovery.look(timeout_s=20.0)
+                await recovery.ask_archive()
                 print("recovered", flush=True)
                 done = {fields["client_id"] for fields in journal.found.intents.values()}
                 first = max(done, default=-1) + 1

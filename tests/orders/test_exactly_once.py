@@ -21,7 +21,7 @@ from chaosrecord import note
 from orderworld import EPOCH_MS, ModelExchange, ModelLink, ModelRest, Storm
 
 from bot.journal import Journal, read
-from bot.recovery import recover
+from bot.recovery import Recovery
 from nadofast import (
     GatewayConfig,
     LimitConfig,
@@ -225,17 +225,18 @@ class World:
         """As a supervisor would: again until the exchange answers."""
         while True:
             try:
-                await recover(
+                recovery = Recovery(
                     life.journal.found,
                     journal=life.journal,
                     tracker=life.tracker,
                     timesync=life.gateway._timesync,
                     gateway=life.gateway,
-                    rest=life.rest,
+                    rest=life.rest,  # type: ignore[arg-type]
                     subaccount=SIGNER.subaccount(),
                     product_ids=(4,),
-                    timeout_s=20.0,  # type: ignore[arg-type]
                 )
+                await recovery.look(timeout_s=20.0)
+                await recovery.ask_archive()
                 return
             except NadoError:
                 await asyncio.sleep(0.2)
