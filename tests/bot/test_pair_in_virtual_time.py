@@ -13,6 +13,7 @@ import random
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import stormtable
@@ -55,6 +56,31 @@ def test_fair_weather_fills_every_cycle_and_hides_nothing(tmp_path: Path) -> Non
     assert all(
         cycle.balance_change_x18 == cycle.pnl.net_x18 for cycle in world.recorder.finished if cycle.pnl
     )
+
+
+def test_what_a_killed_bot_held_does_not_wait_for_the_archive(tmp_path: Path) -> None:
+    """Killed before it hears of its fills, with an archive a minute behind: the next bot looks at what is
+    held first, and books nothing of the former one, however late it is told."""
+    world = PairWorld(5, tmp_path)
+    world.archive_lag_s = 60.0
+    position_moved, start_again, took_s = world._position_moved, world._start_again, list[float]()
+
+    def kill_at_the_first_fill() -> None:
+        position_moved()
+        if not world.kills:
+            world.killed.set()
+
+    async def timed(*how: Any) -> None:
+        began_s = world.loop.time()
+        await start_again(*how)
+        took_s.append(world.loop.time() - began_s)
+
+    vars(world).update(_position_moved=kill_at_the_first_fill, _start_again=timed)
+    end = world.run(trade)
+    assert end.code.name == "DONE"
+    assert world.kills == 1
+    assert took_s[0] < 2.0
+    assert world.ledger_verdict() == "equal"
 
 
 def test_the_same_seed_is_the_same_run(tmp_path: Path) -> None:
