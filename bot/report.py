@@ -104,7 +104,10 @@ def cycle_lines(cycle: TradeMetrics, symbols: tuple[str, str]) -> list[str]:
         f" − fees {show_usd(pnl.fees_x18)}  ({bps_of(pnl.net_x18, pnl.volume_x18):+.2f} bps of volume)"
         f" · exchange balance {_balance(cycle)}"
     )
-    if not cycle.is_closed:
+    if cycle.residual_x18:
+        residual = show_usd(cycle.residual_x18, 2)
+        lines.append(f"  {residual} USD carried: no order can close it; it counts at the last mid")
+    elif not cycle.is_closed:
         lines.append("  not closed by the exchange's word: what may be open counts at the last mid")
     lines.append(
         f"  time {_s(cycle.cycle_s)} · leg gap write {_ms(cycle.leg_gap_write_ms)},"

@@ -200,13 +200,14 @@ def _recover_from(truth: Verified, state: PairState, inputs: PairInputs, plan: P
 
 def _carried(state: PairState, inputs: PairInputs, plan: Plan, now_ns: int) -> Step:
     """The cycle ends with what is stuck: complete if nothing else went wrong. The next one is not at once."""
-    text = f"{state.urgent}; {residual.words(state, inputs, plan)} is carried"
+    carried = f"{residual.words(state, inputs, plan)} is carried"
     is_complete = state.urgent == TOO_SMALL
+    failure = "" if is_complete else f"{state.urgent}; {carried}"
     left = replace(
         residual.carry(move_to(state, Phase.FLAT, now_ns)), urgent="", skips=0, done=state.done + is_complete,
         failures=0 if is_complete else state.failures + 1, not_before_ns=now_ns + SKIP_PAUSE_NS,
     )  # fmt: skip
-    return left, [CycleEnd(state.cycle, text, is_flat=False)]
+    return left, [Note(carried), CycleEnd(state.cycle, failure, is_flat=False)]
 
 
 def _cross_all(state: PairState, inputs: PairInputs, plan: Plan, now_ns: int) -> Step:

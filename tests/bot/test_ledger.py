@@ -113,6 +113,14 @@ def test_a_fill_that_cannot_be_booked_is_not_marked_as_seen() -> None:
     assert not ledger._seen
 
 
+def test_an_order_that_is_left_out_is_never_booked_however_often_it_is_told() -> None:
+    ledger = Ledger((4, 8))
+    ledger.leave_out(["0xaa"])
+    assert not any(ledger.apply(fill(idx=idx)) for idx in (1, 2))
+    assert (ledger.is_flat, ledger.cash_x18) == (True, 0)
+    assert ledger.apply(fill(digest="0xbb"))
+
+
 def test_memory_of_fills_is_bounded() -> None:
     ledger = Ledger((4,))
     for idx in range(REMEMBERED_FILLS + 10):

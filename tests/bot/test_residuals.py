@@ -19,6 +19,7 @@ from bot.model import (
     CycleEnd,
     Direction,
     ExitCode,
+    Note,
     PairInputs,
     PairState,
     Phase,
@@ -29,6 +30,7 @@ from bot.model import (
 from bot.pair import DNPairBot
 from bot.risk import OrderIntent
 from bot.steps import SKIP_PAUSE_NS
+from bot.unwinding import TOO_SMALL
 from nadofast.products import Product, to_x18
 
 NOW = 1_000_000 * MS
@@ -61,7 +63,9 @@ def test_what_is_refused_as_too_small_is_carried_after_two_equal_answers(
             tried, order = tried + 1, OrderView(intent.tag, 0, True, code=2094)
         assert now_ns < NOW + 5_000 * MS
     (end,) = [a for a in actions if isinstance(a, CycleEnd)]
-    assert end.failure.endswith("residual ETH-PERP +0.02 (60.00 USD) is carried")
+    carried = "residual ETH-PERP +0.02 (60.00 USD) is carried"
+    assert Note(carried) in actions
+    assert end.failure == (f"{urgent}; {TOO_SMALL}; {carried}" if urgent else "")
     assert (end.is_flat, state.phase, state.is_exposed) == (False, Phase.FLAT, True)
     assert (state.done, state.failures) == (done, failures)
     assert (state.legs[0].held_x18, state.legs[0].carried_x18) == (to_x18("0.02"), to_x18("0.02"))

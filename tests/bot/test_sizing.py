@@ -99,9 +99,11 @@ def test_reasons_name_the_product_and_the_need() -> None:
     legs = quotes("3000", "140")
     small = size_pair(legs, SizingRules(to_x18(60), 20, 300))
     assert isinstance(small, NoSize)
-    assert "ETH-PERP" in small.reason
-    assert "103" in small.reason or "105" in small.reason
-    assert isinstance(size_pair(quotes("0", "140"), RULES), NoSize)
+    assert small.reason == (
+        "ETH-PERP: the smallest legal leg needs 105.22 USD (minimum 100 USD plus headroom),"
+        " the budget is 60.00 USD"
+    )
+    assert size_pair(quotes("0", "140"), RULES) == NoSize("ETH-PERP: no price")
 
 
 def test_smallest_budget_is_enough_and_one_unit_less_is_not() -> None:
