@@ -256,7 +256,8 @@ class DNPairBot(PairByName, NamedRecords):
         self._p.inputs.decided(before, self._state, actions)
         if self._state.phase is not before.phase:
             self._p.recorder.phase_changed(self._state.phase)
-        self._p.recorder.tick(self._state.phase, now_ns, self._p.feed.is_account_streamed)
+        # What was seen belongs to the phase it was seen in: what ends a hedge is the worst of it.
+        self._p.recorder.tick(before.phase, now_ns, self._p.feed.is_account_streamed)
         for action in actions:
             _CARRY_OUT[type(action)](self, action)
         # While BUILDING, what was signed ahead may still be on its way to the gateway.
