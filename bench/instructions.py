@@ -58,7 +58,7 @@ def toolchain() -> dict[str, str]:
 def count_ours() -> None:
     """Child, under callgrind: getppid() is called before and after each counted part."""
     from nadofast import OrderBook
-    from nadofast._core import Bbo
+    from nadofast._bbo import Bbo
     from nadofast._feed import FeedCore
 
     loops = inside.load()

@@ -21,7 +21,7 @@ from reference import ReferenceBbo, ReferenceBook
 from streams import PRODUCT, Stream, bbo_messages, depth_messages
 
 from nadofast import OrderBook
-from nadofast._core import Bbo
+from nadofast._bbo import Bbo
 from nadofast._feed import FeedCore
 from nadofast._latency import Histogram
 

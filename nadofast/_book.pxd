@@ -8,7 +8,7 @@
 from libc.stdint cimport int64_t
 
 from ._ladder cimport Ladder
-from ._scan cimport Level, Levels, Message
+from ._message cimport Level, Levels, Message
 from ._x18 cimport int128
 
 

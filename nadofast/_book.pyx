@@ -32,7 +32,8 @@ from ._ladder cimport (
     walk_start,
 )
 from ._parse cimport View, acquire_view, build_error, kind_name, release_view, unknown_kind
-from ._scan cimport KIND_DEPTH, KIND_UNKNOWN, Level, Levels, Message, message_init, scan
+from ._message cimport KIND_DEPTH, KIND_UNKNOWN, Level, Levels, Message, message_init
+from ._scan cimport scan
 from ._x18 cimport (
     INT128_MAX,
     int128,

@@ -1,13 +1,14 @@
 """C face of the feed core: what a listener of another transport needs."""
 
 from cython cimport final
-from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 
+from ._bbo cimport Bbo
 from ._book cimport OrderBook
+from ._facts cimport Facts
 from ._latency cimport Histo
-from ._scan cimport Message
+from ._message cimport Message
 from ._pending cimport PendingDeltas
-from ._x18 cimport int128
 
 
 cdef extern from *:
@@ -34,37 +35,6 @@ cdef enum:  # result of FeedCore.handle() and receive()
     NOT_READ
 
 ctypedef void* Borrowed
-
-cdef enum:
-    MAX_LINKS = 16            # power of two
-
-cdef enum:  # Bbo.origin
-    ORIGIN_NONE = 0
-    ORIGIN_STREAM
-    ORIGIN_REST
-
-
-cdef class Bbo:
-    cdef readonly int64_t product_id
-    cdef int128 bid_price
-    cdef int128 bid_qty
-    cdef int128 ask_price
-    cdef int128 ask_qty
-    cdef readonly int64_t timestamp_ns
-    cdef readonly int64_t received_ns
-    cdef int origin
-    # Order of stream values: engine time, then the how-manieth value a link sent for that time.
-    cdef int64_t stream_ns
-    cdef int32_t turn
-    cdef int64_t[16] link_ns
-    cdef int32_t[16] link_turn
-
-    cdef bint bid_exists(self) noexcept nogil
-    cdef bint ask_exists(self) noexcept nogil
-    cdef bint _holds(self, const Message* m) noexcept nogil
-    cdef bint take(self, const Message* m, int link, int64_t received_ns) noexcept nogil
-    cdef bint agrees(self, OrderBook book) noexcept nogil
-
 
 cdef class ProductFeed:
     cdef int64_t product_id
@@ -94,9 +64,7 @@ cdef class FeedCore:
     cdef public uint32_t public_links
     cdef object on_event, on_reply, on_gap, on_horizon, on_callback_error, on_parse_error, on_slow_callback
     cdef object on_any_bbo, on_any_depth
-    cdef object seen          # SeenKeys of account events
-    cdef dict trade_orders    # product id → TradeOrder
-    cdef dict position_ns
+    cdef Facts facts          # told already
     cdef set unknown_kinds, unknown_fields
     cdef object last_parse_error
     cdef uint64_t messages, bytes_, parse_errors, unknown_kind_count, unknown_field_count
@@ -126,7 +94,6 @@ cdef class FeedCore:
     @final
     cdef int _check_horizon(self, ProductFeed feed) except -1
     cdef int _event(self, int link) except -1
-    cdef bint _trade_is_new(self, object event, int link) except -1
     cdef int _account_event(self, object event, int kind) except -1
     cdef int _unknown(self) except -1
     @final

@@ -1,6 +1,7 @@
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
+from ._bbo import Bbo
 from ._book import Number, OrderBook
 from ._parse import Readable
 from .errors import ParseError
@@ -18,39 +19,6 @@ PARSE_ERROR: Final[int]
 
 def monotonic_ns() -> int:
     """CLOCK_MONOTONIC, the clock of every `*_ns` that is not an exchange time."""
-
-class Bbo:
-    """Best bid and offer of one product; live: the same object changes with every message."""
-
-    @property
-    def product_id(self) -> int: ...
-    @property
-    def bid_price_x18(self) -> int: ...
-    @property
-    def bid_qty_x18(self) -> int: ...
-    @property
-    def ask_price_x18(self) -> int: ...
-    @property
-    def ask_qty_x18(self) -> int: ...
-    @property
-    def timestamp_ns(self) -> int:
-        """Engine time; 0 for a value from REST that has none."""
-    @property
-    def received_ns(self) -> int:
-        """Monotonic."""
-    @property
-    def is_set(self) -> bool: ...
-    @property
-    def has_bid(self) -> bool: ...
-    @property
-    def has_ask(self) -> bool: ...
-    @property
-    def source(self) -> str:
-        """ "stream" or "rest"; "" before the first value."""
-    @property
-    def mid_x18(self) -> int | None: ...
-    @property
-    def spread_x18(self) -> int | None: ...
 
 class FeedCore:
     """Bytes of subscription messages in; books, BBOs, typed events out. Shared by all links of a feed.

@@ -5,10 +5,10 @@ a message makes this raise: bad data is counted and reported. Rules S1–S10 of 
 ARCHITECTURE.md; continuity of one book is in `_book`, waiting deltas are in `_pending`.
 """
 
-from cpython.ref cimport PyObject
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memset
 
+from ._bbo cimport MAX_LINKS, ORIGIN_REST, ORIGIN_STREAM, Bbo
 from ._book cimport (
     BOOK_CROSSED,
     BOOK_IGNORED,
@@ -17,6 +17,7 @@ from ._book cimport (
     REASON_NO_SNAPSHOT,
     OrderBook,
 )
+from ._facts cimport Facts
 from ._latency cimport Histo, Histogram, histo_record, histo_record_many
 from ._parse cimport (
     View,
@@ -28,7 +29,7 @@ from ._parse cimport (
     unknown_field,
     unknown_kind,
 )
-from ._scan cimport (
+from ._message cimport (
     KIND_BBO,
     KIND_DEPTH,
     KIND_FILL,
@@ -37,14 +38,13 @@ from ._scan cimport (
     KIND_REPLY,
     KIND_TRADE,
     KIND_UNKNOWN,
-    Level,
     Message,
     message_free,
     message_init,
-    scan,
 )
+from ._scan cimport scan
 from ._pending cimport ALREADY_KEPT, KEPT_AFTER_BREAK, PendingDeltas
-from ._x18 cimport INT128_MAX, int128, int128_from_py, int128_to_py
+from ._x18 cimport int128, int128_from_py
 
 from .errors import ParseError
 
@@ -60,166 +60,12 @@ PARSE_ERROR = NOT_READ
 cdef int64_t SLOW_CALLBACK_NS = 200_000
 cdef int64_t BBO_DIFFERS_NS = 500_000_000   # S8: a BBO may lead the depth batch by 50 ms
 cdef int64_t AHEAD_NS = 100_000_000         # a link may run ahead of the others for so long: two depth batches
-cdef int SEEN_GENERATION = 16384            # account events remembered: one to two generations
 cdef uint32_t UNTIMED = 16                  # market messages of one burst per reading of the clock
 cdef int NAMES_KEPT = 64                    # unknown kinds and fields reported by name
-cdef int POSITIONS_KEPT = 4096
 
 
 def monotonic_ns():
     return now_ns()
-
-
-cdef class SeenKeys:
-    """Set of the most recent keys, in two generations: bounded, and never slower than two look-ups."""
-
-    cdef set young
-    cdef set old
-
-    def __cinit__(self):
-        self.young = set()
-        self.old = set()
-
-    cdef bint has(self, object key) except -1:
-        return key in self.young or key in self.old
-
-    cdef int add(self, object key) except -1:
-        self.young.add(key)
-        if len(self.young) >= SEEN_GENERATION:
-            self.old = self.young
-            self.young = set()
-        return 0
-
-
-cdef class TradeOrder:
-    """Trades of one product over several links: each once, whichever link brings it first.
-
-    A trade has no key, and equal ones are legal. Every link sends them in the engine's order, so (engine
-    time, turn within that time) tells them apart; a link that was cut lacks an end, never a middle.
-    """
-
-    cdef int64_t told_ns
-    cdef int32_t told_turn
-    cdef int64_t[16] link_ns
-    cdef int32_t[16] link_turn
-
-    cdef bint is_new(self, int64_t timestamp_ns, int link) noexcept nogil:
-        link &= MAX_LINKS - 1
-        if self.link_ns[link] != timestamp_ns:
-            self.link_ns[link] = timestamp_ns
-            self.link_turn[link] = 0
-        self.link_turn[link] += 1
-        if timestamp_ns < self.told_ns:
-            return False
-        if timestamp_ns == self.told_ns and self.link_turn[link] <= self.told_turn:
-            return False
-        self.told_ns = timestamp_ns
-        self.told_turn = self.link_turn[link]
-        return True
-
-    cdef void leave(self, int link) noexcept nogil:
-        self.link_ns[link & (MAX_LINKS - 1)] = 0
-
-
-cdef class Bbo:
-    def __cinit__(self, int64_t product_id):
-        self.product_id = product_id
-        self.ask_price = INT128_MAX
-
-    cdef bint bid_exists(self) noexcept nogil:
-        return self.origin != ORIGIN_NONE and self.bid_price != 0
-
-    cdef bint ask_exists(self) noexcept nogil:
-        return self.origin != ORIGIN_NONE and self.ask_price != INT128_MAX
-
-    cdef bint _holds(self, const Message* m) noexcept nogil:
-        return (self.bid_price == m.bid_price and self.ask_price == m.ask_price
-                and self.bid_qty == m.bid_qty and self.ask_qty == m.ask_qty)
-
-    cdef bint take(self, const Message* m, int link, int64_t received_ns) noexcept nogil:
-        """Take a stream value unless it is a duplicate or older, by (engine time, turn within that time)."""
-        link &= MAX_LINKS - 1
-        if self.link_ns[link] != m.timestamp_ns:
-            self.link_ns[link] = m.timestamp_ns
-            self.link_turn[link] = 0
-        self.link_turn[link] += 1
-        if m.timestamp_ns < self.stream_ns:
-            return False
-        if m.timestamp_ns == self.stream_ns and (
-            self.link_turn[link] <= self.turn or (self.origin == ORIGIN_STREAM and self._holds(m))
-        ):
-            return False
-        self.stream_ns = self.timestamp_ns = m.timestamp_ns
-        self.turn = self.link_turn[link]
-        self.received_ns = received_ns
-        self.origin = ORIGIN_STREAM
-        self.bid_price = m.bid_price
-        self.bid_qty = m.bid_qty
-        self.ask_price = m.ask_price
-        self.ask_qty = m.ask_qty
-        return True
-
-    cdef bint agrees(self, OrderBook book) noexcept nogil:
-        """Whether the top of a valid book is this BBO."""
-        cdef Level bid, ask
-        cdef bint has_bid = book.read_bid(0, &bid)
-        cdef bint has_ask = book.read_ask(0, &ask)
-        if has_bid != self.bid_exists() or has_ask != self.ask_exists():
-            return False
-        if has_bid and (bid.price != self.bid_price or bid.qty != self.bid_qty):
-            return False
-        return not has_ask or (ask.price == self.ask_price and ask.qty == self.ask_qty)
-
-    @property
-    def bid_price_x18(self):
-        return int128_to_py(self.bid_price)
-
-    @property
-    def bid_qty_x18(self):
-        return int128_to_py(self.bid_qty)
-
-    @property
-    def ask_price_x18(self):
-        return int128_to_py(self.ask_price)
-
-    @property
-    def ask_qty_x18(self):
-        return int128_to_py(self.ask_qty)
-
-    @property
-    def is_set(self):
-        return self.origin != ORIGIN_NONE
-
-    @property
-    def has_bid(self):
-        return self.bid_exists()
-
-    @property
-    def has_ask(self):
-        return self.ask_exists()
-
-    @property
-    def source(self):
-        return ("", "stream", "rest")[self.origin]
-
-    @property
-    def mid_x18(self):
-        if not self.bid_exists() or not self.ask_exists():
-            return None
-        return int128_to_py(self.bid_price + (self.ask_price - self.bid_price) // 2)
-
-    @property
-    def spread_x18(self):
-        if not self.bid_exists() or not self.ask_exists():
-            return None
-        return int128_to_py(self.ask_price - self.bid_price)
-
-    def __repr__(self):
-        if self.origin == ORIGIN_NONE:
-            return f"<Bbo product {self.product_id}: not set>"
-        bid = int128_to_py(self.bid_price) if self.bid_exists() else None
-        ask = int128_to_py(self.ask_price) if self.ask_exists() else None
-        return f"<Bbo product {self.product_id}: bid {bid}, ask {ask} ({self.source})>"
 
 
 cdef class ProductFeed:
@@ -279,9 +125,7 @@ cdef class FeedCore:
         self.on_parse_error = on_parse_error
         self.on_slow_callback = on_slow_callback
         self.public_links = 1
-        self.seen = SeenKeys()
-        self.trade_orders = {}
-        self.position_ns = {}
+        self.facts = Facts()
         self.unknown_kinds = set()
         self.unknown_fields = set()
 
@@ -492,41 +336,22 @@ cdef class FeedCore:
             return self._not_read(error)
         if is_account:
             return self._account_event(event, kind)
-        if kind == KIND_TRADE and not self._trade_is_new(event, link):
+        if kind == KIND_TRADE and not self.facts.trade_is_new(event, link):
             return SEEN_BEFORE
         if callback is not None:
             self._call(callback, event)
         return HANDED_OVER
 
-    cdef bint _trade_is_new(self, object event, int link) except -1:
-        cdef TradeOrder order = self.trade_orders.get(event.product_id)
-        if order is None:
-            if len(self.trade_orders) >= POSITIONS_KEPT:
-                self.trade_orders.clear()
-            order = self.trade_orders[event.product_id] = TradeOrder()
-        return order.is_new(event.timestamp_ns, link)
-
     cdef int _account_event(self, object event, int kind) except -1:
         """Each fact once: by key, and positions never backwards. Seen only when its handler took it."""
-        cdef SeenKeys seen = self.seen
-        # The key of a fill without a Python call: fills are by far the most frequent of the three.
-        key = (kind, event.order_digest, event.submission_idx) if kind == KIND_FILL else (kind, event.key)
-        place = None
-        if seen.has(key):
+        cdef Facts facts = self.facts
+        cdef tuple key = facts.key_of(event, kind)
+        if not facts.is_new(key, event, kind):
             self.event_duplicates += 1
             return SEEN_BEFORE
-        if kind == KIND_POSITION_CHANGE:
-            place = (event.subaccount, event.product_id, event.isolated)
-            if event.timestamp_ns < self.position_ns.get(place, 0):
-                self.event_duplicates += 1
-                return SEEN_BEFORE
         if self.on_event is not None and not self._call(self.on_event, event):
             return HANDED_OVER
-        seen.add(key)
-        if place is not None:
-            if len(self.position_ns) >= POSITIONS_KEPT:
-                self.position_ns.clear()
-            self.position_ns[place] = event.timestamp_ns
+        facts.told(key, event, kind)
         return HANDED_OVER
 
     cdef int _unknown(self) except -1:
@@ -625,7 +450,7 @@ cdef class FeedCore:
             feed.refreshing = True
             return
         if feed.joined == 0:
-            self.trade_orders.pop(product_id, None)   # no link is left that could tell one again
+            self.facts.forget_trades(product_id)
         feed.joined = 0
         feed.book.clear()                                                # S7
         feed.book.invalidate(REASON_NO_SNAPSHOT)
@@ -635,10 +460,8 @@ cdef class FeedCore:
 
     def leave(self, int link):
         cdef ProductFeed feed
-        cdef TradeOrder order
         link &= MAX_LINKS - 1
-        for order in self.trade_orders.values():
-            order.leave(link)
+        self.facts.leave(link)
         for feed in self.products.values():
             feed.joined &= ~(<uint32_t>1 << link)
             feed.bbo.link_ns[link] = 0

@@ -3,6 +3,7 @@ from typing import Final
 
 from picows import WSFrame, WSListener, WSTransport
 
+from ._bbo import Bbo as Bbo
 from ._core import APPLIED as APPLIED
 from ._core import BUFFERED as BUFFERED
 from ._core import DELIVERED as DELIVERED
@@ -11,7 +12,6 @@ from ._core import FOREIGN as FOREIGN
 from ._core import GAP as GAP
 from ._core import PARSE_ERROR as PARSE_ERROR
 from ._core import UNKNOWN as UNKNOWN
-from ._core import Bbo as Bbo
 from ._core import FeedCore as FeedCore
 from ._core import monotonic_ns as monotonic_ns
 

@@ -23,6 +23,7 @@ from asyncio import get_running_loop
 
 import picows.version
 
+from ._bbo import Bbo
 from ._core import (
     APPLIED,
     BUFFERED,
@@ -32,7 +33,6 @@ from ._core import (
     GAP,
     PARSE_ERROR,
     UNKNOWN,
-    Bbo,
     FeedCore,
     monotonic_ns,
 )

@@ -7,7 +7,7 @@ the grid there, else in the rest; never in both. Every price is exact wherever i
 
 from libc.stdint cimport uint64_t
 
-from ._scan cimport Level
+from ._message cimport Level
 from ._x18 cimport int128
 
 

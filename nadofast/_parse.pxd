@@ -1,6 +1,6 @@
 """C face of the parser: events, errors and names for a scanned Message, and views of users' bytes."""
 
-from ._scan cimport Message
+from ._message cimport Message
 
 
 cdef object build_event(Message* m)

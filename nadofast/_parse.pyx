@@ -8,8 +8,9 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes
 from cpython.unicode cimport PyUnicode_AsUTF8AndSize, PyUnicode_DecodeUTF8
 from cpython.ref cimport Py_INCREF
 from libc.stdlib cimport calloc, free
+from libc.string cimport memcmp
 
-from ._scan cimport (
+from ._message cimport (
     F_AMOUNT, F_APPENDIX, F_BBOS, F_CLOSE, F_CUMULATIVE_LONG, F_CUMULATIVE_SHORT, F_DIGEST, F_ERROR_CODE,
     F_FEE, F_FILLED_PRICE, F_FILLED_QTY, F_FUNDING_RATE, F_GRANULARITY, F_HIGH, F_ID, F_ISOLATED, F_IS_BID,
     F_IS_TAKER, F_IS_TAKER_BUYER, F_LIQUIDATEE, F_LIQUIDATOR, F_LOW, F_MAKER_QTY, F_OPEN, F_OPEN_INTEREST,
@@ -19,8 +20,10 @@ from ._scan cimport (
     KIND_FILL, KIND_FUNDING_PAYMENT, KIND_FUNDING_RATE, KIND_LIQUIDATION, KIND_ORDER_UPDATE,
     KIND_POSITION_CHANGE, KIND_REPLY, KIND_TRADE, KIND_UNKNOWN, V_FALSE, V_MISSING, V_NULL, V_NUMBER,
     V_STRING, V_TRUE, MAX_INT64, MAX_PRODUCT_ID, MAX_UINT64, SHORT_TEXT, Levels, Message, Span, field_name,
-    known_kind, message_init, read_int128, scan, text_is, unescape,
+    known_kind, message_init,
 )
+from ._scan cimport scan
+from ._tolerant cimport read_int128, text_is, unescape
 from ._x18 cimport UINT128_MAX, int128, int128_to_py, scan_int128, scan_uint128, uint128, uint128_to_py
 
 import dataclasses
@@ -66,10 +69,12 @@ cdef extern from "Python.h":
 
 cdef enum:
     EXCERPT = 40              # bytes of a bad message an error may show
+    SUBACCOUNT_SIZE = 66      # 0x and 64 digits
 
 # One scratch for all calls from Python: nothing that runs while it is in use calls back.
 cdef Message _scratch
 message_init(&_scratch)
+cdef str _last_subaccount = " " * SUBACCOUNT_SIZE
 
 
 # --- errors and names -------------------------------------------------------------------------------------
@@ -150,6 +155,19 @@ cdef object _hex(Message* m, int field):
         seen |= ch
         lower[i] = ch | ((c'A' <= ch <= c'Z') << 5)
     return text if seen < 128 else _text(m, field).lower()
+
+
+cdef object _subaccount(Message* m):
+    """The same text as last time is the same object: what a socket carries in private is of one account."""
+    global _last_subaccount
+    cdef const Span* span = &m.fields[F_SUBACCOUNT]
+    if (span.type == V_STRING and not span.escaped and span.size == SUBACCOUNT_SIZE
+            and memcmp(PyUnicode_1BYTE_DATA(_last_subaccount), span.at, SUBACCOUNT_SIZE) == 0):
+        return _last_subaccount
+    text = _hex(m, F_SUBACCOUNT)
+    if len(text) == SUBACCOUNT_SIZE and text.isascii():
+        _last_subaccount = text
+    return text
 
 
 cdef object _int(Message* m, int field):
@@ -315,7 +333,7 @@ cdef object _fill_event(Message* m):
     return FILL.make((
         _product(m),                                 # product_id
         _time_ns(m),                                 # timestamp_ns
-        _hex(m, F_SUBACCOUNT),                       # subaccount
+        _subaccount(m),                              # subaccount
         _hex(m, F_ORDER_DIGEST),                     # order_digest
         _unsigned(m, F_APPENDIX, UINT128_MAX),       # appendix
         _int(m, F_FILLED_QTY),                       # filled_qty_x18
@@ -347,7 +365,7 @@ cdef object _position_change_event(Message* m):
     return POSITION_CHANGE.make((
         _product(m),                # product_id
         _time_ns(m),                # timestamp_ns
-        _hex(m, F_SUBACCOUNT),      # subaccount
+        _subaccount(m),             # subaccount
         _bool(m, F_ISOLATED),       # isolated
         _int(m, F_AMOUNT),          # amount_x18
         _int(m, F_V_QUOTE_AMOUNT),  # v_quote_amount_x18

@@ -2,7 +2,7 @@
 
 from libc.stdint cimport int64_t, uint64_t
 
-from ._scan cimport Message
+from ._message cimport Message
 
 
 cdef enum:  # result of keep()

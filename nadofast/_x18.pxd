@@ -227,11 +227,25 @@ cdef extern from *:
         return after;
     }
 
-    static inline PyObject *nado_int128_to_py(nado_int128 v) {
-        return _PyLong_FromByteArray((const unsigned char *)&v, sizeof v, 1, 1);
-    }
-    static inline PyObject *nado_uint128_to_py(nado_uint128 v) {
-        return _PyLong_FromByteArray((const unsigned char *)&v, sizeof v, 1, 0);
+    /* An int beyond 64 bits. CPython offers a conversion byte by byte; where the layout is known, digits are written. */
+    static inline PyObject *nado_wide_to_py(nado_uint128 v, int negative) {
+    #if PY_VERSION_HEX < 0x030C0000
+        digit digits[(128 + PyLong_SHIFT - 1) / PyLong_SHIFT];
+        Py_ssize_t size = 0;
+        PyLongObject *number;
+        for (; v != 0; v >>= PyLong_SHIFT) digits[size++] = (digit)(v & PyLong_MASK);
+        number = _PyLong_New(size);
+        if (number == NULL) return NULL;
+        memcpy(number->ob_digit, digits, (size_t)size * sizeof(digit));
+        if (negative) Py_SET_SIZE(number, -size);
+        return (PyObject *)number;
+    #else
+        PyObject *number = _PyLong_FromByteArray((const unsigned char *)&v, sizeof v, 1, 0), *negated;
+        if (number == NULL || !negative) return number;
+        negated = PyNumber_Negative(number);
+        Py_DECREF(number);
+        return negated;
+    #endif
     }
     """
     # The declared C types only tell Cython "integer, at least 64 bits"; the C compiler sees the real ones.
@@ -245,8 +259,7 @@ cdef extern from *:
         const char* p, const char* end, size_t gap, bint late, const char** between, int128* price, int128* qty
     ) noexcept nogil
     const char* time_ns "nado_time"(const char* p, const char* end, int64_t* out) noexcept nogil
-    object _wide_to_py "nado_int128_to_py"(int128 value)
-    object uint128_to_py "nado_uint128_to_py"(uint128 value)
+    object _wide_to_py "nado_wide_to_py"(uint128 magnitude, bint negative)
 
 
 cdef extern from "Python.h":
@@ -270,7 +283,13 @@ cdef inline object int128_to_py(int128 value):
     cdef int64_t low = <int64_t>value
     if <int128>low == value:
         return PyLong_FromLongLong(low)
-    return _wide_to_py(value)
+    return _wide_to_py(-<uint128>value, True) if value < 0 else _wide_to_py(<uint128>value, False)
+
+
+cdef inline object uint128_to_py(uint128 value):
+    if value >> 63 == 0:
+        return PyLong_FromLongLong(<int64_t>value)
+    return _wide_to_py(value, False)
 
 
 cdef inline int int128_from_py(object number, int128* out) except -1:

@@ -14,8 +14,9 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from ._bbo import Bbo
 from ._book import OrderBook
-from ._core import Bbo, FeedCore
+from ._core import FeedCore
 from .errors import NadoError
 from .events import NO_ASK_X18, NO_BID_X18
 from .models import Snapshot

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from . import wire
 from ._book import OrderBook
-from ._core import Bbo, FeedCore
+from ._bbo import Bbo
+from ._core import FeedCore
 from .dispatch import NadoEventRouter
 from .events import BBOEvent
 

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 from . import wire
 from ._book import OrderBook
-from ._core import Bbo, FeedCore
+from ._bbo import Bbo
+from ._core import FeedCore
 from .busypoll import BusyPoll
 from .dispatch import NadoEventRouter
 from .errors import ConfigError, RequestTimeout

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from . import wire
 from ._book import OrderBook
-from ._core import Bbo
+from ._bbo import Bbo
 from .events import (
     AllBBOEvent,
     BBOEvent,

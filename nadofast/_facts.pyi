@@ -1,0 +1,2 @@
+class Facts:
+    """What was told already; its interface is C (see _facts.pxd)."""

@@ -1,0 +1,1 @@
+"""What a scanned message is made of; its interface is C (see _message.pxd)."""
