@@ -3,8 +3,9 @@
 from libc.stdint cimport int32_t, int64_t
 
 from ._book cimport OrderBook
+from ._ladder cimport Entry
 from ._message cimport Message
-from ._x18 cimport int128
+from ._x18 cimport INT128_MAX, int128
 
 
 cdef enum:
@@ -35,4 +36,17 @@ cdef class Bbo:
     cdef bint ask_exists(self) noexcept nogil
     cdef bint _holds(self, const Message* m) noexcept nogil
     cdef bint take(self, const Message* m, int link, int64_t received_ns) noexcept nogil
-    cdef bint agrees(self, OrderBook book) noexcept nogil
+
+
+cdef inline bint agrees(Bbo bbo, OrderBook book) noexcept nogil:
+    """Whether the top of a valid book is this BBO, which is set."""
+    cdef const Entry* bid = &book.bid_side.best
+    cdef const Entry* ask = &book.ask_side.best
+    if bid.qty == 0:
+        if bbo.bid_price != 0:
+            return False
+    elif bid.qty != bbo.bid_qty or bid.key != bbo.bid_price or bbo.bid_price == 0:
+        return False
+    if ask.qty == 0:
+        return bbo.ask_price == INT128_MAX
+    return ask.qty == bbo.ask_qty and -ask.key == bbo.ask_price and bbo.ask_price != INT128_MAX

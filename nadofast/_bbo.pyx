@@ -2,8 +2,6 @@
 
 from libc.stdint cimport int64_t
 
-from ._book cimport OrderBook
-from ._ladder cimport Entry
 from ._message cimport Message
 from ._x18 cimport INT128_MAX, int128_to_py
 
@@ -45,16 +43,6 @@ cdef class Bbo:
         self.ask_price = m.ask_price
         self.ask_qty = m.ask_qty
         return True
-
-    cdef bint agrees(self, OrderBook book) noexcept nogil:
-        """Whether the top of a valid book is this BBO."""
-        cdef const Entry* bid = &book.bid_side.best
-        cdef const Entry* ask = &book.ask_side.best
-        if (bid.qty != 0) != self.bid_exists() or (ask.qty != 0) != self.ask_exists():
-            return False
-        if bid.qty != 0 and (bid.key != self.bid_price or bid.qty != self.bid_qty):
-            return False
-        return ask.qty == 0 or (-ask.key == self.ask_price and ask.qty == self.ask_qty)
 
     @property
     def bid_price_x18(self):

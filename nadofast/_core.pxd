@@ -79,6 +79,7 @@ cdef class FeedCore:
     cdef int64_t settle(self, int64_t received_ns) noexcept nogil
     cdef int handle(self, const char* data, Py_ssize_t size, int64_t received_ns, int link,
                     bint timed) except -1
+    @final
     cdef ProductFeed find(self, int64_t product_id)
     @final
     cdef int _bbo(self, int64_t received_ns, int link, bint timed) except -1
@@ -100,6 +101,6 @@ cdef class FeedCore:
     cdef int _count_fields(self) except -1
     cdef int _not_read(self, object error) except -1
     @final
-    cdef bint _call(self, object callback, object argument, int64_t start=*) except -1
+    cdef bint _call(self, object callback, object argument, int64_t start) except -1
     cdef int _call_two(self, object callback, object first, object second) except -1
     cdef int _callback_failed(self, object error) except -1

@@ -8,7 +8,7 @@ ARCHITECTURE.md; continuity of one book is in `_book`, waiting deltas are in `_p
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memset
 
-from ._bbo cimport MAX_LINKS, ORIGIN_REST, ORIGIN_STREAM, Bbo
+from ._bbo cimport MAX_LINKS, ORIGIN_REST, ORIGIN_STREAM, Bbo, agrees
 from ._book cimport (
     BOOK_CROSSED,
     BOOK_IGNORED,
@@ -56,6 +56,9 @@ GAP = BROKE
 FOREIGN = NOT_OURS
 UNKNOWN = NOT_KNOWN
 PARSE_ERROR = NOT_READ
+
+cdef extern from "Python.h":
+    object PyObject_CallOneArg(object callback, object argument)
 
 cdef int64_t SLOW_CALLBACK_NS = 200_000
 cdef int64_t BBO_DIFFERS_NS = 500_000_000   # S8: a BBO may lead the depth batch by 50 ms
@@ -202,7 +205,7 @@ cdef class FeedCore:
         if feed.on_bbo is not None:
             self._call(feed.on_bbo, feed.bbo, taken_ns)
         if self.on_any_bbo is not None:
-            self._call(self.on_any_bbo, feed.bbo)
+            self._call(self.on_any_bbo, feed.bbo, 0)
         return TAKEN
 
     cdef int _depth(self, int64_t received_ns, int link, bint timed) except -1:
@@ -273,7 +276,7 @@ cdef class FeedCore:
         if feed.on_depth is not None:
             self._call(feed.on_depth, feed.book, taken_ns)
         if self.on_any_depth is not None:
-            self._call(self.on_any_depth, feed.book)
+            self._call(self.on_any_depth, feed.book, 0)
         return TAKEN
 
     # --- breaks ---
@@ -296,7 +299,7 @@ cdef class FeedCore:
         """
         if feed.bbo.origin != ORIGIN_STREAM:
             return 0
-        if feed.bbo.agrees(feed.book):
+        if agrees(feed.bbo, feed.book):
             feed.differs_since_ns = 0
         elif feed.bbo.stream_ns > feed.book.timestamp_ns:
             return 0
@@ -316,7 +319,7 @@ cdef class FeedCore:
         if not feed.horizon_told and feed.book.is_near_horizon():        # S10
             feed.horizon_told = True
             if self.on_horizon is not None:
-                self._call(self.on_horizon, feed.product_id)
+                self._call(self.on_horizon, feed.product_id, 0)
         return 0
 
     # --- events ---
@@ -339,7 +342,7 @@ cdef class FeedCore:
         if kind == KIND_TRADE and not self.facts.trade_is_new(event, link):
             return SEEN_BEFORE
         if callback is not None:
-            self._call(callback, event)
+            self._call(callback, event, 0)
         return HANDED_OVER
 
     cdef int _account_event(self, object event, int kind) except -1:
@@ -349,7 +352,7 @@ cdef class FeedCore:
         if not facts.is_new(key, event, kind):
             self.event_duplicates += 1
             return SEEN_BEFORE
-        if self.on_event is not None and not self._call(self.on_event, event):
+        if self.on_event is not None and not self._call(self.on_event, event, 0):
             return HANDED_OVER
         facts.told(key, event, kind)
         return HANDED_OVER
@@ -364,7 +367,7 @@ cdef class FeedCore:
         if event.kind not in self.unknown_kinds and len(self.unknown_kinds) < NAMES_KEPT:
             self.unknown_kinds.add(event.kind)
             if self.on_event is not None:
-                self._call(self.on_event, event)
+                self._call(self.on_event, event, 0)
         return NOT_KNOWN
 
     cdef int _count_fields(self) except -1:
@@ -378,19 +381,19 @@ cdef class FeedCore:
         self.parse_errors += 1
         self.last_parse_error = str(error)
         if self.on_parse_error is not None:
-            self._call(self.on_parse_error, error)
+            self._call(self.on_parse_error, error, 0)
         return NOT_READ
 
     # --- callbacks ---
 
-    cdef bint _call(self, object callback, object argument, int64_t start=0) except -1:
-        """Run one callback: timed, its exception its own. True if it returned. start: the time, if just read."""
+    cdef bint _call(self, object callback, object argument, int64_t start) except -1:
+        """Run one callback: timed, its exception its own. True if it returned. start: the time if it was just read, else 0."""
         cdef int64_t took
         cdef bint returned = True
         if start == 0:
             start = now_ns()
         try:
-            callback(argument)
+            PyObject_CallOneArg(callback, argument)
         except Exception as error:
             returned = False
             self._callback_failed(error)
@@ -523,9 +526,9 @@ cdef class FeedCore:
         bbo.received_ns = received_ns
         bbo.origin = ORIGIN_REST
         if feed.on_bbo is not None:
-            self._call(feed.on_bbo, bbo)
+            self._call(feed.on_bbo, bbo, 0)
         if self.on_any_bbo is not None:
-            self._call(self.on_any_bbo, bbo)
+            self._call(self.on_any_bbo, bbo, 0)
         return True
 
     def stats(self):

@@ -307,13 +307,15 @@ cdef bint read_int128(Message* m, const Span* span, int128* out) noexcept nogil:
     """Integer of a string or a number."""
     cdef char[SHORT_TEXT] buffer
     cdef const char* at = span.at
+    cdef const char* end = m.base + m.size     # of what may be read; a digit never follows a span
     cdef Py_ssize_t size = span.size
     if span.type == V_STRING and span.escaped:
         at = buffer
         size = unescape(span, buffer)
+        end = at + size
     elif span.type != V_STRING and span.type != V_NUMBER:
         return _refuse(m, b"an integer is needed", span.at)
-    if size <= 0 or scan_int128(at, at + size, out) != at + size:
+    if size <= 0 or scan_int128(at, end, out) != at + size:
         return _refuse(m, b"not an integer of at most 128 bits", span.at)
     return True
 
