@@ -5,8 +5,8 @@ Start at `Feed` for data, at `OrderGateway` for orders.
 """
 
 from . import errors, events
-from ._book import OrderBook
 from ._bbo import Bbo
+from ._book import OrderBook
 from ._parse import parse
 from ._version import __version__
 from .appendix import OrderType, pack_appendix, unpack_appendix

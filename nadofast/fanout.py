@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from . import wire
-from ._book import OrderBook
 from ._bbo import Bbo
+from ._book import OrderBook
 from ._core import FeedCore
 from .dispatch import NadoEventRouter
 from .events import BBOEvent

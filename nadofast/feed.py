@@ -18,8 +18,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from . import wire
-from ._book import OrderBook
 from ._bbo import Bbo
+from ._book import OrderBook
 from ._core import FeedCore
 from .busypoll import BusyPoll
 from .dispatch import NadoEventRouter

@@ -6,8 +6,8 @@ from enum import IntEnum
 from typing import Any, Final
 
 from . import wire
-from ._book import OrderBook
 from ._bbo import Bbo
+from ._book import OrderBook
 from .events import (
     AllBBOEvent,
     BBOEvent,

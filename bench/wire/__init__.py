@@ -12,6 +12,7 @@ import hashlib
 import json
 import mmap
 import os
+import select
 import socket
 import ssl
 import subprocess
@@ -267,7 +268,6 @@ def run(
         shared_times("sent", prepared.count + 1) as (sent_path, sent),
         shared_times("seen", prepared.count) as (seen_path, seen),
     ):
-        server.settimeout(DEADLINE_S)
         command = contender.command(
             server.getsockname()[1], prepared, seen_path if rate else None, context is not None
         )
@@ -276,7 +276,7 @@ def run(
             [*realtime, *command], stdout=subprocess.PIPE, text=True, env=environment
         ) as receiver:
             try:
-                client, _ = server.accept()
+                client = accept(server, receiver, contender.label)
                 with client:
                     client.settimeout(DEADLINE_S)
                     client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -301,6 +301,19 @@ def run(
             outcome.delays = [after - before for before, after in pairs]
             assert min(outcome.delays) > 0, "a message without a time"
         return outcome
+
+
+def accept(server: socket.socket, receiver: subprocess.Popen[str], label: str) -> socket.socket:
+    """The receiver's connection. RuntimeError at once if it ends instead of connecting."""
+    ended = os.pidfd_open(receiver.pid)
+    try:
+        ready, _, _ = select.select([server, ended], [], [], DEADLINE_S)
+    finally:
+        os.close(ended)
+    if server not in ready:
+        how = f"ended with {receiver.wait(DEADLINE_S)}" if ready else f"was silent for {DEADLINE_S} s"
+        raise RuntimeError(f"{label}: {how} before it connected")
+    return server.accept()[0]
 
 
 def _send(realtime: list[str], client: socket.socket, frames: Path, sent: Path, rate: float) -> None:

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -71,3 +72,12 @@ def test_a_fill_that_was_not_handed_over_is_noticed(wire: Any, name: str) -> Non
     for wrong in ([], [f"4 {fills - 1} {last}"], [f"4 {fills} {last - 1}"]):
         with pytest.raises(AssertionError):
             wire.check("\n".join([*told, *wrong]), prepared, contender)
+
+
+def test_a_contender_that_dies_fails_at_once(wire: Any) -> None:
+    """Not after the deadline of a connection, which is minutes."""
+    dead = wire.Contender("dead", "dead on arrival", Path(shutil.which("false") or "false"))
+    began = time.monotonic()
+    with pytest.raises(RuntimeError, match="dead on arrival: ended with 1 before it connected"):
+        wire.run(dead, wire.prepare(10))
+    assert time.monotonic() - began < wire.DEADLINE_S / 4

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
+import re
 import subprocess
 import sys
 import tracemalloc
@@ -139,6 +140,36 @@ def test_no_blocks_are_left_behind(name: str, held: Callable[[], int]) -> None:
     assert growth(call, times, held) < max(times // 10, 100)
 
 
+GENERATION = 16_384
+"""Fills whose keys the core keeps until they make room for the next ones; it keeps one to two generations."""
+
+
+def growth_over_fills(take: Callable[[object], object], held: Callable[[], int]) -> int:
+    """Blocks that a generation of new fills adds, from one phase of the keys kept to the same one."""
+    fill = next(compact(event) for _, event in stream_events() if event["type"] == "fill")
+    head, tail = re.split(rb"(?<=\"submission_idx\":\")\d+", fill)
+    core = FeedCore((4,), on_event=take)
+    counts = []
+    for number in range(4 * GENERATION):
+        core.receive(b"%s%d%s" % (head, 10**9 + number, tail), number)
+        if number % GENERATION == GENERATION - 1:
+            gc.collect()
+            counts.append(held())
+    stats = core.stats()
+    assert (stats["by_kind"]["fill"], stats["duplicates"], stats["parse_errors"]) == (4 * GENERATION, 0, 0)
+    return counts[-1] - counts[-2]
+
+
+def test_a_new_fill_leaves_nothing_behind(held: Callable[[], int]) -> None:
+    """A short run over a socket takes too few fills for resident memory to tell."""
+    assert growth_over_fills(lambda event: None, held) < GENERATION // 10
+
+
+def test_a_fill_kept_would_be_seen(held: Callable[[], int]) -> None:
+    kept: list[object] = []
+    assert growth_over_fills(kept.append, held) > GENERATION
+
+
 def test_one_object_a_call_would_be_seen(held: Callable[[], int]) -> None:
     """Whatever allocator this interpreter runs with."""
     kept: list[object] = []
@@ -148,7 +179,7 @@ def test_one_object_a_call_would_be_seen(held: Callable[[], int]) -> None:
 def test_the_counting_of_bytes_sees_it_too() -> None:
     """The same under the allocator that counts nothing, in an interpreter of its own."""
     command = [sys.executable, "-m", "pytest", "-q", "-n", "0", "-p", "no:cacheprovider"]
-    selected = [__file__, "-k", "would_be_seen or x18"]
+    selected = [__file__, "-k", "call_would_be_seen or x18"]
     done = subprocess.run(
         [*command, *selected],
         env=os.environ | {"PYTHONMALLOC": "malloc"},

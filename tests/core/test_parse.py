@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import random
 from typing import Any
@@ -101,6 +102,29 @@ def test_both_scanners_read_the_id_of_a_fill_alike(client_id: str) -> None:
     text = text[:-1] + b',"id":' + client_id.encode() + b"}"
     assert scanner(text) == "canonical" if client_id in ("0", "7") else True
     assert outcome(text) == outcome(text, b" ")
+
+
+ACCOUNTS = [
+    *("0x" + "ab" * 32, "0x" + "AB" * 32, "0x" + "ab" * 31 + "ac", ""),
+    *("0x" + "\\" * 64, "0x" + "\\" * 32),  # the second one's bytes are the first one's text
+    *("\u00c2\u00a7" * 33, "\u00a7" * 33),  # likewise
+]
+
+
+@pytest.mark.parametrize("ascii_only", [True, False])
+def test_the_account_of_a_fill_is_not_that_of_the_last_one(ascii_only: bool) -> None:
+    """The text of the last account is kept for the next fill."""
+    for before in ACCOUNTS:
+        for account in ACCOUNTS:
+            for name in (before, account):
+                event = FILL | {"subaccount": name}
+                text = json.dumps(event, separators=(",", ":"), ensure_ascii=ascii_only).encode()
+                assert parse(text) == oracle.parse(text)
+
+
+def test_the_collector_need_not_visit_an_event() -> None:
+    """Numbers and texts make no cycle: a bot that keeps its fills does not pay for them again and again."""
+    assert not any(gc.is_tracked(parse(compact(event))) for event in (FILL, BBO, DEPTH))
 
 
 def scrambled(value: Any, rng: random.Random, *, top: bool = True) -> str:
