@@ -31,7 +31,7 @@ def test_a_typed_program_checks_as_it_says(tmp_path: Path) -> None:
     done = strict(HERE / "typed_consumer.py", wrong, cache=ROOT / ".mypy_cache" / "consumer")
     found = [line for line in done.stdout.splitlines() if ": error:" in line]
     assert len(found) == 1, done.stdout + done.stderr
-    assert found[0].startswith(f"{wrong}:4: error:")  # it can fail
+    assert f"{wrong.name}:4: error:" in found[0]  # it can fail; a cached answer names the last run's place
     assert found[0].endswith("[assert-type]")
 
 
