@@ -6,7 +6,7 @@ Making one reads what is there and changes nothing, so it may be asked for at an
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Final
 
 import orjson
@@ -132,7 +132,7 @@ class Status:
 
     def to_json(self) -> bytes:
         """One line."""
-        return orjson.dumps(asdict(self))
+        return orjson.dumps(self)
 
 
 _ADAPTER: Final = TypeAdapter(Status)
