@@ -27,7 +27,7 @@ from nadofast import (
 )
 
 DATA = Path(__file__).resolve().parent.parent / "data"
-DEADLINE_S = 10.0
+DEADLINE_S = 30.0
 
 
 def sample(name: str) -> dict[str, Any]:

@@ -365,6 +365,6 @@ async def test_funding_and_settlement_while_away_do_not_hold_the_account_up() ->
                     feed.link.url = url
                     await until(lambda: feed.pool.is_account_live, "the streams")
                     began = time.monotonic()
-                    await until(lambda: feed.account_live, f"trusted after {happening}", 2.0)
+                    await until(lambda: feed.account_live, f"trusted after {happening}")
                     assert time.monotonic() - began < 1.0
                 assert feed.stats()["audits_unexplained"] == 0

@@ -290,7 +290,7 @@ async def test_a_clock_that_could_not_be_read_is_read_again_soon() -> None:
     script = Script(socket=lambda message: placed(message), clocks=["1790000000", "0", "1" * 19])
     timesync = TimeSync()
     async with gateway(script, timesync=timesync, config={"time_retry_s": 0.05}) as client:
-        await until(lambda: timesync.is_known, "the clock is read again", 3.0)
+        await until(lambda: timesync.is_known, "the clock is read again")
         assert (await client.place(ORDER)).is_confirmed
 
 

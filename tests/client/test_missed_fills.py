@@ -164,7 +164,7 @@ async def test_a_new_request_does_not_wait_for_the_next_look() -> None:
         await until(lambda: work.knows_history, "the first look")
         archive.add(11, START_S + 5)
         work.request()
-        await until(lambda: told == [11], "another look", 2.0)
+        await until(lambda: told == [11], "another look")
 
 
 async def test_requests_without_end_neither_stop_progress_nor_spend_the_budget() -> None:
@@ -185,5 +185,5 @@ async def test_requests_without_end_neither_stop_progress_nor_spend_the_budget()
         assert archive.looks - before < 60
         archive.add(20, START_S + 3)
         work.request()
-        await until(lambda: 20 in told, "the last one", 2.0)
-        await until(lambda: not work.is_busy, "the end", 2.0)
+        await until(lambda: 20 in told, "the last one")
+        await until(lambda: not work.is_busy, "the end")

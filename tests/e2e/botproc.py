@@ -68,17 +68,20 @@ class BotProcess:
     def output(self) -> str:
         return "\n".join(self.lines)
 
-    def wait_for(self, text: str, *, timeout_s: float = LINE_DEADLINE_S, after: int = 0) -> str:
+    def wait_for(
+        self, text: str | re.Pattern[str], *, timeout_s: float = LINE_DEADLINE_S, after: int = 0
+    ) -> str:
         """The first line (from index `after`) with `text`. AssertionError if the bot ends or time is up."""
+        wanted = re.compile(re.escape(text)) if isinstance(text, str) else text
         deadline = time.monotonic() + timeout_s
         with self._grew:
             while True:
                 for line in self.lines[after:]:
-                    if text in line:
+                    if wanted.search(line):
                         return line
                 left_s = deadline - time.monotonic()
                 if left_s <= 0 or (self.process.poll() is not None and not self._readers[0].is_alive()):
-                    raise AssertionError(f"no line with {text!r}:\n{self.output}\n{self.stderr}")
+                    raise AssertionError(f"no line with {wanted.pattern!r}:\n{self.output}\n{self.stderr}")
                 self._grew.wait(min(left_s, 0.2))
 
     @property

@@ -28,7 +28,7 @@ def test_kill_of_the_exchange_in_mid_cycle(tmp_path: Path, moment: str, expected
         code = bot.finish(timeout_s=15)
         took_s = time.monotonic() - killed
     assert code == 4, bot.output + bot.stderr
-    assert took_s < 5
+    assert took_s < 10
     assert bot.stderr.startswith("bot: the embedded exchange was killed by SIGKILL")
     assert expected in bot.stderr
     assert bot.stderr.count("\n") == 1
@@ -49,21 +49,21 @@ def test_kill_of_the_bot_ends_its_exchange(tmp_path: Path) -> None:
 def test_a_resting_exit_of_a_dead_bot_dies_by_its_own_expiration(tmp_path: Path) -> None:
     """The market stands still, so nothing fills; the exchange lingers, so that its book can be looked at."""
     with BotProcess(
-        tmp_path, "--seed", "4", exchange__linger_s=30, exit__maker_timeout_s=1, run__hold_s=2
+        tmp_path, "--seed", "4", exchange__linger_s=30, exit__maker_timeout_s=2, run__hold_s=2
     ) as bot:
         bot.wait_for("entry  SOL-PERP")
         bot.wait_for("entry  ETH-PERP")
         pid, control = bot.exchange_pid, bot.control
         fault(control, pause_market=True)
         bot.wait_for("exit-rest  SOL-PERP")
-        deadline = time.monotonic() + 0.9
+        deadline = time.monotonic() + 1.8
         while not resting(state(control)) and time.monotonic() < deadline:
             time.sleep(0.02)
         bot.process.kill()
         assert resting(state(control)), "the orders rest when the bot dies"
         died = time.monotonic()
         while resting(state(control)):
-            assert time.monotonic() - died < 1 + 5 + 0.5, "an order outlived its time"
+            assert time.monotonic() - died < 2 + 5 + 1, "an order outlived its time"
             time.sleep(0.1)
         assert is_alive(pid)
         truth = state(control)

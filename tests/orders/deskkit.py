@@ -158,7 +158,7 @@ async def open_desk(**options: Any) -> AsyncIterator[Desk]:
         yield Desk(eth, sol, gateway, feed, gate, Stranger(strange, products), sim.ready)
 
 
-async def until(condition: Callable[[], Any], what: str, deadline_s: float = 10.0) -> None:
+async def until(condition: Callable[[], Any], what: str, deadline_s: float = 30.0) -> None:
     """Wait for a condition, or fail naming it."""
     end_s = time.monotonic() + deadline_s
     while not condition():
