@@ -56,7 +56,7 @@ $(VENV)/.toolchain: pyproject.toml constraints.txt | $(BIN)/python
 
 $(VENV)/.run: $(VENV)/.toolchain setup.py $(CORE)
 	@echo "== installing dependencies and compiling nadofast (about a minute the first time)"
-	@$(PIP) install -c constraints.txt --no-build-isolation -e '.[bot,sim]'
+	@$(PIP) install -c constraints.txt --no-build-isolation -e '.[bot,sim,report]'
 	@touch $@
 
 # All at once: what tests and lint need holds what a run needs, and the core is compiled once.

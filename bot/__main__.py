@@ -30,6 +30,8 @@ def main() -> None:
     # Loading takes a good part of a second; a signal meanwhile shall not end in a traceback.
     from .cli import main as run
 
+    # Commands end by KeyboardInterrupt and put the terminal right; a run has handlers of its own.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.exit(run())
 
 

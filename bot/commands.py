@@ -108,7 +108,7 @@ def report_command(
     try:
         from . import htmlreport
     except ModuleNotFoundError as error:
-        raise SettingsError(f"{error.name} is needed: pip install 'nadofast[report]'") from None
+        raise SettingsError(f"{error.name} is needed: {sys.executable} -m pip install {error.name}") from None
     try:
         files = trades_files(files)
         cycles = tradefile.read(files)

@@ -4,6 +4,7 @@ terminal. It holds no key and cannot slow the bot down: a reader that lags is dr
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -25,6 +26,13 @@ PHASE_STYLE: Final = {
 }  # fmt: skip
 LEVEL_STYLE: Final = {"critical": "bold red", "warning": "yellow"}
 BAR: Final = 8
+TALL: Final = 49
+MIDDLE: Final = 36
+NEEDED: Final = 20
+"""Lines of everything but latencies, levels and events."""
+LEVELS: Final = 8
+FEW_LEVELS: Final = 3
+FEW_EVENTS: Final = 2
 PAUSE_S: Final = 1.0
 
 
@@ -40,7 +48,7 @@ def run(path: Path, *, every_s: float, once: bool, console: Console | None = Non
         return
     with Live(console=console, screen=True, auto_refresh=False) as live:
         for status in _statuses(path, every_s):
-            live.update(screen(status), refresh=True)
+            live.update(screen(status, console.height), refresh=True)
 
 
 def _statuses(path: Path, every_s: float) -> Iterator[Status]:
@@ -61,17 +69,21 @@ def line(status: Status) -> str:
     )
 
 
-def screen(status: Status) -> RenderableType:
-    """The whole picture."""
+def screen(status: Status, height: int = TALL) -> RenderableType:
+    """The whole picture. height: of the terminal, in lines; in a low one latencies go first, then depth."""
     legs = Table.grid(expand=True)
     for _ in status.legs:
         legs.add_column(ratio=1)
-    legs.add_row(*[_book(leg) for leg in status.legs])
+    levels = LEVELS if height >= MIDDLE else FEW_LEVELS
+    legs.add_row(*[_book(leg, levels) for leg in status.legs])
     lower = Table.grid(expand=True)
     for _ in range(3):
         lower.add_column(ratio=1)
     lower.add_row(_money(status), _links(status), _limits(status))
-    return Group(_head(status), legs, lower, _latencies(status), _events(status))
+    if height >= TALL:
+        return Group(_head(status), legs, lower, _latencies(status), _events(status))
+    last = max(FEW_EVENTS, height - (NEEDED + levels))
+    return Group(_head(status), legs, lower, _events(replace(status, events=status.events[-last:])))
 
 
 def _names(status: Status) -> list[str]:
@@ -101,11 +113,11 @@ def _head(status: Status) -> RenderableType:
     return Panel(text, box=box.HEAVY, title="pair", title_align="left")
 
 
-def _book(leg: LegView) -> RenderableType:
+def _book(leg: LegView, levels: int) -> RenderableType:
     table = Table(box=None, expand=True, padding=(0, 1))
     for name in ("ours", "bid qty", "bid", "ask", "ask qty", "ours"):
         table.add_column(name, justify="right", header_style="dim")
-    for i in range(max(len(leg.bids), len(leg.asks))):
+    for i in range(min(levels, max(len(leg.bids), len(leg.asks)))):
         bid = leg.bids[i] if i < len(leg.bids) else None
         ask = leg.asks[i] if i < len(leg.asks) else None
         table.add_row(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -93,7 +94,7 @@ def export_command(
         import pyarrow as arrow
         from pyarrow import parquet
     except ModuleNotFoundError as error:
-        raise SettingsError(f"{error.name} is needed: pip install 'nadofast[parquet]'") from None
+        raise SettingsError(f"{error.name} is needed: {sys.executable} -m pip install {error.name}") from None
     reader = open_recording(file)
     directory.mkdir(parents=True, exist_ok=True)
     waiting: dict[str, list[dict[str, Any]]] = {name: [] for name in TABLES}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
@@ -52,7 +53,7 @@ def whatif_command(
         itself = recorded(file)
         done = list(_with_bar(_run(file, wanted, jobs, scheduler), len(wanted)))
     except ModuleNotFoundError as error:
-        raise SettingsError(f"{error.name} is needed: pip install 'nadofast[cluster]'") from None
+        raise SettingsError(f"{error.name} is needed: {sys.executable} -m pip install {error.name}") from None
     except (VariantError, ReplayError) as error:
         raise SettingsError(str(error)) from None
     except OSError as error:

@@ -12,9 +12,9 @@ from bot import dashboard
 from bot.status import Status
 
 
-def drawn(status: Status, width: int = 140) -> str:
+def drawn(status: Status, width: int = 140, height: int = dashboard.TALL) -> str:
     console = Console(file=io.StringIO(), width=width, height=60, legacy_windows=False)
-    console.print(dashboard.screen(status))
+    console.print(dashboard.screen(status, height))
     text = console.file.getvalue()  # type: ignore[attr-defined]
     assert all(len(line) <= width for line in text.splitlines())
     return str(text)
@@ -43,6 +43,17 @@ def test_a_halt_a_stop_and_a_wait_are_said_loudly() -> None:
 def test_any_width_and_an_empty_bot_can_be_drawn(width: int) -> None:
     drawn(sample(), width)
     drawn(sample(legs=(), links=(), latencies={}, limits=(), events=(), clock_uncertainty_ms=None), width)
+
+
+@pytest.mark.parametrize("height", [24, 30, 36, 48])
+def test_a_low_terminal_shows_what_matters_most(height: int) -> None:
+    events = tuple(f"12:00:{i:02d} event {i}" for i in range(12))
+    text = drawn(sample(events=events), height=height)
+    assert len(text.splitlines()) <= height
+    for part in ("HEDGED", "3060.1", "daily loss", "event 11"):
+        assert part in text
+    assert "p99 ms" not in text
+    assert "p99 ms" in drawn(sample(events=events))
 
 
 def test_markup_in_a_text_from_outside_is_text() -> None:

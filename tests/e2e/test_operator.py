@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import pty
 import re
 import signal
 import subprocess
 import sys
+import termios
 from collections.abc import Iterator
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -86,6 +89,30 @@ def test_drain_lets_the_cycle_end_as_planned(exchange: Exchange, tmp_path: Path)
     assert re.search(r"[1-9]\d* cycles complete .* 0 failed, 0 cut short, 0 skipped", summary)
 
 
+def leave_by_ctrl_c(command: list[str], tmp_path: Path, *, after: str) -> bool:
+    """Whether the terminal is as it was: the other screen left, the cursor shown, nothing complained of."""
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (30, 120))
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("NADO_")}
+    environ = clean | {"NADO_BOT_OUTPUT__STATE_DIR": str(tmp_path / "state"), "TERM": "xterm-256color"}
+    program = [sys.executable, "-m", "bot", *command]
+    with subprocess.Popen(
+        program, cwd=ROOT, env=environ, stdin=theirs, stdout=theirs, stderr=theirs
+    ) as shown:
+        os.close(theirs)
+        seen = b""
+        while after.encode() not in seen:
+            seen += os.read(ours, 65_536)
+        shown.send_signal(signal.SIGINT)
+        with contextlib.suppress(OSError):  # the other end is closed
+            while more := os.read(ours, 65_536):
+                seen += more
+    os.close(ours)
+    assert shown.returncode == 0, seen.decode()
+    assert b"SIGINT" not in seen
+    return seen.rindex(b"\x1b[?1049l") > seen.rindex(b"\x1b[?1049h") and b"\x1b[?25h" in seen
+
+
 def test_plain_lines_where_there_is_no_terminal(exchange: Exchange, tmp_path: Path) -> None:
     with start(tmp_path, exchange, run__hold_s=60) as bot:
         bot.wait_for("BUILD")
@@ -98,6 +125,7 @@ def test_plain_lines_where_there_is_no_terminal(exchange: Exchange, tmp_path: Pa
         lines = [watcher.stdout.readline() for _ in range(5)]
         watcher.terminate()
         watcher.communicate(timeout=10)
+        assert leave_by_ctrl_c(["dashboard"], tmp_path, after="PnL, USD")
         operator(tmp_path, "flatten")
         bot.finish()
     assert all(re.match(r"\d\d:\d\d:\d\d [A-Z]+ cycle \d+/50 ETH-PERP", line) for line in lines), lines
