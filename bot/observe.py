@@ -78,7 +78,7 @@ class Observer:
             cycle=state.cycle,
             cycles_done=state.done,
             cycles_wanted=parts.plan.cycles,
-            stop=parts.stop.by,
+            stop=parts.stop.words,
             halt=parts.gate.halt_reason or "",
             not_ready=parts.guard.not_ready(),
             net_delta_pct=100 * sum(notionals_x18) / gross_x18 if gross_x18 else 0.0,

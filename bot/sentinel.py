@@ -52,8 +52,8 @@ def _events(before: Status, now: Status) -> list[News]:
     found = []
     if now.counters.get("positions_taken_over", 0) > before.counters.get("positions_taken_over", 0):
         found.append(_event(Code.POSITION_TAKEN_OVER, "the exchange's position differed and was taken over"))
-    if now.stop and not before.stop:
-        found.append(_event(Code.STOP, f"asked to stop: {now.stop}"))
+    if now.stop and now.stop != before.stop:
+        found.append(_event(Code.STOP, f"asked to stop by {now.stop}"))
     return found
 
 

@@ -33,6 +33,14 @@ class Stage(IntEnum):
     LEAVE = 3
 
 
+WHAT_NOW: Final = {
+    Stage.NONE: "",
+    Stage.DRAIN: "the open cycle ends as planned; once more, and what is open crosses at once",
+    Stage.FLATTEN: "what is open crosses at once; once more, and it stays open",
+    Stage.LEAVE: "left at once, whatever is open",
+}
+
+
 class StopRequest:
     """What a person asked for, and since when. Stages only go up.
 
@@ -58,6 +66,11 @@ class StopRequest:
         self.by = ""
         self.asked = asyncio.Event()
         self.leave = asyncio.Event()
+
+    @property
+    def words(self) -> str:
+        """Who asked, what comes of it, and what another request would do; "" while nobody has."""
+        return f"{self.by}: {WHAT_NOW[self.stage]}" if self.by else ""
 
     @property
     def flatten_ns(self) -> int | None:

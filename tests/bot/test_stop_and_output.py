@@ -60,7 +60,9 @@ def test_a_drain_becomes_a_flatten_when_its_time_is_up() -> None:
 def test_stages_only_go_up_and_the_first_request_names_it() -> None:
     now = [5]
     stop = StopRequest(clock_ns=lambda: now[0])
+    assert stop.words == ""
     stop.flatten("a terminal")
+    assert stop.words == "a terminal: what is open crosses at once; once more, and it stays open"
     now[0] = 7
     stop.drain("a signal")
     assert (stop.stage, stop.by, stop.asked_ns, stop.flatten_ns) == (Stage.FLATTEN, "a terminal", 5, 5)

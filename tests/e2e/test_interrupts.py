@@ -46,6 +46,9 @@ def test_a_first_signal_lets_the_open_cycle_end_as_planned(tmp_path: Path) -> No
     assert "1 cycles complete" in bot.output
     assert "unwinding: " not in bot.output
     assert "END  drained on request; flat" in bot.output
+    assert (
+        "SIGTERM: the open cycle ends as planned; once more, and what is open crosses at once" in bot.output
+    )
 
 
 def test_a_second_signal_flattens_in_the_middle_of_the_hold(tmp_path: Path) -> None:
