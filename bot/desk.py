@@ -298,16 +298,22 @@ class OrderDesk:
         return min(max(pause_s, RESOLVE_PAUSE_S) * 1.5, RESOLVE_PAUSE_MAX_S) * jitter
 
     async def _cancel(self, order: DeskOrder) -> None:
+        """A cancel that was lost or refused is sent again, with growing pauses: meanwhile the order rests,
+        and a pair may stand on one leg. The machine's own deadline ends the waiting."""
         await order.is_signed.wait()  # signing and sending are bounded by the gateway's deadlines
-        if order.is_final:
-            return
-        outcome = await self._clients[order.intent.leg].cancel(order.digest)
-        if order.is_final or outcome.kind is OutcomeKind.CONFIRMED:
-            return
-        # 2020: not resting now, so a fill is probably on its way. Anything else: in doubt. Ask.
-        await asyncio.sleep(CANCEL_SILENCE_S if outcome.error_code == Code.ORDER_NOT_FOUND else 0)
-        if not order.is_final:
-            await self._resolve(order, RESOLVE_PAUSE_S)
+        pause_s = RESOLVE_PAUSE_S
+        while not order.is_final and order.intent.tag in self._orders:
+            outcome = await self._clients[order.intent.leg].cancel(order.digest)
+            if order.is_final or outcome.kind is OutcomeKind.CONFIRMED:
+                return
+            # 2020: not resting now, so a fill is probably on its way. Anything else: in doubt. Ask.
+            is_gone = outcome.error_code == Code.ORDER_NOT_FOUND
+            await asyncio.sleep(CANCEL_SILENCE_S if is_gone else 0)
+            if not order.is_final:
+                pause_s = await self._resolve(order, pause_s)
+            if is_gone:
+                return
+            await asyncio.sleep(pause_s)
 
     async def _cancel_all(self) -> None:
         await self._gateway.cancel_product([client.product.product_id for client in self._clients])

@@ -23,6 +23,10 @@ TOO_SMALL_CODES: Final = frozenset({2001, 2094})
 REST_GRACE_MS: Final = 5_000
 RETRY_PAUSE_NS: Final = 100 * NS_PER_MS
 RETRY_PAUSE_MAX_NS: Final = 1_000 * NS_PER_MS
+# What crosses closes or completes a leg that may stand alone.
+CROSS_PAUSE_MAX_NS: Final = 250 * NS_PER_MS
+NOT_HELD: Final = "not_an_exit"
+"""How the gate refuses an exit that closes more than is booked: fills that are known have not been told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +190,8 @@ def absorb(leg: LegState, inputs: LegInputs, now_ns: int) -> LegState:
         leg = replace(leg, too_small=True)
     if intent.purpose.rests and _cannot_rest(view):
         leg = replace(leg, rest_refused=True)
-    return replace(leg, not_before_ns=now_ns + pause_ns(leg.failures, view))
+    longest_ns = RETRY_PAUSE_MAX_NS if intent.purpose.rests else CROSS_PAUSE_MAX_NS
+    return replace(leg, not_before_ns=now_ns + min(pause_ns(leg.failures, view), longest_ns))
 
 
 def _cannot_rest(view: OrderView) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from . import execution, residual
-from .execution import LegState
+from .execution import NOT_HELD, LegState
 from .model import (
     Action,
     Cancel,
@@ -43,7 +43,8 @@ from .units import NS_PER_MS
 
 MAX_REST_FAILURES = 4
 TOO_SMALL = "the rest of an exit is too small for an order"
-MAX_EXIT_FAILURES = 8
+MAX_EXIT_FAILURES = 16
+MAX_NOT_HELD = 2  # a fill that is told after its order's end comes within milliseconds
 MOST_EXIT_CAPS = 3  # each try that does not fill may pay one cap more, up to this many
 FLAT_ANSWERS_NEEDED = 2
 FLAT_ANSWER_PAUSE_NS = 150 * NS_PER_MS
@@ -62,6 +63,8 @@ def unwinding(state: PairState, inputs: PairInputs, plan: Plan, now_ns: int) -> 
         return recover(state, f"{urgent}; {TOO_SMALL}" if urgent else TOO_SMALL, now_ns)
     if any(leg.failures >= MAX_EXIT_FAILURES for leg in state.legs):
         return recover(state, "an exit does not fill", now_ns)
+    if any(leg.failures >= MAX_NOT_HELD and leg.last_refusal.startswith(NOT_HELD) for leg in state.legs):
+        return recover(state, "a fill that is known is not told", now_ns)
     if all(leg.is_idle and leg.held_x18 == 0 for leg in state.legs):
         if is_unanswered(state, plan, now_ns):
             return recover(state, "the exchange does not confirm that we are flat", now_ns)

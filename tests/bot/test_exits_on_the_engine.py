@@ -104,6 +104,23 @@ def test_what_is_unfilled_at_the_time_out_is_crossed_at_once(tmp_path: Path, is_
         assert seconds_until(cross) < 0.5
 
 
+def test_a_cancel_that_is_refused_is_sent_again(tmp_path: Path) -> None:
+    """The exit rests for as long as its cancel is refused, and not until somebody looks for its end."""
+    world = PairWorld(7, tmp_path)
+
+    async def script(bot: DNPairBot) -> float:
+        assert await bot.execute_build_cycle("buy", "sell")
+        stand_still(world)
+        world.strike(refuse={"code": 1000, "kind": "cancel_orders", "count": 4})
+        began_s = world.loop.time()
+        assert await bot.execute_unwind_cycle("sell", "buy")
+        return world.loop.time() - began_s
+
+    assert world.play(trade, script) < 3.0
+    assert [[o.purpose for o in leg] for leg in exits(world)] == [[Purpose.REST, Purpose.TAKE]] * 2
+    assert [cycle.failure for cycle in world.recorder.finished] == [""]
+
+
 def test_a_settled_pair_more_than_two_per_cent_out_of_balance_is_closed(tmp_path: Path) -> None:
     """The products part: the pair is closed, flat by the exchange's word, and the reason is on record."""
     world = PairWorld(7, tmp_path)

@@ -48,6 +48,14 @@ def test_runs_in_a_storm_end_flat_or_named() -> None:
     assert sum(one.kills for one in outcomes) >= 2
 
 
+@pytest.mark.parametrize("seed", [7, 84, 120])
+def test_seeds_that_once_stood_on_one_leg_for_long(seed: int) -> None:
+    """5.8 s: fills known and not told; 3.6 s: pauses after refusals in maintenance; 3.7 s: a lost cancel."""
+    outcome = play(seed)
+    check([outcome])
+    assert max(outcome.gaps_s) < 2.5
+
+
 def test_fair_weather_fills_every_cycle_and_hides_nothing(tmp_path: Path) -> None:
     world = PairWorld(5, tmp_path)
     end = world.run(trade)

@@ -357,6 +357,19 @@ def with_order(view: OrderView) -> PairInputs:
     return inputs(legs=(leg("3000.0", "3000.1", view), inputs().legs[1]))
 
 
+def test_an_exit_of_what_is_not_booked_asks_the_exchange_after_a_moment() -> None:
+    """An order is known to have filled, its fill was never told: the gate knows nothing to close."""
+    state, actions = decide(unwinding(urgent="out"), inputs(), plan(), NOW)
+    for tries in (1, 2):
+        (intent,) = [i for a in actions if isinstance(a, Send) for i in a.intents if i.leg == 0]
+        view = OrderView(intent.tag, 0, True, denied="not_an_exit: amount -1 against position 0")
+        state, _ = decide(state, with_order(view), plan(), NOW + tries * 200 * MS)
+        if tries == 1:
+            assert state.phase is Phase.UNWINDING
+            state, actions = decide(state, inputs(), plan(), NOW + 350 * MS)
+    assert (state.phase, state.is_verifying) == (Phase.RECOVERING, True)
+
+
 def test_maker_timeout_cancels_and_only_the_cancelled_rest_is_crossed() -> None:
     state, actions = decide(resting("3000.1"), with_order(OrderView(9, 0, False)), plan(), NOW + 3_000 * MS)
     assert actions == [Cancel(9, "maker timeout")]
