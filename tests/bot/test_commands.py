@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from botcommand import give
 
 from bot import configdoc
 from bot.config import known_keys, load
@@ -18,10 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def bot(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
     clean = {name: value for name, value in os.environ.items() if not name.startswith("NADO_")}
-    return subprocess.run(
-        [sys.executable, "-m", "bot", *arguments], cwd=ROOT, env=clean | environ, text=True, timeout=60,
-        capture_output=True, check=False,
-    )  # fmt: skip
+    return give(clean | environ, *arguments)
 
 
 @pytest.mark.parametrize("venue", list(configdoc.SAMPLES))

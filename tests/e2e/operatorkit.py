@@ -1,13 +1,11 @@
 """What an operator has: another terminal, the metrics page, a webhook, and the control socket.
 
-The tests' own process is another one than the bot's, so most commands are given right here: a Python of
-their own costs more than all that they do. `terminal` is one, for what trades or is killed.
+The tests' own process is another one than the bot's, so most commands are given right here. `terminal` is a
+process of its own, for what trades or is killed.
 """
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
 import os
 import subprocess
@@ -20,25 +18,15 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
-import pytest
+from botcommand import give
 from botproc import ROOT, BotProcess
-
-from bot import cli
 
 Alerts = list[dict[str, Any]]
 
 
 def operator(tmp_path: Path, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
     """A command that trades nothing: what `python -m bot` with these arguments says, and its exit code."""
-    out, error = io.StringIO(), io.StringIO()
-    with pytest.MonkeyPatch.context() as patch:
-        for name in os.environ.keys() - clean_environment(tmp_path).keys():
-            patch.delenv(name)
-        for name, value in (clean_environment(tmp_path) | environ).items():
-            patch.setenv(name, value)
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(error):
-            code = cli.main(list(arguments))
-    return subprocess.CompletedProcess(arguments, code, out.getvalue(), error.getvalue())
+    return give(clean_environment(tmp_path) | environ, *arguments)
 
 
 def terminal(tmp_path: Path, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
