@@ -15,6 +15,7 @@ from .kinds import ALL_KINDS, check_kind, kind_of
 from .messagequeue import NadoMessageQueue, QueueLimits, QueueStats, Recover
 
 SLOW_CALLBACK_NS: Final = 200_000
+COLD_CALLBACK_NS: Final = 2_000_000
 WARN_EVERY_NS: Final = 10_000_000_000
 NAMES_KEPT: Final = 64
 WALLET_DIGITS: Final = 42
@@ -162,17 +163,22 @@ class NadoEventRouter:
         _log.error("a callback failed", exc_info=error)
 
     def took(self, handler: Handler, took_ns: int) -> None:
-        """Note the time of one callback; a slow one is warned of by name, now and then."""
+        """Note the time of one callback; a slow one is warned of by name, now and then. The first call of one
+        runs code that nothing has warmed: it is counted, and warned of when it took really long."""
         if took_ns <= SLOW_CALLBACK_NS:
             return
         self.slow_callbacks += 1
         self.slowest_callback_ns = max(self.slowest_callback_ns, took_ns)
         name, now = getattr(handler, "__qualname__", repr(handler)), time.monotonic_ns()
-        if now - self._warned_ns.get(name, -WARN_EVERY_NS) < WARN_EVERY_NS:
+        warned_ns = self._warned_ns.get(name)
+        is_cold = warned_ns is None and took_ns < COLD_CALLBACK_NS
+        if warned_ns is not None and now - warned_ns < WARN_EVERY_NS:
             return
         if len(self._warned_ns) >= NAMES_KEPT:
             del self._warned_ns[next(iter(self._warned_ns))]
-        self._warned_ns[name] = now
+        self._warned_ns[name] = now - WARN_EVERY_NS if is_cold else now
+        if is_cold:
+            return
         _log.warning(
             "callback %s took %d µs: every message behind it waited (%d slow ones so far)",
             name,

@@ -147,3 +147,20 @@ async def test_the_end_ends_every_reader() -> None:
     router.publish(bbo(4, 1))
     router.close()
     assert [[event async for event in queue] for queue in queues] == [[bbo(4, 1)], []]
+
+
+def test_the_first_call_of_a_callback_runs_cold_and_is_only_counted(caplog: pytest.LogCaptureFixture) -> None:
+    def ours(_: object) -> None: ...
+
+    def others(_: object) -> None: ...
+
+    router = NadoEventRouter()
+    router.took(ours, 400_000)
+    assert (router.slow_callbacks, caplog.records) == (1, [])
+    router.took(ours, 400_000)
+    router.took(ours, 400_000)
+    router.took(others, 9_000_000)  # no cold code takes that long
+    assert router.slow_callbacks == 4
+    assert [("ours" in r.getMessage(), "others" in r.getMessage()) for r in caplog.records] == [
+        (True, False), (False, True),
+    ]  # fmt: skip
