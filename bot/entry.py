@@ -33,7 +33,8 @@ def cannot_enter(inputs: PairInputs, plan: Plan, size: PairSize, targets_x18: tu
 
 def shown_budget_x18(inputs: PairInputs, plan: Plan, signs: tuple[int, int]) -> int | None:
     """Most quote per leg, at the worst price of the entry, that both books show inside the cap; None while
-    one of them is not known. A larger pair would leave a leg behind: it is made as large as it can be."""
+    one of them is not known. A larger pair would leave a leg behind: it is made as large as it can be. It
+    is not sliced, as an exit is: nothing has to be entered, and between two slices a leg may stand alone."""
     least: int | None = None
     for product, seen, side in zip(plan.products, inputs.legs, signs, strict=True):
         if seen.depth is None:

@@ -19,6 +19,8 @@ from .units import BPS, NS_PER_MS, scale_bps, sign
 REPRICE_CODES: Final = frozenset({2000, 2007, 2008, 2056})
 # Below the minimum, or off the step grid: no order of this size is taken, at whatever price.
 TOO_SMALL_CODES: Final = frozenset({2001, 2094})
+# Below it the exchange has not looked at the order: too many requests, maintenance, a blocked address.
+FIRST_ENGINE_CODE: Final = 2000
 # How long a resting exit may outlive its timeout when nobody is left to cancel it.
 REST_GRACE_MS: Final = 5_000
 RETRY_PAUSE_NS: Final = 100 * NS_PER_MS
@@ -179,7 +181,7 @@ def absorb(leg: LegState, inputs: LegInputs, now_ns: int) -> LegState:
     was_cancelled_by_us = working.cancel_ns is not None and view.code is None and view.denied is None
     if intent.purpose is Purpose.TAKE and filled_x18 == abs(intent.amount_x18):
         leg = replace(leg, attempts=max(0, leg.attempts - 1))  # a slice that filled is no try that failed
-    elif intent.purpose is Purpose.TAKE and view.denied is not None:
+    elif intent.purpose is Purpose.TAKE and never_got_in(view):
         leg = replace(leg, attempts=max(0, leg.attempts - 1), anchor_mid_x18=0)  # it never got to the market
     elif intent.purpose is Purpose.TAKE:
         leg = replace(leg, anchor_mid_x18=0)  # the market has left: the next cap is measured from where it is
@@ -199,6 +201,11 @@ def _cannot_rest(view: OrderView) -> bool:
     if view.denied is not None:
         return view.denied.startswith("min_size")
     return view.code is not None and view.code not in REPRICE_CODES
+
+
+def never_got_in(view: OrderView) -> bool:
+    """Denied by us, or turned away at the exchange's door: no word about the price."""
+    return view.denied is not None or (view.code is not None and view.code < FIRST_ENGINE_CODE)
 
 
 def refusal(view: OrderView) -> str:

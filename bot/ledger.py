@@ -168,7 +168,7 @@ class Ledger:
 
     def apply(self, fill: FillEvent) -> bool:
         """Book one fill. False if it was booked before or is left out. KeyError: not one of our products."""
-        if fill.key in self._seen or fill.order_digest in self._left_out:
+        if fill.key in self._seen or fill.order_digest.lower() in self._left_out:
             self.duplicates += 1
             return False
         before = self._accounts[fill.product_id]
@@ -186,7 +186,7 @@ class Ledger:
 
     def leave_out(self, digests: Iterable[str]) -> None:
         """Book no fill of these orders: what they did is in the positions that the ledger starts from."""
-        self._left_out.update(digests)
+        self._left_out.update(digest.lower() for digest in digests)
 
     def on_funding(self, event: FundingPaymentEvent) -> None:
         """A payment of one product; ignored for products that are not ours."""

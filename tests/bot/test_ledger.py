@@ -57,7 +57,10 @@ FILLS = st.lists(
 def test_equals_a_naive_twin_and_ignores_repeats(fills: list[FillEvent], repeats: list[int]) -> None:
     ledger = Ledger((4, 8))
     assert all(ledger.apply(f) for f in fills)
-    assert not any(ledger.apply(fills[i]) for i in repeats if i < len(fills))
+    assert ledger.fills == len(fills)
+    again = [fills[i] for i in repeats if i < len(fills)]
+    assert not any(ledger.apply(f) for f in again)
+    assert ledger.duplicates == len(again)
     for product_id in (4, 8):
         mine = [f for f in fills if f.product_id == product_id]
         sides = [1 if f.is_bid else -1 for f in mine]
@@ -66,6 +69,8 @@ def test_equals_a_naive_twin_and_ignores_repeats(fills: list[FillEvent], repeats
         spent = (Fraction(s * f.filled_qty_x18 * f.price_x18, ONE) for s, f in zip(sides, mine, strict=True))
         assert account.quote_x18 == -sum(spent, Fraction(0))
         assert account.fees_x18 == sum(f.fee_x18 for f in mine)
+        assert account.volume_x18 == sum(mul_x18(f.filled_qty_x18, f.price_x18) for f in mine)
+        assert account.fills == len(mine)
 
 
 @given(fills=FILLS, oracle=st.tuples(st.integers(1, 10**5), st.integers(1, 10**5)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from machinekit import ETH, MS, inputs, plan
@@ -115,13 +116,15 @@ def test_levels_are_read_for_every_entry_and_for_exits_that_may_be_cut() -> None
         assert needs_depth(state, 0, seen, plan()) is any(state is one for one in needed), state
 
 
-def test_an_exit_that_was_denied_here_pays_no_wider_cap() -> None:
+@pytest.mark.parametrize("answer", [{"denied": "rate: too many"}, {"code": 1004}, {"code": 1000}])
+def test_an_exit_that_was_denied_here_pays_no_wider_cap(answer: dict[str, Any]) -> None:
+    """Nor one that was turned away at the exchange's door."""
     state, actions = decide(holding("0.05"), books("3"), plan(), NOW + 40 * MS)
     (first,) = sent(actions)
     now_ns = NOW + 40 * MS
     for _ in range(3):
         now_ns += 1_100 * MS
-        denied = OrderView(sent(actions)[0].tag, 0, True, denied="rate: too many")
+        denied = OrderView(sent(actions)[0].tag, 0, True, **answer)
         state, actions = decide(state, books("3", order=denied), plan(), now_ns)
         if not sent(actions):
             now_ns += 1_100 * MS
