@@ -17,8 +17,8 @@ from types import TracebackType
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
-LINE_DEADLINE_S = 30.0
-END_DEADLINE_S = 60.0
+LINE_DEADLINE_S = 60.0
+END_DEADLINE_S = 120.0
 
 
 class BotProcess:

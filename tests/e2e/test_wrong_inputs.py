@@ -151,7 +151,7 @@ def test_the_process_says_the_same(tmp_path: Path) -> None:
     code, out, err, took_s = run("run", "--venue", "mainnet")
     assert (code, out) == (2, "")
     assert "NADO_PRIVATE_KEY: not set" in one_line(err)
-    assert took_s < 10
+    assert took_s < 30
     code, out, err, _ = run("run", "--csv-path", str(tmp_path / "t.csv"), key=ADDRESS)
     assert (code, out) == (2, "")
     assert "looks like an address" in one_line(err)
@@ -204,7 +204,7 @@ def test_an_exchange_that_answers_nonsense(tmp_path: Path, script, program: str,
     assert expected in one_line(err)
     assert "5e5e5e" not in out + err
     assert "BUILD" not in out
-    assert took_s < 20
+    assert took_s < 60
 
 
 def address_of(key_hex: str) -> bytes:
