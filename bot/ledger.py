@@ -35,8 +35,8 @@ class Margin:
 class Cumulative:
     """Quote per unit of base that longs have paid since the product began; negative for what they got."""
 
-    long_x18: int = 0
-    short_x18: int = 0
+    long_x18: int
+    short_x18: int
 
     def of(self, position_x18: int) -> int:
         """The value that a position of this sign is settled at; a flat one counts as short, as there."""

@@ -110,6 +110,13 @@ def test_taking_over_a_position_makes_no_profit() -> None:
     assert ledger.adjustments == 1
 
 
+def test_corrections_of_cash_add_up_under_their_names() -> None:
+    ledger = Ledger((4, 8))
+    for gap_x18, reason in ((5, "a"), (-2, "a"), (7, "b")):
+        ledger.correct_cash(gap_x18, reason)
+    assert (ledger.taken_over.reasons, ledger.taken_over.quote_x18) == ({"a": 3, "b": 7}, 10)
+
+
 def test_a_fill_that_cannot_be_booked_is_not_marked_as_seen() -> None:
     ledger = Ledger((4,))
     with pytest.raises(KeyError):

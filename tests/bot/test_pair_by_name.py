@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
@@ -102,6 +103,50 @@ def test_a_defect_of_the_gateway_lets_no_entry_out(world: PairWorld) -> None:
     assert world.play(trade, script) is False
     assert world.gate.halt_reason == "internal error: gateway clock: KeyError: 4"
     assert world.positions_x18() == (0, 0)
+
+
+SPOILT: dict[str, tuple[Callable[[DNPairBot], None], str]] = {
+    "feed": (
+        lambda bot: setattr(bot._p.feed, "failure", "feed: KeyError: 4"),
+        "internal error: feed: KeyError",
+    ),
+    "desk": (lambda bot: setattr(bot._desk, "failure", KeyError(4)), "internal error: KeyError: 4"),
+    "record": (lambda bot: setattr(bot._p.inputs, "failure", "no space"), "record of the inputs: no space"),
+    "trades": (lambda bot: setattr(bot._p.csv._trades, "failure", "no space"), "trades CSV "),
+}
+
+
+@pytest.mark.parametrize("what", SPOILT)
+def test_whatever_fails_beside_the_trading_halts_it(world: PairWorld, what: str) -> None:
+    spoil, reason = SPOILT[what]
+
+    async def script(bot: DNPairBot) -> bool:
+        spoil(bot)
+        return await bot.execute_buy_first_cycle()
+
+    assert world.play(trade, script) is False
+    assert (world.gate.halt_reason or "").startswith(reason)
+    assert world.positions_x18() == (0, 0)
+
+
+@pytest.mark.parametrize("how", ["gone", "left", "stopped"])
+def test_who_stops_while_a_pair_is_held_is_told_what_is_open(world: PairWorld, how: str) -> None:
+    """Gone or left at once: nothing can be done any more, and the exposure is named. Stopped: out, flat."""
+
+    async def script(bot: DNPairBot) -> Any:
+        assert await bot.execute_build_cycle()
+        if how == "gone":
+            vars(bot._p.exchange)["gone_reason"] = "the exchange ended"
+        elif how == "left":
+            world.stop.leave.set()
+        else:
+            world.stop.flatten("SIGINT")
+        await bot._drive(lambda state: False)
+        return bot.state.end
+
+    end = world.play(trade, script)
+    is_flat = world.positions_x18() == (0, 0)
+    assert (end.code, is_flat) == ((ExitCode.DONE, True) if how == "stopped" else (ExitCode.EXPOSED, False))
 
 
 def test_a_cycle_after_a_failed_one_starts_clean(world: PairWorld) -> None:
