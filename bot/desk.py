@@ -72,6 +72,13 @@ class DeskOrder:
         return self.tracked is not None and self.tracked.was_accepted
 
     @property
+    def may_revive(self) -> bool:
+        """Ended, but a late copy of its bytes may bring back what it left unfilled. Not so a crossing exit:
+        it is reduce-only, and nothing comes of it where nothing is held."""
+        tracked, is_exit = self.tracked, self.intent.purpose is Purpose.TAKE
+        return tracked is not None and tracked.is_terminal and tracked.may_revive and not is_exit
+
+    @property
     def to_come_x18(self) -> int:
         """What may still be added to the booked position by this order, absolute: what is unfilled while it
         lives, and what is known to be filled but not booked yet."""
@@ -185,14 +192,24 @@ class OrderDesk:
         return latest_ms - self._timesync.exchange_now_ms()
 
     def pending(self) -> int:
-        """Orders without an end that no position read from the exchange covers."""
-        return sum(not order.is_final and not order.is_covered for order in self._orders.values())
+        """Orders without an end that no position read from the exchange covers, and ended ones of which a
+        copy may still come."""
+        unheard = sum(not order.is_final and not order.is_covered for order in self._orders.values())
+        return unheard + sum(self._left_ms(order) > 0 for order in self._orders.values() if order.may_revive)
+
+    def revival_left_s(self) -> float | None:
+        """How long an order that has ended may still be revived by another copy of its bytes; 0.0: the engine
+        would refuse them all by now. None: no order could be, so none is looked for on the books."""
+        left_ms = [self._left_ms(order) for order in self._orders.values() if order.may_revive]
+        return min(max(0.0, *left_ms), MAX_LEFT_MS) / 1e3 if left_ms else None
 
     def may_arrive(self) -> bool:
         """Whether an order that could make a position may still get to the engine and be taken. Crossing
         exits do not count: they are reduce-only, and nothing comes of them where nothing is held."""
         return any(
-            order.intent.purpose is not Purpose.TAKE and not order.is_final and self._is_on_its_way(order)
+            order.intent.purpose is not Purpose.TAKE
+            and (not order.is_final or order.may_revive)
+            and self._is_on_its_way(order)
             for order in self._orders.values()
         )
 

@@ -124,7 +124,8 @@ class Plan:
 class Verified:
     """The exchange's own answer about both positions, to the request numbered `seq`.
 
-    resting: how many of our orders are on the two books; only counted when the request asked for it.
+    resting: how many of our orders are on the two books; only counted when the request asked for it, or
+    when an order of the cycle left more than once.
     pending: how many of ours may still get there.
     """
 

@@ -406,7 +406,14 @@ class DNPairBot(PairByName, NamedRecords):
         self._signals.clear()
 
     async def _read_positions(self, asked: Verify) -> None:
-        """Answer a Verify, however often it takes; the machine decides how long it waits for that."""
+        """Answer a Verify, however often it takes; the machine decides how long it waits for that.
+
+        An order that left twice and has ended may rest again when its other copy arrives: what is read after
+        the last moment for that is certain, if the books are read, too. A recovery asks until it is.
+        """
+        if not asked.with_orders and (left_s := self._desk.revival_left_s()) is not None:
+            await asyncio.sleep(left_s)
+            asked = replace(asked, with_orders=True)
         seen, covered = await first_answer(lambda: self._ask_positions(asked), VERIFY_PAUSE_S)
         self._p.guard.answered()
         self._p.recorder.reconciled(seen.took_ms)

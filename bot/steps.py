@@ -22,13 +22,16 @@ Then = Callable[[PairState, int], Step]
 
 
 def settle(state: PairState, inputs: PairInputs, now_ns: int, then: Then) -> Step:
-    """Ask the exchange for both positions; go on with `then` if they are ours, else take theirs over."""
+    """Ask the exchange for both positions; go on with `then` if they are ours and nothing rests, else take
+    theirs over."""
     if not state.is_verifying:
         return ask(state, now_ns)
     if inputs.verified is None or inputs.verified.seq != state.verify_seq:
         return state, []
     state = replace(state, is_verifying=False)
     positions = inputs.verified.positions_x18
+    if inputs.verified.resting:
+        return recover(adopt(state, positions), "an order that had ended rests", now_ns)
     if positions == (state.legs[0].held_x18, state.legs[1].held_x18):
         return then(state, now_ns)
     text = ", ".join(

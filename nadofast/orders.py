@@ -190,6 +190,12 @@ class TrackedOrder:
         return (self._ended_ns is not None) + (not self.may_rest) + min(self._absences, 2) >= 2
 
     @property
+    def may_revive(self) -> bool:
+        """More than one copy of its bytes left, and something is unfilled: the engine may take another copy
+        after the order has ended, until its discard time."""
+        return self._was_resent and not self._is_last_word and self.remaining_x18 > 0
+
+    @property
     def was_accepted(self) -> bool:
         """Some source has seen it at the engine."""
         return self._was_seen or self._cancelled

@@ -56,6 +56,13 @@ def test_seeds_that_once_stood_on_one_leg_for_long(seed: int) -> None:
     assert max(outcome.gaps_s) < 2.5
 
 
+def test_an_exit_revived_by_its_late_first_copy_is_taken_down() -> None:
+    """Lost on its way, sent again, rested, cancelled; then the first copy came and rested beside the flat."""
+    outcome = play(157)
+    check([outcome])
+    assert outcome.end == "DONE"
+
+
 def test_fair_weather_fills_every_cycle_and_hides_nothing(tmp_path: Path) -> None:
     world = PairWorld(5, tmp_path)
     end = world.run(trade)

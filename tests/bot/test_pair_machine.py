@@ -439,6 +439,14 @@ def test_flat_is_believed_only_from_the_exchange() -> None:
     assert state.legs[0].held_x18 == to_x18("0.001")
 
 
+def test_flat_is_not_believed_beside_an_order_that_rests() -> None:
+    state, _ = decide(unwinding(legs=(LegState(), LegState())), inputs(), plan(), NOW + 20 * MS)
+    answer = inputs(verified=Verified(state.verify_seq, (0, 0), resting=1))
+    state, actions = decide(state, answer, plan(), NOW + 40 * MS)
+    assert state.phase is Phase.RECOVERING
+    assert CancelAll() in actions
+
+
 # ---------------------------------------------------------------------- whole runs
 
 CHANCE = st.sampled_from((0.0, 0.05, 0.3, 0.7, 1.0))
