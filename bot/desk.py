@@ -63,6 +63,18 @@ class DeskOrder:
     is_covered: bool = False
     is_signed: asyncio.Event = field(default_factory=asyncio.Event)
 
+    def is_record(self, tracked: TrackedOrder) -> bool:
+        """Tags begin anew with every process, so an order of a former one may have the same client id."""
+        if self.tracked is not None:
+            return tracked.digest == self.tracked.digest
+        intent = self.intent
+        ours = (CLIENT_ID_BASE + intent.tag, intent.product_id, intent.amount_x18, intent.price_x18)
+        return ours == (tracked.client_id, tracked.product_id, tracked.amount_x18, tracked.price_x18)
+
+    @property
+    def rests(self) -> bool:
+        return self.tracked is not None and self.tracked.state in (OrderState.OPEN, OrderState.PARTIAL)
+
     @property
     def is_final(self) -> bool:
         return self.denied is not None or (self.tracked is not None and self.tracked.is_terminal)
@@ -215,8 +227,7 @@ class OrderDesk:
 
     def _is_on_its_way(self, order: DeskOrder) -> bool:
         if order.tracked is None:
-            client_id = CLIENT_ID_BASE + order.intent.tag
-            order.tracked = next((t for t in self._tracker.live() if t.client_id == client_id), None)
+            order.tracked = next((t for t in self._tracker.live() if order.is_record(t)), None)
         return order.tracked is not None and self._left_ms(order) > 0
 
     def cover(self, tags: frozenset[int]) -> None:
@@ -328,7 +339,7 @@ class OrderDesk:
             await asyncio.sleep(CANCEL_SILENCE_S if is_gone else 0)
             if not order.is_final:
                 pause_s = await self._resolve(order, pause_s)
-            if is_gone:
+            if is_gone and not order.rests:  # a slow copy may have come to rest behind its cancel
                 return
             await asyncio.sleep(pause_s)
 
@@ -349,7 +360,7 @@ class OrderDesk:
 
     def _tracked_changed(self, tracked: TrackedOrder) -> None:
         order = self._orders.get((tracked.client_id or 0) - CLIENT_ID_BASE)
-        if order is None:
+        if order is None or not order.is_record(tracked):
             return
         self._bind(order, tracked.digest)
         self._changed(order)

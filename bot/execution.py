@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from nadofast.products import Product, mul_x18
+from nadofast.wire import Code
 
 from .risk import OrderIntent, Purpose
 from .units import BPS, NS_PER_MS, scale_bps, sign
@@ -192,6 +193,8 @@ def absorb(leg: LegState, inputs: LegInputs, now_ns: int) -> LegState:
         leg = replace(leg, too_small=True)
     if intent.purpose.rests and _cannot_rest(view):
         leg = replace(leg, rest_refused=True)
+    if view.code in Code.TOO_FAST:
+        return replace(leg, not_before_ns=now_ns + too_fast_pause_ns(now_ns))
     longest_ns = RETRY_PAUSE_MAX_NS if intent.purpose.rests else CROSS_PAUSE_MAX_NS
     return replace(leg, not_before_ns=now_ns + min(pause_ns(leg.failures, view), longest_ns))
 
@@ -219,6 +222,12 @@ def pause_ns(failures: int, view: OrderView) -> int:
     """A re-price goes at once, twice in a row; anything else waits longer with every failure."""
     free = 2 if view.code in REPRICE_CODES else 0
     return 0 if failures <= free else min(RETRY_PAUSE_NS << min(failures - free - 1, 8), RETRY_PAUSE_MAX_NS)
+
+
+def too_fast_pause_ns(now_ns: int) -> int:
+    """A second at least, as its rate limits ask, and up to a quarter more by digits of the clock: legs and
+    bots part, and a replay decides the same."""
+    return RETRY_PAUSE_MAX_NS + RETRY_PAUSE_MAX_NS * (now_ns // 1_000 % 256) // 1_024
 
 
 def cross(

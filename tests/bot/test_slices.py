@@ -127,6 +127,6 @@ def test_an_exit_that_was_denied_here_pays_no_wider_cap(answer: dict[str, Any]) 
         denied = OrderView(sent(actions)[0].tag, 0, True, **answer)
         state, actions = decide(state, books("3", order=denied), plan(), now_ns)
         if not sent(actions):
-            now_ns += 1_100 * MS
+            now_ns += 1_300 * MS
             state, actions = decide(state, books("3"), plan(), now_ns)
         assert [intent.price_x18 for intent in sent(actions)] == [first.price_x18]

@@ -59,7 +59,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 @asynccontextmanager
-async def odd_server(handler: Handler) -> AsyncIterator[Rest]:
+async def odd_server(handler: Handler, timeout_s: float = 5.0) -> AsyncIterator[Rest]:
     """A Rest whose exchange answers every request by `handler`."""
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", handler)
@@ -70,7 +70,7 @@ async def odd_server(handler: Handler) -> AsyncIterator[Rest]:
     endpoints = dict.fromkeys(("gateway", "gateway_ws", "gateway_ws_v2", "subscribe", "archive"), base)
     network = custom("odd", {**endpoints, "chain_id": 1, "endpoint_addr": "0x" + "00" * 20})
     try:
-        async with Rest(network, timeout_s=0.3) as rest:
+        async with Rest(network, timeout_s=timeout_s) as rest:
             yield rest
     finally:
         await runner.cleanup()
@@ -143,7 +143,7 @@ async def test_slow_broken_and_absent_servers() -> None:
         request.transport.close()
         return response
 
-    async with odd_server(slow) as rest:
+    async with odd_server(slow, timeout_s=0.3) as rest:
         with pytest.raises(errors.RequestTimeout):
             await rest.status()
     async with odd_server(broken) as rest:
