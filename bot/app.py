@@ -456,7 +456,7 @@ async def _connect(
         say(f"{ORDERS_UNKNOWN}: {error}")
     else:
         if left is not None:
-            start_helper(stack, left, on_failure=lambda error: log.event(f"{ORDERS_UNKNOWN}: {error}"))
+            start_helper(stack, left, on_failure=lambda error: gate.halt(f"internal error: {error}"))
     start_helper(stack, guard.run(), on_failure=lambda error: gate.halt(f"internal error: {error}"))
     timeout_s = FLATTEN_READY_S if job.only_closes else job.settings.run.ready_timeout_s
     if (reason := await guard.wait_ready(timeout_s)) and not job.only_closes:

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from nadofast.backfill import to_fill
+from nadofast.errors import NadoError
 from nadofast.gateway import OrderGateway
 from nadofast.models import OpenOrder
 from nadofast.orders import OrderTracker, OutcomeFacts, TrackedOrder
@@ -30,6 +32,8 @@ MAX_PAGES: Final = 50
 ARCHIVE_TIMEOUT_S: Final = 15.0
 # From the last moment at which the engine takes an order to its match.
 HELD_MS: Final = 250
+FIRST_PAUSE_S: Final = 0.5
+MAX_PAUSE_S: Final = 30.0
 _log = logging.getLogger(__name__)
 
 
@@ -74,10 +78,7 @@ class Recovery:
         """Rebuild the tracker from the journal and read the books. Raises what REST raises."""
         tracker, rest = self.tracker, self.rest
         self.orders = tuple(tracker.restore(**dict(order_fields(fields))) for fields in self.found.unfinished)
-        is_past = True
-        if self.orders:  # before that a copy may still arrive
-            last_ms = max(nonce_recv_time_ms(order.nonce) for order in self.orders)
-            is_past = await self.gateway.wait_past(last_ms + HELD_MS, timeout_s)
+        past = await asyncio.gather(*(self._wait_past(order, timeout_s) for order in self.orders))
         books = await asyncio.gather(*(rest.subaccount_orders(self.subaccount, p) for p in self.product_ids))
         # After the answers: what is not among them may have been filled up to now.
         self._answered_ms = self.timesync.exchange_now_ms() + int(self.timesync.uncertainty_ms) + 1
@@ -85,17 +86,54 @@ class Recovery:
         for digest, row in resting.items():
             if tracker.get(digest) is not None:
                 tracker.on_resting(digest, row.unfilled_x18)
-        self.gone = tuple(order for order in self.orders if order.digest not in resting and is_past)
+        self.gone = tuple(
+            order
+            for order, is_past in zip(self.orders, past, strict=True)
+            if is_past and order.digest not in resting
+        )
         self.foreign = tuple(row for digest, row in resting.items() if tracker.get(digest) is None)
         if self.adopt_foreign:
             self.adopted = tuple(_adopt(row, tracker, self.journal, self.subaccount) for row in self.foreign)
+
+    async def _wait_past(self, order: TrackedOrder, timeout_s: float) -> bool:
+        """No copy of it can arrive any more. One with more time than that is not waited for: somebody else's
+        that was taken over may have a discard time far away."""
+        last_ms = nonce_recv_time_ms(order.nonce) + HELD_MS
+        if self.timesync.is_known and last_ms > self.timesync.exchange_now_ms() + timeout_s * 1000:
+            return False
+        return await self.gateway.wait_past(last_ms, timeout_s)
+
+    @property
+    def lacks_fills(self) -> bool:
+        """An order that is not gone was filled before, and nobody has told by what: such fills are in the
+        positions of now, and must be known by the time a ledger starts from those."""
+        orders = (*self.orders, *self.adopted)
+        return any(order.filled_x18 < order.known_filled_x18 for order in orders if order not in self.gone)
+
+    async def ask_until_known(self, timeout_s: float) -> None:
+        """Ask the archive until it has told the end of all that are gone. Raises what is not retryable."""
+        pause_s = FIRST_PAUSE_S
+        while True:
+            try:
+                await self.ask_archive(timeout_s)
+                reason = "it is behind"
+            except NadoError as error:
+                if not error.retryable:
+                    raise
+                reason = str(error)
+            if all(order.is_terminal for order in self.gone):
+                return
+            _log.warning("archive: what became of former orders is not known yet: %s", reason)
+            await asyncio.sleep(random.uniform(0.5, 1.0) * pause_s)
+            pause_s = min(MAX_PAUSE_S, 2 * pause_s)
 
     async def ask_archive(self, timeout_s: float = ARCHIVE_TIMEOUT_S) -> Recovered:
         """Ends and fills of what `look` has found, for as long. Raises what REST raises."""
         places = {order.product_id for order in self.gone}
         if self.gone and await self.gateway.wait_archive(places, self._answered_ms, timeout_s):
             await _read_ends(self.gone, self.rest, self.tracker)
-        await _read_fills(self.orders, self.rest, self.tracker, self.subaccount, self.product_ids)
+        orders = (*self.orders, *self.adopted)
+        await _read_fills(orders, self.rest, self.tracker, self.subaccount, self.product_ids)
         for order in self.orders:
             self.journal.note(order)
         live = tuple(order for order in self.orders if order.was_accepted and not order.is_terminal)
@@ -113,17 +151,18 @@ async def take_stock(
     recovery: Recovery, reconciler: Reconciler, ledger: Ledger, archive_timeout_s: float
 ) -> Coroutine[Any, Any, object] | None:
     """Look, and ask the archive only if nothing is held: it may be seconds behind, and what stands open must
-    not wait for it. Returns what is left to ask beside the trading, None when all was asked.
+    not wait for it, unless fills are missing of an order that rests. Returns what is left to ask beside the
+    trading, None when all was asked.
 
     What the orders that are gone have filled is in every position read from now on; the ledger, which starts
     from those, never books it again, however late it is told. Raises what REST raises.
     """
     await recovery.look()
     ledger.leave_out(order.digest for order in recovery.gone)
-    if recovery.gone:
+    if recovery.gone and not recovery.lacks_fills:
         seen = await reconciler.read(with_isolated=True)
         if any(seen.position_x18(product_id) for product_id in recovery.product_ids):
-            return recovery.ask_archive(archive_timeout_s)
+            return recovery.ask_until_known(archive_timeout_s)
     await recovery.ask_archive(archive_timeout_s)
     return None
 

@@ -352,7 +352,7 @@ class PairWorld:
             subaccount=self.subaccount, product_ids=(ETH, SOL), adopt_foreign=choice is not OnOpen.REFUSE,
         )  # fmt: skip
         if (left := await take_stock(recovery, reconciler, ledger, ARCHIVE_TIMEOUT_S)) is not None:
-            self._bot_tasks.add(self.spawn(_ask_later(left)))
+            self._bot_tasks.add(self.spawn(left))
         self._bot_tasks.add(self.spawn(guard.run()))
         clients = tuple(
             NadoClient(
@@ -544,12 +544,6 @@ class PairWorld:
         if won == booked:
             return "named" if self.ledger.adjustments > self.adjusted_at_start else "equal"
         return "named" if self.was_seized else "off"  # what the exchange takes for itself is no trade
-
-
-async def _ask_later(left: Awaitable[object]) -> None:
-    """As the composition root: without an answer the journal asks at the next start."""
-    with contextlib.suppress(NadoError):
-        await left
 
 
 @contextlib.contextmanager
