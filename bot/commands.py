@@ -16,9 +16,11 @@ from rich.console import Console
 from . import configdoc, credentials, doctor, statedir, tradefile, watchfile
 from . import venue as where
 from .config import VENUES, Effective, SettingsError, load
+from .extras import not_installed
 from .model import ExitCode
 from .tradecsv import COMPANIONS, companion
 
+NEEDS: Final = "plotly>=6,<7"
 CONFIG_HELP: Final = "Write, check and show settings."
 config_cli = typer.Typer(no_args_is_help=True, help=CONFIG_HELP, add_completion=False)
 
@@ -108,11 +110,11 @@ def report_command(
     try:
         from . import htmlreport
     except ModuleNotFoundError as error:
-        raise SettingsError(f"{error.name} is needed: {sys.executable} -m pip install {error.name}") from None
+        raise not_installed(error, NEEDS) from None
     try:
         files = trades_files(files)
         cycles = tradefile.read(files)
-        days = watchfile.read(companion(file, "watch") for file in files)
+        days = _watched(files)
         if as_json:
             print(json.dumps(htmlreport.as_record(cycles, days), indent=2))
             return 0
@@ -124,6 +126,15 @@ def report_command(
         raise SettingsError(f"{out}: {error.strerror}") from None
     print("\n".join([*htmlreport.summary_lines(cycles, days), f"page      {out}"]), file=sys.stdout)
     return 0
+
+
+def _watched(files: Sequence[Path]) -> watchfile.Days:
+    """How the runs were watched. Beside the trades, so a damaged file of it refuses no report."""
+    try:
+        return watchfile.read(companion(file, "watch") for file in files)
+    except tradefile.TradeFileError as error:
+        print(f"not reported how it was watched: {error}", file=sys.stderr)
+        return {}
 
 
 def trades_files(files: Sequence[Path]) -> list[Path]:

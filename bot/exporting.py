@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -21,6 +20,7 @@ from nadofast.errors import NadoError, ParseError
 from nadofast.tape import Kind
 
 from .config import Settings, SettingsError
+from .extras import not_installed
 from .model import ExitCode
 from .preflight import StartError
 from .recording import Recording, feed_config
@@ -32,6 +32,7 @@ STREAMS: Final = (wire.BEST_BID_OFFER, wire.BOOK_DEPTH, wire.TRADE)
 SYNC_TIMEOUT_S: Final = 30.0
 LOOK_S: Final = 0.1
 ROWS_AT_ONCE: Final = 50_000
+NEEDS: Final = "pyarrow>=18,<27"
 TABLES: Final = ("best_bid_offer", "trade", "book_depth")
 
 
@@ -94,7 +95,7 @@ def export_command(
         import pyarrow as arrow
         from pyarrow import parquet
     except ModuleNotFoundError as error:
-        raise SettingsError(f"{error.name} is needed: {sys.executable} -m pip install {error.name}") from None
+        raise not_installed(error, NEEDS) from None
     reader = open_recording(file)
     directory.mkdir(parents=True, exist_ok=True)
     waiting: dict[str, list[dict[str, Any]]] = {name: [] for name in TABLES}

@@ -12,9 +12,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from nadofast.errors import NadoError
 from nadofast.rest import Rest, RestConfig
@@ -56,7 +57,8 @@ def flatten_by_force(effective: Effective, directory: Path | None, socket_name: 
                 " give the ones it runs with (--config, --exchange)"
             )
         if not has_ended:
-            _end(settings.output.state_dir / ours)
+            unproved = None if directory is not None else partial(_place, settings, venue, is_proved=True)
+            _end(settings.output.state_dir / ours, unproved)
         return _close(effective, Job(settings, SEED, key, True, venue, Task.FLATTEN))
     except (StartError, NadoError) as error:
         start.complain(str(error))
@@ -114,8 +116,12 @@ def _end_with_its_exchange(effective: Effective, directory: Path | None, *, has_
     return int(ExitCode.DONE)
 
 
-def _end(directory: Path) -> None:
-    """The kill switch of this account goes on, and then the bot that holds it, if there is one, is ended."""
+def _end(directory: Path, unproved: Callable[[], Coroutine[Any, Any, str]] | None) -> None:
+    """The kill switch of this account goes on, and then the bot that holds it, if there is one, is ended.
+
+    unproved: the proof of the way out, where nobody ran and so it was not asked for. A service manager may
+    have started the bot since; whoever comes after this look is not ended, and the start that closes says so.
+    """
     switch = KillSwitch(directory / "halt.json")
 
     def engage() -> None:
@@ -127,8 +133,12 @@ def _end(directory: Path) -> None:
         if switch.halt is not None and switch.halt.failure:
             start.complain(f"the halt is not written down ({switch.halt.failure}): keep it from a new start")
 
-    _end_holder(directory, engage)
-    engage()  # nobody was there to be ended
+    if unproved is None:
+        _end_holder(directory, engage)
+    engage()
+    if unproved is not None and statedir.is_in_use(directory):
+        asyncio.run(unproved())
+        _end_holder(directory)
     if switch.halt is not None and not switch.halt.failure:
         print(f"halted    {directory.name}: nobody opens a pair there before `resume`")
 

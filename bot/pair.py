@@ -281,8 +281,8 @@ class DNPairBot(PairByName, NamedRecords):
             parts.gate.halt(f"internal error: {parts.feed.failure}")
         if parts.gateway.failure is not None:
             parts.gate.halt(f"internal error: {parts.gateway.failure}")
-        if parts.csv.failure is not None:
-            parts.gate.halt(f"trades CSV {parts.csv.path}: {parts.csv.failure}")
+        if parts.csv.trades_failure is not None:
+            parts.gate.halt(f"trades CSV {parts.csv.trades_failure}")
         if enter.failure is not None:
             parts.gate.halt(f"record of the inputs: {enter.failure}")
         for leg, client in enumerate(parts.clients):

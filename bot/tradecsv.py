@@ -86,7 +86,7 @@ class CsvFile:
             file.seek(0)
             header = file.readline(MAX_HEADER).strip()
             if header and header != ",".join(self._columns):
-                raise ValueError("the file exists and has other columns")
+                raise ValueError(f"the file exists and has other columns: {self.path.name}")
             if not header:
                 file.write(",".join(self._columns) + "\n")
 
@@ -120,9 +120,14 @@ class TradesCsv:
 
     @property
     def failure(self) -> str | None:
-        """Why a row of any of them could not be written."""
+        """Which of them is not whole, and why. Only the trades are worth a halt: see `trades_failure`."""
         files = (self._trades, self._positions, self._spreads, self._metrics, self._watch)
-        return next((file.failure for file in files if file.failure is not None), None)
+        return next((why for file in files if (why := _why(file)) is not None), None)
+
+    @property
+    def trades_failure(self) -> str | None:
+        """The same of the trades alone; the other files are figures made of them."""
+        return _why(self._trades)
 
     def append(self, cycle: TradeMetrics) -> None:
         """A cycle has ended."""
@@ -151,6 +156,10 @@ class TradesCsv:
     def log_watch(self, bucket: Bucket) -> None:
         """Five minutes are over, or the run is."""
         self._watch.append([watchfile.row(bucket)])
+
+
+def _why(file: CsvFile) -> str | None:
+    return None if file.failure is None else f"{file.path}: {file.failure}"
 
 
 def companion(path: Path, what: str) -> Path:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
@@ -18,11 +17,13 @@ from rich.table import Table
 
 from . import farm
 from .config import SettingsError
+from .extras import not_installed
 from .model import ExitCode
 from .replay import ReplayError
 from .tapes import open_recording
 from .variants import Outcome, Variant, VariantError, figures, recorded, variants
 
+NEEDS: Final = "distributed>=2025.1,<2027"
 MATCHING: Final = (
     "fills are simulated on the recorded market, conservatively: a taker gets what the book showed inside its"
     " cap, after 30 ms; a maker fills only when the market trades through its price; nobody reacts to us; the"
@@ -53,7 +54,7 @@ def whatif_command(
         itself = recorded(file)
         done = list(_with_bar(_run(file, wanted, jobs, scheduler), len(wanted)))
     except ModuleNotFoundError as error:
-        raise SettingsError(f"{error.name} is needed: {sys.executable} -m pip install {error.name}") from None
+        raise not_installed(error, NEEDS) from None
     except (VariantError, ReplayError) as error:
         raise SettingsError(str(error)) from None
     except OSError as error:

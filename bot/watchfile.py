@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from .tradefile import TradeFileError
 from .watch import Bucket
@@ -110,9 +110,11 @@ def _read_one(path: Path) -> list[tuple[date, Watched]]:
     return found
 
 
-def _watched(cells: dict[str, str]) -> Watched:
+def _watched(cells: dict[str, str | Any]) -> Watched:
     looks, fresh, cycles, fills, halts, losses = (int(cells[name]) for name in COLUMNS[2:8])
     age, symbol = cells["worst_age_ms"], cells["worst_age_symbol"]
+    if symbol is None:
+        raise ValueError("it is torn")
     age_ms = float(age) if age else None
     return Watched(float(cells["seconds"]), looks, fresh, cycles, fills, halts, losses, age_ms, symbol)
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 from botcommand import give
 
-from bot import configdoc
-from bot.config import known_keys, load
+from bot import commands, configdoc, exporting, trials
+from bot.config import SettingsError, known_keys, load
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -76,3 +78,30 @@ def test_report_of_a_file_that_is_none_is_one_line(tmp_path: Path) -> None:
     refused = bot("report", str(file))
     assert (refused.returncode, refused.stdout) == (2, "")
     assert refused.stderr == f"bot: {file}: no trades file: column timestamp is missing\n"
+
+
+@pytest.mark.parametrize("missing", ["plotly", "something_below"])
+def test_what_is_missing_is_named_as_it_is_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missing: str
+) -> None:
+    """A module below it, or one of ours, is a defect: nobody is told to install a stranger's package."""
+    monkeypatch.delitem(sys.modules, "bot.htmlreport", raising=False)
+    monkeypatch.delattr("bot.htmlreport", raising=False)
+
+    class Absent:
+        def find_spec(self, name: str, *_: object) -> None:
+            if name == "bot.htmlreport":
+                raise ModuleNotFoundError(f"No module named {missing!r}", name=missing)
+
+    monkeypatch.setattr(sys, "meta_path", [Absent(), *sys.meta_path])
+    with pytest.raises((SettingsError, ModuleNotFoundError)) as caught:
+        commands.report_command([tmp_path / "x.csv"])
+    is_ours = missing == "plotly"
+    assert isinstance(caught.value, SettingsError) == is_ours
+    assert str(caught.value).endswith(f"-m pip install '{commands.NEEDS}'") == is_ours
+
+
+def test_what_a_command_needs_is_what_the_project_says() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    needed = {"report": commands.NEEDS, "parquet": exporting.NEEDS, "cluster": trials.NEEDS}
+    assert {name: extras[name] for name in needed} == {name: [one] for name, one in needed.items()}

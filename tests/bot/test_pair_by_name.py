@@ -129,6 +129,15 @@ def test_whatever_fails_beside_the_trading_halts_it(world: PairWorld, what: str)
     assert world.positions_x18() == (0, 0)
 
 
+def test_a_figure_that_cannot_be_written_halts_nothing(world: PairWorld) -> None:
+    async def script(bot: DNPairBot) -> bool:
+        bot._p.csv._watch.failure = "no space"
+        return await bot.execute_buy_first_cycle()
+
+    assert world.play(trade, script) is True
+    assert world.gate.halt_reason is None
+
+
 @pytest.mark.parametrize("how", ["gone", "left", "stopped"])
 def test_who_stops_while_a_pair_is_held_is_told_what_is_open(world: PairWorld, how: str) -> None:
     """Gone or left at once: nothing can be done any more, and the exposure is named. Stopped: out, flat."""

@@ -8,10 +8,14 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from bot import statedir, takeover
+from bot import force, statedir, takeover
+from bot.config import load
+from bot.preflight import StartError
 from bot.statedir import StateDir
 from bot.takeover import TakeoverError
 
@@ -131,3 +135,28 @@ def test_one_that_ends_in_the_middle_has_ended(
         assert found is not None
         assert found.pid == process.pid
         assert process.poll() == -9
+
+
+def test_one_that_came_back_is_not_ended_before_the_way_out_is_proved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody ran when it was looked for; a service manager has started it since."""
+    held = tmp_path / "ours"
+    held.mkdir()
+    write(held, "")
+
+    async def place(settings: Any, venue: Any, *, is_proved: bool) -> str:
+        if is_proved:
+            assert (held / "halt.json").exists()
+            raise StartError("the exchange does not answer")
+        return held.name
+
+    monkeypatch.setattr(force, "_place", place)
+    monkeypatch.setattr(force, "choose", lambda *_, **__: SimpleNamespace(is_embedded=False))
+    monkeypatch.setattr(force, "_close", lambda *_: 0)
+    with somebody(held) as process:
+        write(held, f"{process.pid} {statedir.start_ticks(process.pid)}\n")
+        effective = load(None, {"output.state_dir": str(tmp_path)}, {})
+        code = force.flatten_by_force(effective, None, "control.sock")
+        assert process.poll() is None
+    assert code == force.ExitCode.EXPOSED

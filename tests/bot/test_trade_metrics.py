@@ -273,7 +273,8 @@ def test_every_file_of_a_run_is_written_and_one_failure_is_enough(
     (tmp_path / "t-spread.csv").unlink()
     (tmp_path / "t-spread.csv").mkdir()
     files.append(cycle)
-    assert files.failure
+    assert (files.failure or "").startswith(f"{tmp_path / 't-spread.csv'}: ")
+    assert files.trades_failure is None
 
 
 def test_expected_cost() -> None:

@@ -101,9 +101,13 @@ def test_how_it_was_watched_stands_beside_the_sums(path: Path, capsys: pytest.Ca
     watched = json.loads(capsys.readouterr().out)["watched"]
     assert (watched["looks"], watched["fresh"], watched["halts"]) == (720, 717, 1)
 
-    path.with_name("trades-watch.csv").write_text(WATCHED + "now,1\n", encoding="utf-8")
-    assert main(["report", *files]) == 2
-    assert "trades-watch.csv: row 4" in capsys.readouterr().err
+    for torn in ("now,1\n", "2026-11-25T00:10:00.000+00:00,300.0,300,300,1,4,0,0,81"):
+        path.with_name("trades-watch.csv").write_text(WATCHED + torn, encoding="utf-8")
+        assert main(["report", *files, "--out", str(page)]) == 0
+        said = capsys.readouterr()
+        assert "trades-watch.csv: row 4" in said.err
+        assert "\nwatched " not in said.out
+        assert "<h2>Watched</h2>" not in page.read_text(encoding="utf-8")
 
 
 def test_a_difference_to_the_exchange_is_said_out_loud(path: Path) -> None:

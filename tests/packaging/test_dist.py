@@ -113,9 +113,22 @@ def hasty_compiler(directory: Path) -> str:
     """What to give as CC."""
     cc = os.environ.get("CC") or sysconfig.get_config_var("CC")
     path = directory / "hasty-cc"
-    path.write_text(HASTY.format(ccache=shutil.which("ccache") or "", cc=cc))
+    first = cc.split()[0]
+    is_cached = Path(shutil.which(first) or first).resolve().name == "ccache"
+    path.write_text(HASTY.format(ccache="" if is_cached else shutil.which("ccache") or "", cc=cc))
     path.chmod(0o755)
     return str(path)
+
+
+@pytest.mark.parametrize(
+    ("cc", "starts"), [("ccache gcc", "exec  ccache gcc "), ("gcc", "exec /none/ccache gcc ")]
+)
+def test_a_compiler_behind_ccache_is_not_put_behind_it_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cc: str, starts: str
+) -> None:
+    monkeypatch.setenv("CC", cc)
+    monkeypatch.setattr(shutil, "which", lambda name: f"/none/{name}")
+    assert Path(hasty_compiler(tmp_path)).read_text().splitlines()[1].startswith(starts)
 
 
 @pytest.fixture(scope="module")
