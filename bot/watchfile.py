@@ -110,7 +110,7 @@ def _read_one(path: Path) -> list[tuple[date, Watched]]:
     return found
 
 
-def _watched(cells: dict[str, str | Any]) -> Watched:
+def _watched(cells: dict[str, Any]) -> Watched:
     looks, fresh, cycles, fills, halts, losses = (int(cells[name]) for name in COLUMNS[2:8])
     age, symbol = cells["worst_age_ms"], cells["worst_age_symbol"]
     if symbol is None:
