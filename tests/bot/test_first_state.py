@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Coroutine
 from pathlib import Path
+from typing import Any
 
 import pytest
 from machinekit import plan
 from simproc import start_sim
 from test_risk_gate import LIMITS
 
+from bot import app
 from bot.app import Job, run
 from bot.config import load
 from bot.logs import Output
@@ -176,3 +179,27 @@ async def test_a_half_open_pair_is_dealt_with_as_chosen(tmp_path: Path, choice: 
             assert (info.position_x18(4), info.position_x18(8)) == (0, 0)
     assert said in log.read_text()
     assert "equal to the ledger to the last unit" in log.read_text()
+
+
+async def test_what_fails_while_the_archive_is_asked_halts_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fails() -> None:
+        raise KeyError(4)
+
+    async def take_stock(*_: object) -> Coroutine[Any, Any, object]:
+        return fails()
+
+    monkeypatch.setattr(app, "take_stock", take_stock)
+    async with start_sim(seed=4) as sim:
+        (tmp_path / "exchange.json").write_text(json.dumps(sim.ready))
+        keys = {
+            "exchange.file": tmp_path / "exchange.json", "output.state_dir": tmp_path / "state",
+            "run.cycles": 1, "run.hold_s": 0.1,
+        }  # fmt: skip
+        output = Output(log_file=tmp_path / "log")
+        csv = TradesCsv(tmp_path / "t.csv", output.submit, mode="sim")
+        code, _ = await run(Job(load(None, keys, {}).settings, 4, None), output, csv)
+        output.close()
+    assert code is not ExitCode.DONE
+    assert "internal error: KeyError: 4" in (tmp_path / "log").read_text()
