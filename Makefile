@@ -68,8 +68,12 @@ $(VENV)/.dev: $(VENV)/.toolchain setup.py $(CORE)
 run: $(VENV)/.run
 	@$(BIN)/python -m bot run --cycles $(CYCLES) --seed $(SEED) --size-usd $(SIZE_USD)
 
+# Many tests talk in real time over sockets, and three at once share two cores: a failure counts when it is one
+# without company, too, and both are printed.
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -q -n 3 --dist loadfile --durations=8
+	@$(BIN)/python -m pytest -q -n 3 --dist loadfile --durations=8 || { \
+	  echo "== what failed beside other tests is run again alone: what fails twice fails"; \
+	  $(BIN)/python -m pytest -q -n 0 --last-failed --last-failed-no-failures none; }
 
 # The report's page in Chromium (.ci/chromium installs it): not part of `make test`, which needs no browser.
 test-report: $(VENV)/.dev

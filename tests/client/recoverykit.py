@@ -167,6 +167,14 @@ class Arrivals:
         if bbo.source == "stream":  # what a snapshot says comes to each feed at a time of its own
             self._note("bbo", bbo.product_id, bbo.timestamp_ns, bbo.bid_price_x18, bbo.ask_price_x18)
 
+    def knew(self, key: tuple[Any, ...], by_ns: int) -> bool:
+        """Whether a BBO as new had been told by then: state, of which a link that lags may bring an older one
+        when it is no news any more. A trade is never replaced by another."""
+        return key[0] == "bbo" and any(
+            other[:2] == key[:2] and other[2] >= key[2] and at_ns <= by_ns
+            for other, at_ns in self.at_ns.items()
+        )
+
     def _note(self, *what: Any) -> None:
         self._turns[what] += 1
         self.at_ns[(*what, self._turns[what])] = time.monotonic_ns()
@@ -199,7 +207,9 @@ async def cuts_of_two(exchange: Exchange, control: Control, rounds: int) -> tupl
     shared = [key for key, at_ns in there.at_ns.items() if key not in before and at_ns < end_ns]
     figure.samples = [max(0, here.at_ns[key] - there.at_ns[key]) / MS for key in shared if key in here.at_ns]
     twice = [key for key in here.at_ns if key[0] == "trade" and key not in there.at_ns]
-    lost = [key for key in shared if key not in here.at_ns and there.at_ns[key] > min(here.at_ns.values())]
+    missed = [key for key in shared if key not in here.at_ns and there.at_ns[key] > min(here.at_ns.values())]
+    lost = [key for key in missed if not here.knew(key, there.at_ns[key] + 50 * MS)]
+    print("".join(f"missed {key} at {there.at_ns[key]}, lost: {key in lost}\n" for key in missed), end="")
     return figure, len(lost), len([key for key in twice if here.at_ns[key] < end_ns])
 
 
