@@ -210,7 +210,7 @@ def test_decision_to_both_legs_written(
         say(
             f"decision → both legs written, {name}: {figures_us(found.warm)}"
             f" ({figures_us(found.warm_cpu)} on the processor, of which the kernel's writes"
-            f" {figures_us(found.warm_kernel)}) = {found.gated:.2f} x two bare signatures in the quarter's round"
+            f" {figures_us(found.warm_kernel)}) = {found.gated:.2f} x two bare signatures at the quartile"
             f" ({figures_us(now.bare + ahead.bare)}); after a pause {figures_us(found.cold)}"
             f" (goal p99 < {goal_us} µs)"
         )

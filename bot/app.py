@@ -315,8 +315,9 @@ async def _attach(session: Session, job: Job, link: Link, stack: AsyncExitStack)
     observer = Observer(session.bot, parts, link.timesync, alerts, venue=venue)
     await operations.attach(
         stack, settings=job.settings, state_dir=link.state_dir, status=observer.status,
-        families=lambda: order_metrics(parts.gateway), commands=operations.commands(stop), alerts=alerts,
-        log=parts.log, watch=observer.watch, lag=observer.lag,
+        recent=observer.recent, families=lambda: order_metrics(parts.gateway),
+        commands=operations.commands(stop), alerts=alerts, log=parts.log, watch=observer.watch,
+        lag=observer.lag,
     )  # fmt: skip
 
 

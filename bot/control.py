@@ -11,13 +11,13 @@ import asyncio
 import contextlib
 import os
 import socket
-import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
 import orjson
 
+from .beat import until_beat_s
 from .status import Status
 
 MAX_LINE: Final = 4096
@@ -25,6 +25,8 @@ MAX_CLIENTS: Final = 16
 IDLE_S: Final = 60.0
 WRITE_TIMEOUT_S: Final = 2.0
 MIN_WATCH_S: Final = 0.05
+AFTER_BEAT_S: Final = 0.005
+"""The bot looks at itself on the beat: readers who come just after it are shown that picture."""
 PAUSE_S: Final = 0.01
 ASK_TIMEOUT_S: Final = 3.0
 
@@ -40,7 +42,8 @@ class ControlSilent(ControlError):
 
 
 class ControlServer:
-    """Serves one bot. commands: verb → what carries it out and says in one line what it did."""
+    """Serves one bot. status: a picture of it, the same value as long as that is recent enough; commands:
+    verb → what carries it out and says in one line what it did."""
 
     def __init__(self, path: Path, status: Callable[[], Status], commands: Mapping[str, Command]) -> None:
         self._path = path
@@ -48,8 +51,8 @@ class ControlServer:
         self._commands = dict(commands)
         self._server: asyncio.Server | None = None
         self._clients: set[asyncio.Task[None]] = set()
-        self._made = b""
-        self._made_s = -MIN_WATCH_S
+        self._shown: Status | None = None
+        self._line = b""
         self.refused = 0
 
     @property
@@ -118,11 +121,11 @@ class ControlServer:
             await asyncio.sleep(PAUSE_S)  # requests that lie in the buffer must not run in one turn
 
     def _status_json(self) -> bytes:
-        """At most one status is made in MIN_WATCH_S, however many ask."""
-        now_s = time.monotonic()
-        if now_s - self._made_s >= MIN_WATCH_S:
-            self._made, self._made_s = self._status().to_json(), now_s
-        return self._made
+        """Written once for every picture, however many ask."""
+        status = self._status()
+        if status is not self._shown:
+            self._shown, self._line = status, status.to_json()
+        return self._line
 
     async def _answer(self, request: dict[str, Any]) -> dict[str, Any]:
         verb = request["do"]
@@ -144,7 +147,7 @@ class ControlServer:
             return
         while True:
             await _reply(writer, {"ok": True, "status": orjson.Fragment(self._status_json())})
-            await asyncio.sleep(every)
+            await asyncio.sleep(until_beat_s(every, after_s=AFTER_BEAT_S))
 
 
 @contextlib.contextmanager

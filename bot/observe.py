@@ -8,20 +8,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from nadofast.products import Product, mul_x18
+from nadofast.products import X18, Product, mul_x18
 from nadofast.timesync import TimeSync
 
 from .alerts import Alerts
 from .conditions import conditions
 from .looplag import LoopLag
 from .status import LegView, LevelView, LimitView, LinkView, PnlView, Status
-from .units import NS_PER_MS, NS_PER_S, decimal, show
+from .units import NS_PER_MS, NS_PER_S, show
 from .watch import Watch
 
 if TYPE_CHECKING:
     from .pair import DNPairBot, PairParts
 
 BOOK_LEVELS: Final = 8
+RECENT_NS: Final = 50 * NS_PER_MS
 QUANTILES: Final = ("p50", "p95", "p99")
 Ours = Mapping[tuple[int, int], int]  # (product, price) → unfilled amount, absolute
 
@@ -52,11 +53,21 @@ class Observer:
         self._venue = venue
         self.watch = Watch(on_complete=parts.csv.log_watch)
         self.lag = LoopLag()
+        self._last: Status | None = None
+        self._last_ns = 0
 
     def status(self) -> Status:
         """The bot now."""
-        status = self._bare()
-        return replace(status, trouble=conditions(status), watch=self.watch.view())
+        bare = self._bare()
+        self._last_ns = time.monotonic_ns()
+        self._last = replace(bare, trouble=conditions(bare), watch=self.watch.view())
+        return self._last
+
+    def recent(self) -> Status:
+        """The last picture if it is hardly old, made for whomever: a picture costs the trading loop time."""
+        if self._last is None or time.monotonic_ns() - self._last_ns >= RECENT_NS:
+            return self.status()
+        return self._last
 
     def _bare(self) -> Status:
         parts, state = self._parts, self._bot.state
@@ -196,7 +207,7 @@ class Observer:
 
 
 def _usd(value_x18: int) -> float:
-    return float(decimal(value_x18))
+    return value_x18 / X18
 
 
 def _summary_ms(summary: Mapping[str, int]) -> dict[str, float]:
@@ -205,5 +216,6 @@ def _summary_ms(summary: Mapping[str, int]) -> dict[str, float]:
 
 def _levels(product_id: int, levels: list[tuple[int, int]], ours: Ours) -> tuple[LevelView, ...]:
     return tuple(
-        LevelView(show(price), show(qty), show(ours.get((product_id, price), 0))) for price, qty in levels
+        LevelView(show(price), show(qty), show(ours[key]) if (key := (product_id, price)) in ours else "0")
+        for price, qty in levels
     )

@@ -17,6 +17,7 @@ from typing import Any, Final
 from nadofast.metrics import MetricFamily
 
 from .alerts import Alerts, receivers_from
+from .beat import until_beat_s
 from .config import Settings, SettingsError
 from .control import Command, ControlError, ControlServer
 from .credentials import secret_from_environment
@@ -70,6 +71,7 @@ async def attach(
     settings: Settings,
     state_dir: Path,
     status: Callable[[], Status],
+    recent: Callable[[], Status],
     families: Callable[[], Iterable[MetricFamily]],
     commands: dict[str, Command],
     alerts: Alerts,
@@ -77,9 +79,10 @@ async def attach(
     watch: Watch,
     lag: LoopLag,
 ) -> None:
-    """Start everything; `stack` takes it down. families: figures of the library for the metrics page. Raises
-    SettingsError if a port or path cannot be used."""
-    server = ControlServer(state_dir / CONTROL_NAME, status, commands)
+    """Start everything; `stack` takes it down. status: the bot now; recent: the last picture of it, for those
+    who ask often. families: figures of the library for the metrics page. Raises SettingsError if a port or
+    path cannot be used."""
+    server = ControlServer(state_dir / CONTROL_NAME, recent, commands)
     try:
         await server.start()
     except ControlError as error:
@@ -107,7 +110,8 @@ async def attach(
 
 
 class Sentinel:
-    """Looks now and then; what is news becomes an event line and an alert, both with its code."""
+    """Looks now and then, at moments that readers of the control socket know; what is news becomes an event
+    line and an alert, both with its code."""
 
     def __init__(self, status: Callable[[], Status], alerts: Alerts, log: EventLog, watch: Watch) -> None:
         self._status = status
@@ -130,7 +134,7 @@ class Sentinel:
         """Until cancelled."""
         while True:
             self.look()
-            await asyncio.sleep(LOOK_S)
+            await asyncio.sleep(until_beat_s(LOOK_S))
 
 
 async def keep_alive(name: str, work: Callable[[], Coroutine[Any, Any, None]], log: EventLog) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Final
 
+from nadofast.products import X18
+
 BPS: Final = 10_000
 NS_PER_MS: Final = 1_000_000
 NS_PER_S: Final = 1_000_000_000
@@ -29,9 +31,7 @@ def scale_bps(value_x18: int, bps: int | Decimal) -> int:
 
 def decimal(value_x18: int) -> Decimal:
     """The exact value, without trailing zeros and without an exponent."""
-    value = Decimal(value_x18).scaleb(-18)
-    text = format(value, "f")
-    return Decimal(text.rstrip("0").rstrip(".") if "." in text else text)
+    return Decimal(show(value_x18))
 
 
 def show_usd(value_x18: int, places: int = 4, *, signed: bool = False) -> str:
@@ -41,6 +41,7 @@ def show_usd(value_x18: int, places: int = 4, *, signed: bool = False) -> str:
 
 
 def show(value_x18: int, *, signed: bool = False) -> str:
-    """Exact amount or price as plain digits."""
-    text = format(decimal(value_x18), "f")
-    return f"+{text}" if signed and value_x18 > 0 else text
+    """Exact amount or price as plain digits. A picture of the bot has a hundred: by whole numbers alone."""
+    whole, rest = divmod(abs(value_x18), X18)
+    text = f"{whole}.{rest:018}".rstrip("0") if rest else str(whole)
+    return f"-{text}" if value_x18 < 0 else f"+{text}" if signed and value_x18 > 0 else text

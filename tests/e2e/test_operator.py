@@ -22,6 +22,8 @@ from botproc import ROOT, BotProcess, end_exchange, fault
 from operatorkit import Alerts, metrics, operator, webhook
 from simproc import SimProcess
 
+from bot import control
+
 QUIET = {"exit__maker_timeout_s": 1, "metrics__port": 0}
 
 
@@ -113,6 +115,18 @@ def leave_by_ctrl_c(command: list[str], tmp_path: Path, *, after: str) -> bool:
     return seen.rindex(b"\x1b[?1049l") > seen.rindex(b"\x1b[?1049h") and b"\x1b[?25h" in seen
 
 
+def pictures_shared(tmp_path: Path) -> int:
+    """How many of six pictures, the first apart, two readers at one time were both shown."""
+    (socket,) = (tmp_path / "state").glob("*/control.sock")
+    watch = {"do": "watch", "every_s": 0.5}
+    with contextlib.closing(control.stream(socket, watch)) as one:
+        next(one)
+        with contextlib.closing(control.stream(socket, watch)) as other:
+            next(other)
+            shown = [{next(reader)["status"]["at_s"] for _ in range(6)} for reader in (one, other)]
+    return len(shown[0] & shown[1])
+
+
 def test_plain_lines_where_there_is_no_terminal(exchange: Exchange, tmp_path: Path) -> None:
     with start(tmp_path, exchange, run__hold_s=60) as bot:
         bot.wait_for("BUILD")
@@ -122,6 +136,7 @@ def test_plain_lines_where_there_is_no_terminal(exchange: Exchange, tmp_path: Pa
             env=clean | {"NADO_BOT_OUTPUT__STATE_DIR": str(tmp_path / "state")}, stdout=subprocess.PIPE,
         )  # fmt: skip
         assert watcher.stdout is not None
+        assert pictures_shared(tmp_path) >= 3
         lines = [watcher.stdout.readline() for _ in range(5)]
         watcher.terminate()
         watcher.communicate(timeout=10)
