@@ -396,7 +396,7 @@ class DNPairBot(PairByName, NamedRecords):
         else:
             self._close_cycle(action, self._desk.take_all(), is_closed=action.is_flat)
 
-    def _close_cycle(self, action: CycleEnd, orders: list[DeskOrder], *, is_closed: bool = True) -> None:
+    def _close_cycle(self, action: CycleEnd, orders: list[DeskOrder], *, is_closed: bool) -> None:
         parts = self._p
         cycle = parts.recorder.end(action, orders, parts.inputs.now_ns, self._cash_x18, is_closed=is_closed)
         parts.csv.append(cycle)

@@ -199,7 +199,7 @@ class Reconciler:
         if event.reason in (MATCHED, REST_REASON):  # REST knows no reasons
             return
         self._ledger.settle(event.product_id, is_isolated=event.isolated)
-        if event.reason != SETTLED:
+        if event.reason != SETTLED and event.product_id in self._product_ids:  # a deposit moves no position
             self._foreign_reasons[event.product_id] = event.reason
 
     def on_foreign_fill(self, fill: FillEvent) -> None:

@@ -85,7 +85,7 @@ def size_pair(legs: tuple[LegQuote, LegQuote], rules: SizingRules) -> PairSize |
     if isinstance(grid, NoSize):
         return grid
     best: tuple[int, PairSize] | None = None
-    for steps in range(grid.high, max(grid.low, grid.high - MOST_STEPS) - 1, -1):
+    for steps in range(grid.high, max(grid.low - 1, grid.high - MOST_STEPS), -1):
         size = grid.at(steps)
         gap = size.relative_gap_x18
         if gap * BPS <= rules.gap_bps * 10**18:
@@ -97,11 +97,12 @@ def size_pair(legs: tuple[LegQuote, LegQuote], rules: SizingRules) -> PairSize |
 
 
 def smallest_pair(legs: tuple[LegQuote, LegQuote], rules: SizingRules) -> PairSize | None:
-    """The smallest step pair within the budget whose gap is wanted; None if there is none."""
+    """The smallest step pair within the budget whose gap is wanted; None if there is none among the 4,096
+    smallest."""
     grid = _grid(legs, rules)
     if isinstance(grid, NoSize):
         return None
-    for steps in range(grid.low, min(grid.high, grid.low + MOST_STEPS) + 1):
+    for steps in range(grid.low, min(grid.high + 1, grid.low + MOST_STEPS)):
         size = grid.at(steps)
         if size.relative_gap_x18 * BPS <= rules.gap_bps * 10**18:
             return size

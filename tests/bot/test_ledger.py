@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot.ledger import REMEMBERED_FILLS, Account, Ledger
+from bot import ledger as ledger_module
+from bot.ledger import REMEMBERED_FILLS, Account, Cumulative, Ledger, Pnl, is_isolated
 from nadofast.events import FillEvent
 from nadofast.products import mul_x18, to_x18
 
@@ -138,3 +139,106 @@ def test_memory_of_fills_is_bounded() -> None:
     for idx in range(REMEMBERED_FILLS + 10):
         ledger.apply(fill(idx=idx))
     assert len(ledger._seen) == REMEMBERED_FILLS
+
+
+def test_the_newest_fills_are_the_ones_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the exchange repeats, it repeats within seconds."""
+    monkeypatch.setattr(ledger_module, "REMEMBERED_FILLS", 3)
+    ledger = Ledger((4,))
+    for idx in range(5):
+        assert ledger.apply(fill(idx=idx))
+    assert not any(ledger.apply(fill(idx=idx)) for idx in (4, 3, 2))
+    assert ledger.apply(fill(idx=1))
+
+
+def test_every_move_of_a_position_is_told_once_with_its_source_and_price() -> None:
+    ledger = Ledger((4, 8))
+    told: list[tuple[int, int, int, str, int]] = []
+    ledger.apply(fill(qty="0.042", idx=1))  # nobody listens yet
+    ledger.on_move = lambda *move: told.append(move)
+    ledger.apply(fill(qty="0.002", price="3001", side=-1, idx=2))
+    ledger.apply(fill(qty="0.002", price="3001", side=-1, idx=2))
+    ledger.adopt(4, to_x18("0.030"), to_x18(3002))
+    ledger.adopt(4, to_x18("0.030"), to_x18(3003))
+    assert told == [
+        (4, to_x18("0.042"), to_x18("0.040"), "fill", to_x18(3001)),
+        (4, to_x18("0.040"), to_x18("0.030"), "exchange", to_x18(3002)),
+    ]
+
+
+def test_a_position_that_only_changed_its_margin_is_taken_over_without_profit() -> None:
+    ledger = Ledger((4, 8))
+    ledger.apply(fill(qty="0.042", price="3000", fee_x18=0))
+    assert ledger.adopt(4, to_x18("0.042"), to_x18(3100)) == 0
+    assert (ledger.isolated_x18(4), ledger.adjustments) == (0, 0)
+    assert ledger.adopt(4, to_x18("0.042"), to_x18(3100), isolated_x18=to_x18("0.012")) == 0
+    assert (ledger.position_x18(4), ledger.isolated_x18(4)) == (to_x18("0.042"), to_x18("0.012"))
+    assert ledger.account(4).cross.position_x18 == to_x18("0.030")
+    assert (ledger.adjustments, ledger.cash_x18) == (1, -to_x18(126))
+    assert ledger.adopt(4, to_x18("0.040"), to_x18(3100)) == -to_x18("0.002")
+    assert (ledger.isolated_x18(4), ledger.account(4).cross.position_x18) == (0, to_x18("0.040"))
+    assert ledger.cash_x18 == to_x18("-119.8")
+
+
+def test_a_correction_of_cash_is_part_of_the_cash_and_of_the_result() -> None:
+    ledger = Ledger((4, 8))
+    ledger.apply(fill(side=1, price="3000", fee_x18=7, idx=1))
+    ledger.apply(fill(side=-1, price="3000", fee_x18=7, idx=2))
+    ledger.correct_cash(-5, "liquidate_subaccount")
+    assert ledger.cash_x18 == -19
+    assert ledger.pnl({}) == Pnl(gross_x18=-5, fees_x18=14, volume_x18=to_x18(252), funding_x18=0)
+    assert ledger.pnl({}).net_x18 == -19
+
+
+def test_a_part_of_a_run_is_the_difference_of_two_results() -> None:
+    part = Pnl(100, 10, 1_000, 1) - Pnl(40, 3, 300, 5)
+    assert part == Pnl(60, 7, 700, -4)
+    assert part.net_x18 == 57
+    assert Pnl(100, 10, 1_000).net_x18 == 90
+
+
+# ---------------------------------------------------------------------- funding
+
+
+def test_longs_and_shorts_are_settled_at_their_own_value_and_a_flat_one_as_a_short() -> None:
+    cumulative = Cumulative(5, -3)
+    assert [cumulative.of(position) for position in (1, 0, -1)] == [5, -3, -3]
+
+
+@pytest.mark.parametrize(("side", "paid"), [(1, "0.084"), (-1, "-0.126")])
+def test_funding_is_paid_from_the_first_value_heard_and_is_pending_until_the_position_moves(
+    side: int, paid: str
+) -> None:
+    """0.042 held while a long paid 2 and a short paid 3 (each per coin): what was before is not ours."""
+    ledger = Ledger((4, 8))
+    ledger.apply(fill(side=side, price="3000", fee_x18=0, idx=1))
+    quote_x18 = ledger.cash_x18
+    ledger.settle_funding(4, Cumulative(to_x18(10), to_x18(20)))
+    assert ledger.account(4).funding_x18 == 0
+    ledger.settle_funding(4, Cumulative(to_x18(12), to_x18(23)))
+    ledger.settle_funding(2, Cumulative(to_x18(12), to_x18(23)))  # a product that is not ours
+    assert (ledger.account(4).booked_funding_x18, ledger.account(4).funding_x18) == (0, to_x18(paid))
+    assert ledger.cash_x18 == quote_x18 - to_x18(paid)
+    ledger.settle(2, is_isolated=False)
+    ledger.settle(4, is_isolated=True)  # the other margin: nothing is held there
+    assert ledger.account(4).booked_funding_x18 == 0
+    ledger.settle(4, is_isolated=False)
+    assert ledger.account(4).booked_funding_x18 == ledger.account(4).funding_x18 == to_x18(paid)
+    assert ledger.position_x18(4) == side * to_x18("0.042")
+    assert ledger.pnl({4: to_x18(3000)}).funding_x18 == to_x18(paid)
+    assert ledger.pnl({4: to_x18(3000)}).net_x18 == -to_x18(paid)
+
+
+def test_each_margin_settles_its_own_funding() -> None:
+    ledger = Ledger((4, 8))
+    ledger.settle_funding(4, Cumulative(0, 0))
+    ledger.apply(fill(qty="1", fee_x18=0, idx=1))
+    ledger.apply(replace(fill(qty="2", fee_x18=0, idx=2), appendix=1 << 8))
+    assert (ledger.position_x18(4), ledger.isolated_x18(4)) == (to_x18(3), to_x18(2))
+    ledger.settle_funding(4, Cumulative(to_x18(10), 0))
+    assert ledger.account(4).funding_x18 == to_x18(30)
+    ledger.apply(replace(fill(side=-1, qty="2", fee_x18=0, idx=3), appendix=1 << 8))
+    assert ledger.account(4).booked_funding_x18 == to_x18(20)
+    ledger.settle_funding(4, Cumulative(to_x18(11), 0))
+    assert ledger.account(4).funding_x18 == to_x18(31)
+    assert [is_isolated(1 << bit) for bit in (7, 8, 9)] == [False, True, False]

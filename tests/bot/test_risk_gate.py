@@ -410,6 +410,19 @@ def test_an_unknown_time_closes_the_windows(world: World) -> None:
     assert decision.reasons[0].startswith("maintenance")
 
 
+def test_what_no_order_can_close_blocks_no_entry_up_to_its_limit(world: World) -> None:
+    """A residual alone is all delta and no pair: it may be built on while it is worth what may be carried."""
+    gate = limited(world, max_residual_x18=to_x18(60))
+    for held, passes in (("0.02", True), ("-0.02", True), ("0.020000000000000001", False)):
+        world.positions = {4: to_x18(held), 8: 0}
+        assert bool(gate.check(intent("-0.9", tag=1, product_id=8, price="140"))) is passes
+        gate.release(1)
+    world.positions = {4: to_x18("0.01"), 8: to_x18("0.3")}  # 30 and 42: together more
+    assert gate.check(intent("-0.9", product_id=8, price="140")).reasons[0].startswith("net_delta: 10000 bps")
+    world.positions, world.marks = {4: to_x18("0.01"), 8: 0}, {8: to_x18(140)}  # worth nobody knows what
+    assert gate.check(intent("-0.9", product_id=8, price="140")).reasons[0].startswith("net_delta: 10000 bps")
+
+
 # ---------------------------------------------------------------------- every bound, and the other side of it
 
 
@@ -605,6 +618,7 @@ def test_the_gate_counts_and_a_tag_is_used_once(world: World, gate: RiskGate) ->
 
 def test_defaults_and_constants_are_the_documented_ones() -> None:
     assert (LIMITS.max_entry_delta_bps, LIMITS.warn_delta_bps) == (1_000, 100)
+    assert (LIMITS.max_orders_per_min, LIMITS.max_builds_per_min, LIMITS.max_residual_x18) == (0, 0, 0)
     assert CLIENT_ID_BASE == 1 << 40
     plain = OrderIntent(1, 0, 4, Purpose.ENTRY, 1, 1)
     assert (plain.ttl_ms, plain.discard) == (0, False)

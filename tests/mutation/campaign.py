@@ -45,7 +45,12 @@ TESTS: Final = {
     "risk": ("tests/bot/test_risk_gate.py",),
     "ledger": ("tests/bot/test_ledger.py", "tests/sim/test_ledger_against_exchange.py"),
     "sizing": ("tests/bot/test_sizing.py",),
-    "pair": ("tests/bot/test_named_records.py", "tests/bot/test_pair_by_name.py"),
+    "pair": (
+        "tests/bot/test_pair_ends.py",
+        "tests/bot/test_pair_loop.py",
+        "tests/bot/test_named_records.py",
+        "tests/bot/test_pair_by_name.py",
+    ),
 }
 
 
