@@ -46,6 +46,9 @@ from .steps import (
 )
 from .units import BPS
 
+MOST_DOUBLINGS = 4
+"""Of the pause after a skipped cycle: eight seconds at most."""
+
 
 def flat(state: PairState, inputs: PairInputs, plan: Plan, now_ns: int) -> Step:
     """Nothing is held by our books. A change of others is asked about before anything else."""
@@ -191,8 +194,10 @@ def _hedge_complete(state: PairState, now_ns: int) -> Step:
 
 
 def _empty_build(state: PairState, inputs: PairInputs, plan: Plan, now_ns: int) -> Step:
-    """Nothing filled, and the exchange says so: try again with fresh prices, or skip the cycle."""
-    if state.attempts < plan.entry_attempts and not must_leave(inputs, plan) and not _not_ready(inputs, plan):
+    """Nothing filled, and the exchange says so: try again with fresh prices, or skip the cycle. A door that
+    turned it away a moment ago (maintenance, too many requests) is no matter of prices."""
+    may_try = state.attempts < plan.entry_attempts and not any(leg.turned_away for leg in state.legs)
+    if may_try and not must_leave(inputs, plan) and not _not_ready(inputs, plan):
         return _enter(state, inputs, plan, now_ns)
     refusals = {leg.last_refusal for leg in state.legs if leg.last_refusal}
     return _skip(state, ", ".join(sorted(refusals)) or "no fill", now_ns)
@@ -238,8 +243,12 @@ def _overdue(state: PairState, plan: Plan, now_ns: int) -> Step:
 
 
 def _skip(state: PairState, reason: str, now_ns: int) -> Step:
+    """The next cycle comes after a pause, which doubles while the exchange lets nothing in: all skips would
+    be used up within seconds."""
+    is_shut = any(leg.turned_away for leg in state.legs)
+    pause_ns = SKIP_PAUSE_NS << min(state.skips, MOST_DOUBLINGS) if is_shut else SKIP_PAUSE_NS
     state = replace(
-        move_to(state, Phase.FLAT, now_ns), skips=state.skips + 1, not_before_ns=now_ns + SKIP_PAUSE_NS,
+        move_to(state, Phase.FLAT, now_ns), skips=state.skips + 1, not_before_ns=now_ns + pause_ns,
         legs=residual.clean_legs(state),
     )  # fmt: skip
     return state, [CycleEnd(state.cycle, reason, skipped=True)]

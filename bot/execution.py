@@ -109,7 +109,8 @@ class LegState:
     rest_refused: this exit cannot rest (below the minimum, or refused for good): cross instead. was_filled:
     an order of this phase has filled something. anchor_mid_x18: what the cap of an exit in slices is measured
     from, 0 before the first and after one that did not fill. carried_x18: what was left of the cycle before;
-    too_small: the exchange refused to close the rest at market for its size.
+    too_small: the exchange refused to close the rest at market for its size. turned_away: the last order that
+    ended without a fill never got to the market.
     """
 
     target_x18: int = 0
@@ -125,6 +126,7 @@ class LegState:
     anchor_mid_x18: int = 0
     carried_x18: int = 0
     too_small: bool = False
+    turned_away: bool = False
 
     @property
     def missing_x18(self) -> int:
@@ -187,8 +189,11 @@ def absorb(leg: LegState, inputs: LegInputs, now_ns: int) -> LegState:
     elif intent.purpose is Purpose.TAKE:
         leg = replace(leg, anchor_mid_x18=0)  # the market has left: the next cap is measured from where it is
     if filled_x18 or was_cancelled_by_us:
-        return replace(leg, failures=0, last_refusal="", was_filled=leg.was_filled or filled_x18 > 0)
-    leg = replace(leg, failures=leg.failures + 1, last_refusal=refusal(view))
+        was_filled = leg.was_filled or filled_x18 > 0
+        return replace(leg, failures=0, last_refusal="", was_filled=was_filled, turned_away=False)
+    leg = replace(
+        leg, failures=leg.failures + 1, last_refusal=refusal(view), turned_away=never_got_in(view)
+    )  # fmt: skip
     if intent.purpose is Purpose.TAKE and view.code in TOO_SMALL_CODES:
         leg = replace(leg, too_small=True)
     if intent.purpose.rests and _cannot_rest(view):

@@ -79,8 +79,9 @@ class Guard:
         return ""
 
     def is_pacing(self) -> bool:
-        """The wallet's budget would not carry another cycle: wait, so that no leg is refused half-way."""
-        return self.limiter.left("execute") < self._cycle_weight
+        """The wallet's budget would not carry another cycle, or the exchange has found us too fast and what
+        is not urgent pauses: wait, so that no leg is refused half-way and no cycle is skipped for it."""
+        return self.limiter.wait_s("execute", self._cycle_weight) > 0
 
     async def wait_ready(self, timeout_s: float) -> str:
         """Wait until `not_ready` is empty and both sides have a price; else the reason after `timeout_s`."""

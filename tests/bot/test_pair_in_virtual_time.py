@@ -63,6 +63,13 @@ def test_an_exit_revived_by_its_late_first_copy_is_taken_down() -> None:
     assert outcome.end == "DONE"
 
 
+def test_too_fast_for_the_exchange_is_a_pause_and_no_row_of_skipped_cycles() -> None:
+    """Refused for its rate at the first entry; our own pause then refused three cycles, and that was all."""
+    outcome = play(476)
+    check([outcome])
+    assert outcome.end == "DONE"
+
+
 def test_fair_weather_fills_every_cycle_and_hides_nothing(tmp_path: Path) -> None:
     world = PairWorld(5, tmp_path)
     end = world.run(trade)

@@ -108,15 +108,18 @@ def test_prices_that_stand_for_too_long_end_a_held_pair(world: PairWorld) -> Non
     assert world.positions_x18() == (0, 0)
 
 
-@pytest.mark.parametrize("what", ["rate of builds", "budget of orders"])
-def test_an_entry_waits_for_either_budget_and_is_not_skipped(world: PairWorld, what: str) -> None:
+@pytest.mark.parametrize("what", ["rate of builds", "budget of orders", "too fast for the exchange"])
+def test_an_entry_waits_for_every_budget_and_is_not_skipped(world: PairWorld, what: str) -> None:
     async def script(bot: DNPairBot) -> bool:
         guard = bot._p.guard
         if what == "rate of builds":
             assert await bot.execute_buy_first_cycle()
             world.gate.limits = replace(world.gate.limits, max_builds_per_min=1)
-        else:
+        elif what == "budget of orders":
             guard._cycle_weight = 10**9
+        else:
+            for _ in range(3):
+                guard.limiter.on_rate_error("execute")  # the third pause is of four seconds at least
         waiting = asyncio.ensure_future(bot.execute_build_cycle())
         await asyncio.sleep(3.0)
         assert world.positions_x18() == (0, 0)

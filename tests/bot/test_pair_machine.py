@@ -271,6 +271,41 @@ def test_no_fill_at_all_is_tried_with_fresh_prices_then_skipped() -> None:
     assert toy.cycles == [CycleEnd(1, "no fill", skipped=True)]
 
 
+def shut(state: PairState, now_ns: int, second: OrderView | None = None) -> PairState:
+    """The next cycle, whose first leg is turned away; the second has no fill if it does not say otherwise."""
+    state, actions = decide(state, inputs(), plan(max_skips=9), now_ns)
+    assert sum(isinstance(action, Send) for action in actions) == 1
+    tags = [leg.working.intent.tag for leg in state.legs if leg.working is not None]
+    views = OrderView(tags[0], 0, True, code=1004), second or OrderView(tags[1], 0, True)
+    seen = inputs(legs=(leg("3000.0", "3000.1", views[0]), leg("140.00", "140.01", views[1])))
+    state, _ = decide(state, seen, plan(max_skips=9), now_ns)
+    seen = replace(seen, verified=Verified(state.verify_seq, (0, 0)))
+    state, actions = decide(state, seen, plan(max_skips=9), now_ns)
+    assert [type(action) for action in actions] == [CycleEnd]  # not tried again at once
+    return state
+
+
+def test_a_door_that_is_shut_is_tried_after_pauses_that_double_and_not_at_once() -> None:
+    """Ten skips last through a maintenance of three quarters of a minute, and not of five seconds."""
+    state, now_ns, pauses_s = FLAT, NOW, []
+    for _ in range(7):
+        state = shut(state, now_ns)
+        pauses_s.append((state.not_before_ns - now_ns) / 1e9)
+        assert decide(state, inputs(), plan(max_skips=9), state.not_before_ns - 1) == (state, [])
+        now_ns = state.not_before_ns
+    assert pauses_s == [0.5, 1, 2, 4, 8, 8, 8]
+    assert state.skips == 7
+
+
+def test_a_market_that_gives_nothing_is_asked_again_after_the_same_pause() -> None:
+    thin = plan(sizing=replace(plan().sizing, budget_x18=to_x18(50)), max_skips=9)
+    state, now_ns = shut(FLAT, NOW), NOW + 10**10
+    for _ in range(3):
+        state, _ = decide(state, inputs(), thin, now_ns)
+        assert state.not_before_ns - now_ns == 500 * MS
+        now_ns = state.not_before_ns
+
+
 def test_an_order_without_an_end_leads_to_recovery_and_out() -> None:
     toy = ToyExchange(plan(cycles=1), 1, Dice(taker_silent=1.0))
     while toy.state.phase is not Phase.RECOVERING:

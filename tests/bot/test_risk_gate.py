@@ -15,6 +15,8 @@ from bot.latch import KillSwitch, read_halt, resume
 from bot.maintenance import MaintenanceWindows
 from bot.risk import (
     CLIENT_ID_BASE,
+    ENTRIES,
+    EXITS,
     ApprovedOrder,
     OrderIntent,
     Purpose,
@@ -623,3 +625,10 @@ def test_defaults_and_constants_are_the_documented_ones() -> None:
     plain = OrderIntent(1, 0, 4, Purpose.ENTRY, 1, 1)
     assert (plain.ttl_ms, plain.discard) == (0, False)
     assert RiskView({}, {}, {}, 0).now_ns == 0
+
+
+def test_what_each_purpose_is() -> None:
+    assert ENTRIES + EXITS == (Purpose.ENTRY, Purpose.MAKE, Purpose.HEDGE, Purpose.REST, Purpose.TAKE)
+    assert [purpose for purpose in Purpose if purpose.is_exit] == [*EXITS]
+    assert [purpose for purpose in Purpose if purpose.rests] == [Purpose.MAKE, Purpose.REST]
+    assert [purpose for purpose in Purpose if purpose.begins] == [Purpose.ENTRY, Purpose.MAKE]
