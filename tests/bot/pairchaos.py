@@ -33,8 +33,10 @@ async def run(world: PairWorld) -> None:
 
 def maintenance(world: PairWorld) -> bool:
     """Sockets dropped, executes refused for a while."""
-    rule = {"maintenance": {"for_s": world.rng.uniform(0.2, 1.5)}}
+    for_s = world.rng.uniform(0.2, 1.5)
+    rule = {"maintenance": {"for_s": for_s}}
     nadosim.fault_catalog.apply(world.faults, rule, {"maintenance": lambda rule: None})
+    world.trouble(for_s)
     world.cut()
     return True
 
@@ -48,7 +50,9 @@ def restart(world: PairWorld) -> bool:
 def dead_leg(world: PairWorld) -> bool:
     """Orders of one product are refused for a while."""
     world.dead_leg = world.rng.choice((ETH, SOL))
-    world.loop.call_later(world.rng.uniform(0.1, 2.0), world.revive)
+    for_s = world.rng.uniform(0.1, 2.0)
+    world.trouble(for_s)
+    world.loop.call_later(for_s, world.revive)
     return True
 
 
@@ -84,7 +88,9 @@ def jump(world: PairWorld) -> bool:
     house, index = world.house, world.rng.choice((0, 1))
     position = world.positions_x18()[index]
     house._latent.jump(world.rng.choice((-1, 1)) * JUMP_BPS)
-    house._aside_until_s = house.now_s + world.rng.uniform(0.2, 0.8)
+    aside_s = world.rng.uniform(0.2, 0.8)
+    world.trouble(aside_s)
+    house._aside_until_s = house.now_s + aside_s
     for _ in range(JUMP_TAKERS):
         house._pits[(ETH, SOL)[index]].takers.strike(1 if position > 0 else 0)
     return True

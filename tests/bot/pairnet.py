@@ -149,6 +149,10 @@ class WorldLink(ModelLink):
     def start(self) -> None:
         """It is up already."""
 
+    def cut(self, reason: str) -> None:
+        super().cut(reason)
+        self.world.trouble(self._down_until_s - self._loop.time())
+
     async def stop(self) -> None:
         self.is_dead = True
 
@@ -240,6 +244,7 @@ class WorldFeed:
             self.lose()
         elif self.account_live and not self.is_mute and world.weather.strikes("mute", rng):
             self._mute_until_s = world.loop.time() + rng.uniform(0.2, 2.0)
+            world.trouble(self._mute_until_s - world.loop.time())
             world.loop.call_at(self._mute_until_s, self.lose)
         if not self.account_live or self.is_mute:
             self._missed.append(event)
@@ -275,6 +280,7 @@ class WorldFeed:
     async def _return(self) -> None:
         rng = self._world.rng
         down_s = rng.choice((rng.uniform(0.05, 0.4), rng.uniform(0.2, 1.5)))
+        self._world.trouble(down_s + self._world.archive_lag_s)
         for _ in range(int(down_s / 0.5)):
             await asyncio.sleep(0.5)
             with contextlib.suppress(ExchangeError, NotConnected, RequestTimeout):

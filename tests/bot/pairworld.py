@@ -25,6 +25,7 @@ import orjson
 import pairchaos
 import virtualtime
 from pairnet import EPOCH_NS, ETH, SOL, Weather, Wire, WorldClock, WorldFeed, WorldLink, WorldRest
+from troubles import Troubles
 
 import nadosim.fault_catalog
 import nadosim.faults
@@ -120,7 +121,7 @@ class PairWorld:
 
     has_limits: the order budget is kept on both sides; without it cycles follow each other without a pause.
     gaps_s: lengths of the stretches in which one leg stood without the other, by the exchange's own record;
-    dead_gaps_s: of those in which the bot was killed.
+    dead_gaps_s: of those in which the bot was killed. beyond_s: of `gaps_s`, what no fault lasted.
     struck: how often each kind of fault has happened; struck_in: what struck the pair in which phase.
     cycles: those of every bot that lived.
     """
@@ -174,6 +175,8 @@ class PairWorld:
         self.said = Lines(self.loop)
         self.gaps_s: list[float] = []
         self.dead_gaps_s: list[float] = []
+        self.beyond_s: list[float] = []
+        self.troubles = Troubles()
         self.complaints: list[str] = []
         self._judged: set[str] = set()
         self._gap_since_s: float | None = None
@@ -432,6 +435,10 @@ class PairWorld:
         """A fault of the exchange's own catalogue."""
         nadosim.fault_catalog.apply(self.faults, request, {})
 
+    def trouble(self, for_s: float) -> None:
+        """From now on, for so long, something is broken."""
+        self.troubles.add(self.loop.time(), for_s)
+
     def spawn(self, work: Any) -> asyncio.Task[Any]:
         task: asyncio.Task[Any] = self.loop.create_task(work)
         self._tasks.add(task)
@@ -493,6 +500,8 @@ class PairWorld:
         elif not is_unhedged and self._gap_since_s is not None:
             was_alive = self._gap_life == self.kills and not self.is_down
             (self.gaps_s if was_alive else self.dead_gaps_s).append(self.loop.time() - self._gap_since_s)
+            if was_alive:
+                self.beyond_s.append(self.troubles.beyond_s(self._gap_since_s, self.loop.time()))
             self._gap_since_s = None
 
     def judge(self, message: dict[str, Any]) -> list[str]:

@@ -33,7 +33,7 @@ BEYOND = ("an entry of", "a resting")
 @dataclass
 class Outcome:
     """What one seed came to. error: "" when every promise was kept. gaps_s: stretches on one leg;
-    dead_gaps_s: those in which the bot was killed."""
+    dead_gaps_s: those in which the bot was killed. beyond_s: of `gaps_s`, what no fault lasted."""
 
     seed: int
     end: str = ""
@@ -47,6 +47,7 @@ class Outcome:
     beyond: int = 0
     gaps_s: list[float] = field(default_factory=list)
     dead_gaps_s: list[float] = field(default_factory=list)
+    beyond_s: list[float] = field(default_factory=list)
     struck: dict[str, int] = field(default_factory=dict)
     error: str = ""
 
@@ -81,6 +82,7 @@ def play(seed: int) -> Outcome:
                 found.kills, found.orders = world.kills, len(world.kinds)
                 found.beyond = sum(text.startswith(BEYOND) for text in world.complaints)
                 found.gaps_s, found.dead_gaps_s = world.gaps_s, world.dead_gaps_s
+                found.beyond_s = world.beyond_s
                 found.struck = dict(world.struck)
     except Exception as error:
         record(world, f"seed {seed}: {error}")
@@ -135,6 +137,7 @@ def lines(outcomes: list[Outcome], took_s: float) -> list[str]:
     """One table of a campaign."""
     gaps_s = [gap for one in outcomes for gap in one.gaps_s]
     dead_s = [gap for one in outcomes for gap in one.dead_gaps_s]
+    beyond_s = [gap for one in outcomes for gap in one.beyond_s]
     ends, ledgers = Counter(one.end for one in outcomes), Counter(one.ledger for one in outcomes)
     struck: Counter[str] = sum((Counter(one.struck) for one in outcomes), Counter())
     exposed = sum(one.end == "EXPOSED" for one in outcomes)
@@ -157,6 +160,10 @@ def lines(outcomes: list[Outcome], took_s: float) -> list[str]:
         ("stretches on one leg", str(len(gaps_s))),
         ("… p50 / p99 / max", " / ".join(f"{share_s(gaps_s, p):.2f}" for p in (0.5, 0.99, 1.0)) + " s"),
         ("… above 2 s", str(sum(gap > 2 for gap in gaps_s))),
+        (
+            "… beyond the faults' own time",
+            " / ".join(f"{share_s(beyond_s, p):.2f}" for p in (0.5, 0.99, 1.0)) + " s",
+        ),
         ("stretches on one leg across a kill", str(len(dead_s))),
         ("… p50 / p99 / max ", " / ".join(f"{share_s(dead_s, p):.2f}" for p in (0.5, 0.99, 1.0)) + " s"),
         *((f"fault: {kind}", str(count)) for kind, count in sorted(struck.items())),

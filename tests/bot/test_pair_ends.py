@@ -177,6 +177,15 @@ def test_a_stop_whose_time_is_up_still_ends_flat(world: PairWorld) -> None:
     assert (cycle.is_closed, cycle.balance_change_x18 is not None) == (True, True)
 
 
+def test_no_end_is_clean_while_anything_is_open(world: PairWorld) -> None:
+    async def script(bot: DNPairBot) -> End:
+        await bot.execute_build_cycle()
+        return bot._say_end(End(ExitCode.DONE, "all cycles complete"))
+
+    assert world.play(trade, script) == End(ExitCode.EXPOSED, "all cycles complete")
+    assert re.search(r"END  all cycles complete; exposure: ETH-PERP \+\d\.\d+ ", said(world))
+
+
 def test_flat_by_the_books_alone_is_no_clean_end(world: PairWorld) -> None:
     async def script(bot: DNPairBot) -> End:
         world.weather.rest_fails = 1.0
@@ -231,9 +240,9 @@ def test_who_leaves_takes_a_question_back_and_his_handlers_with_him(world: PairW
         await asyncio.sleep(0.01)
         await bot._leave(End(ExitCode.DONE, "test"))
         world.weather.rest_fails = 0.0
-        return question
+        return question is not None and question.cancelled()
 
-    assert world.play(trade, script).cancelled()
+    assert world.play(trade, script) is True
     assert world.feed is not None
     assert not world.feed._handlers["position_change"] or len(world.feed._handlers["position_change"]) == 1
 

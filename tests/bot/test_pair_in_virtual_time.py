@@ -19,6 +19,7 @@ import pytest
 import stormtable
 from pairworld import PairWorld, Weather, seeds
 from stormtable import CYCLES, Outcome, play, trade
+from troubles import Troubles
 
 
 @pytest.fixture(autouse=True)
@@ -68,6 +69,16 @@ def test_too_fast_for_the_exchange_is_a_pause_and_no_row_of_skipped_cycles() -> 
     outcome = play(476)
     check([outcome])
     assert outcome.end == "DONE"
+
+
+def test_what_a_fault_lasts_is_told_apart_from_what_comes_after_it() -> None:
+    troubles = Troubles()
+    for since_s, for_s in ((12.0, 1.0), (10.0, 1.0), (10.5, 1.0), (20.0, 5.0)):
+        troubles.add(since_s, for_s)
+    assert troubles.beyond_s(10.2, 11.4) == 0.0
+    assert troubles.beyond_s(9.5, 12.5) == 1.0  # half a second before, half a second between
+    assert troubles.beyond_s(13.0, 14.0) == 1.0
+    assert troubles.beyond_s(12.5, 13.25) == 0.25
 
 
 def test_fair_weather_fills_every_cycle_and_hides_nothing(tmp_path: Path) -> None:
