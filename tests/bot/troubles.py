@@ -1,4 +1,4 @@
-"""When something was broken in a `PairWorld`, and what of a stretch on one leg no fault's duration explains."""
+"""When something was broken in a `PairWorld`, and what of a stretch on one leg no fault explains."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 @dataclass
 class Troubles:
     """Spans in which the pair could not do better: a socket or the stream away, the exchange or a leg shut,
-    nobody to trade with. Lost messages and refused requests are none: to notice those is the bot's business."""
+    nobody to trade with. Lost messages and refused requests are none: to notice them is our business."""
 
     spans_s: list[tuple[float, float]] = field(default_factory=list)
 
