@@ -5,6 +5,7 @@ NADOFAST_BUILD chooses the kind of build:
   debug     no optimisation, every Cython check on, assertions on, no vector instructions
   coverage  line tracing for coverage of .pyx files
   sanitize  address and undefined-behaviour sanitizers (run Python with the runtime preloaded)
+  guided    the same, and a call at every basic block for the guided fuzzer
 """
 
 import os
@@ -13,12 +14,12 @@ from pathlib import Path
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 
-KINDS = ("release", "debug", "coverage", "sanitize")
+KINDS = ("release", "debug", "coverage", "sanitize", "guided")
 KIND = os.environ.get("NADOFAST_BUILD") or "release"
 if KIND not in KINDS:
     raise SystemExit(f"NADOFAST_BUILD={KIND!r}: expected one of {', '.join(KINDS)}")
 
-CHECKED = KIND in ("debug", "sanitize", "coverage")
+CHECKED = KIND in ("debug", "sanitize", "guided", "coverage")
 DIRECTIVES = {
     "language_level": "3",
     "boundscheck": CHECKED,
@@ -30,13 +31,15 @@ DIRECTIVES = {
     "linetrace": KIND == "coverage",
     "profile": KIND == "coverage",
 }
+SANITIZE = ["-O1", "-g3", "-fsanitize=address,undefined", "-fno-omit-frame-pointer"]
 COMPILE_ARGS = {
     "release": ["-O3", "-fno-strict-aliasing", "-fvisibility=hidden"],
     "debug": ["-O0", "-g3", "-UNDEBUG"],
     "coverage": ["-O0", "-g1"],
-    "sanitize": ["-O1", "-g3", "-fsanitize=address,undefined", "-fno-omit-frame-pointer"],
+    "sanitize": SANITIZE,
+    "guided": [*SANITIZE, "-fsanitize-coverage=trace-pc"],
 }[KIND]
-LINK_ARGS = ["-fsanitize=address,undefined"] if KIND == "sanitize" else []
+LINK_ARGS = ["-fsanitize=address,undefined"] if KIND in ("sanitize", "guided") else []
 MACROS = [("CYTHON_TRACE", "1"), ("CYTHON_TRACE_NOGIL", "1")] if KIND == "coverage" else []
 MACROS.append(("CYTHON_WITHOUT_ASSERTIONS", "1")) if KIND == "release" else None
 MACROS.append(("NADO_PORTABLE", "1")) if KIND == "debug" else None

@@ -412,6 +412,11 @@ async def _connect(
         else keeping.journal_if_possible(job.settings, state, owner, stack, say)
     )
     stack.callback(tracker.on_change(journal.note))
+    if journal.found.damaged:
+        log.event(
+            f"warning   damaged lines in the journal: {journal.found.damaged}; orders they told of are not"
+            " known, what the exchange holds and has resting is read as ever"
+        )
 
     def before_send(order: TrackedOrder) -> None:
         gate.admit(order)

@@ -12,6 +12,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import re
 import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -45,6 +46,7 @@ _FIELDS: Final = (
     "client_id",
 )
 _WIDE: Final = frozenset({"price_x18", "amount_x18", "appendix"})
+_INTEGER: Final = re.compile(r"-?[0-9]{1,40}")
 
 
 class JournalError(Exception):
@@ -334,7 +336,24 @@ def _record(line: bytes) -> dict[str, Any] | None:
         record = orjson.loads(line[9:])
     except ValueError:
         return None
-    return record if isinstance(record, dict) and "kind" in record else None
+    return record if isinstance(record, dict) and _is_whole(record) else None
+
+
+def _is_whole(record: Mapping[str, Any]) -> bool:
+    """Whether it has what a record of its kind is read for; one of an unknown kind is passed over."""
+    kind = record.get("kind")
+    if kind == "begin":
+        return isinstance(record.get("account"), str)
+    if kind not in ("intent", "end", "reopened"):
+        return isinstance(kind, str)
+    texts = {"intent": ("digest", "sender", *_WIDE), "end": ("digest", "state")}.get(kind, ("digest",))
+    numbers = ("at_ms", "product_id", "expiration_s", "nonce") if kind == "intent" else ("at_ms",)
+    return (
+        all(isinstance(record.get(name), str) for name in texts)
+        and all(type(record.get(name)) is int for name in numbers)
+        and (kind != "intent" or all(_INTEGER.fullmatch(record[name]) for name in _WIDE))
+        and (kind != "intent" or isinstance(record.get("client_id", ""), int | None))
+    )
 
 
 def _contents(records: list[dict[str, Any]], damaged: int, torn: int) -> Contents:

@@ -1,6 +1,6 @@
 """A copy of the sources in build/KIND-tree, compiled as another kind of build, so that kinds never mix.
 
-    python tests/variant.py coverage|debug|sanitize      make or renew the copy, print its path
+    python tests/variant.py coverage|debug|sanitize|guided      make or renew the copy, print its path
     python tests/variant.py --environment KIND           KEY=VALUE lines that Python needs to run in it
 
 Only what changed is copied, so that only what changed is compiled again.
@@ -17,7 +17,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-KINDS = ("coverage", "debug", "sanitize")
+KINDS = ("coverage", "debug", "sanitize", "guided")
 FOLDERS = ("nadofast", "bot", "nadosim", "bench", "docs", "examples", "tests")
 FILES = (
     "setup.py",
@@ -38,7 +38,7 @@ def sources() -> set[Path]:
     for folder in FOLDERS:
         for path in (ROOT / folder).rglob("*"):
             relative = path.relative_to(ROOT)
-            generated = path.suffix in BUILT and relative.parts[0] != "bench"
+            generated = path.suffix in BUILT and relative.parts[0] not in ("bench", "tests")
             if path.is_file() and not generated and "__pycache__" not in relative.parts:
                 found.add(relative)
     return found
@@ -69,7 +69,18 @@ def make(kind: str) -> Path:
         timeout=1800,
         check=True,
     )
+    if kind == "guided":
+        subprocess.run(
+            ["gcc", "-O2", "-shared", "-fPIC", "-Wall", "-o", edges(tree), tree / "tests/fuzz/edges.c"],
+            timeout=120,
+            check=True,
+        )
     return tree
+
+
+def edges(tree: Path) -> Path:
+    """The library that counts for the guided fuzzer."""
+    return tree / "build" / "libedges.so"
 
 
 def runtime(name: str) -> str:
@@ -82,9 +93,12 @@ def runtime(name: str) -> str:
 def environment(kind: str) -> dict[str, str]:
     """What the interpreter needs to run in that tree: its own modules first, and the sanitizers' runtime."""
     found = {"PYTHONPATH": str(ROOT / "build" / f"{kind}-tree")}
-    if kind == "sanitize":
+    if kind in ("sanitize", "guided"):
+        preloaded = [runtime("libasan.so"), runtime("libubsan.so")]
+        if kind == "guided":
+            preloaded.append(str(edges(ROOT / "build" / "guided-tree")))
         found |= {
-            "LD_PRELOAD": f"{runtime('libasan.so')} {runtime('libubsan.so')}",
+            "LD_PRELOAD": " ".join(preloaded),
             # Python itself never frees everything; what nadofast leaves behind is counted by test_leaks.
             "ASAN_OPTIONS": "detect_leaks=0:allocator_may_return_null=1",
             "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1",

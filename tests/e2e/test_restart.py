@@ -132,8 +132,11 @@ def test_a_pair_that_is_open_is_adopted_as_it_stands_and_trading_goes_on(world: 
     world.kill_at("entry  SOL-PERP", still=True)
     held = positions(world.truth())
     assert len(held) == 2
+    (journal,) = (world.path / "state").glob("*/orders.log")
+    journal.write_bytes(journal.read_bytes() + b"00000000 {a block of another file}\n")
     with world.bot("--on-open", "adopt", "--cycles", "2") as bot:
         assert bot.finish() == 0, bot.output + bot.stderr
+    assert "warning   damaged lines in the journal: 1" in bot.output
     assert "taken up in phase HEDGED" in bot.output
     assert "2 cycles complete" in bot.output
     assert positions(world.truth()) == {}

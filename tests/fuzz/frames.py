@@ -97,29 +97,38 @@ def expected(data: bytes) -> tuple[list[bytes], bool]:
     return found, at < len(data)
 
 
-async def case(port: int, to_send: list[bytes], data: bytes) -> list[bytes]:
-    """What a listener makes of it."""
-    found: list[bytes] = []
-    gone = asyncio.Event()
-    listener = TextListener(found.append, on_disconnected=lambda _: gone.set(), max_message=MAX_MESSAGE)
-    to_send[:] = [data]
-    await ws_connect(
-        lambda: listener,
-        f"ws://127.0.0.1:{port}/",
-        extra_headers={"Sec-WebSocket-Extensions": "permessage-deflate"},
-        enable_auto_pong=False,
-        use_aiofastnet=False,
-        max_frame_size=MAX_FRAME,
-    )
-    await asyncio.wait_for(gone.wait(), 30)
-    return found
+class Served:
+    """A server that answers every connection with the bytes of the case, cut into reads as chance will have
+    it, and what a listener makes of them."""
 
+    def __init__(self, rng: random.Random) -> None:
+        self._rng = rng
+        self._data = b""
+        self._port = 0
+        self._server: asyncio.Server | None = None
 
-def fuzz_frames(rng: random.Random, mutate: Mutate) -> Iterator[None]:
-    """The messages before the first violation and no other, however the bytes are cut into reads."""
-    to_send: list[bytes] = []
+    async def start(self) -> None:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self._port = self._server.sockets[0].getsockname()[1]
 
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def case(self, data: bytes) -> list[bytes]:
+        """The messages that come through."""
+        found: list[bytes] = []
+        gone = asyncio.Event()
+        listener = TextListener(found.append, on_disconnected=lambda _: gone.set(), max_message=MAX_MESSAGE)
+        self._data = data
+        await ws_connect(
+            lambda: listener,
+            f"ws://127.0.0.1:{self._port}/",
+            extra_headers={"Sec-WebSocket-Extensions": "permessage-deflate"},
+            enable_auto_pong=False,
+            use_aiofastnet=False,
+            max_frame_size=MAX_FRAME,
+        )
+        await asyncio.wait_for(gone.wait(), 30)
+        return found
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         request = await reader.readuntil(b"\r\n\r\n")
         headers = dict(line.split(b": ", 1) for line in request.split(b"\r\n")[1:] if line)
         key = {name.lower(): value for name, value in headers.items()}[b"sec-websocket-key"]
@@ -130,10 +139,10 @@ def fuzz_frames(rng: random.Random, mutate: Mutate) -> Iterator[None]:
             + b64encode(proof)
             + b"\r\n\r\n"
         )
-        data, at = to_send[0], 0
+        data, at = self._data, 0
         try:
             while at < len(data):
-                size = rng.choice((1, 7, 200, 70_000)) if rng.random() < 0.3 else len(data)
+                size = self._rng.choice((1, 7, 200, 70_000)) if self._rng.random() < 0.3 else len(data)
                 writer.write(data[at : at + size])
                 at += size
                 await writer.drain()
@@ -144,12 +153,15 @@ def fuzz_frames(rng: random.Random, mutate: Mutate) -> Iterator[None]:
             pass  # a violation aborts the socket
         writer.close()
 
+
+def fuzz_frames(rng: random.Random, mutate: Mutate) -> Iterator[None]:
+    """The messages before the first violation and no other, however the bytes are cut into reads."""
+    served = Served(rng)
     with asyncio.Runner() as runner:
-        server = runner.run(asyncio.start_server(serve, "127.0.0.1", 0))
-        port = server.sockets[0].getsockname()[1]
+        runner.run(served.start())
         while True:
             data = stream(rng, mutate)
-            found = runner.run(case(port, to_send, data))
+            found = runner.run(served.case(data))
             whole, is_refused = expected(data)
             if found != whole and not (is_refused and found == whole[:-1]):
                 raise AssertionError(f"found {len(found)}, expected {len(whole)}: {data.hex()}")

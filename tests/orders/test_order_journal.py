@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import stat
 import time
@@ -128,6 +129,29 @@ def test_a_damaged_line_is_counted_and_the_others_stand(tmp_path: Path) -> None:
     path.write_bytes(b"".join(lines))
     with Journal(path, account=ACCOUNT) as journal:
         assert (journal.found.damaged, len(journal.found.intents)) == (1, 2)
+
+
+@pytest.mark.parametrize("name", ["digest", "at_ms", "amount_x18", "client_id", "expiration_s"])
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_record_that_is_not_whole_is_damage_however_good_its_checksum(
+    tmp_path: Path, name: str, is_there: bool
+) -> None:
+    """As another version might write it: the orders beside it are still found."""
+    path, tracker = tmp_path / "j", OrderTracker()
+    records = [order(tracker, nonce)[0] for nonce in (1, 2, 3)]
+    with Journal(path, account=ACCOUNT) as journal:
+        journal.record_all(records)
+    lines = path.read_bytes().splitlines(keepends=True)
+    fields = json.loads(lines[2][9:])
+    if is_there:
+        fields[name] = [fields[name]]
+    else:
+        del fields[name]
+    path.write_bytes(b"".join([*lines[:2], module._line(fields), *lines[3:]]))
+    found = read(path)
+    assert (list(found.intents), found.damaged) == ([records[0].digest, records[2].digest], 1)
+    with Journal(path, account=ACCOUNT) as journal:
+        assert journal.found == found
 
 
 def test_rotation_carries_over_what_has_no_end(tmp_path: Path) -> None:
