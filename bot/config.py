@@ -238,7 +238,7 @@ class AlertsSection(Section):
     """Addresses are secrets: NADO_ALERT_WEBHOOK, TELEGRAM_BOT_TOKEN and TELEGRAM_CHAT_ID."""
 
     repeat_s: Seconds = Field(default=60.0, description="the same alert at most once in this time")
-    per_minute: int = Field(default=20, ge=1, le=600, description="alerts of all kinds together")
+    per_minute: int = Field(default=20, ge=1, le=600, description="alerts below critical, of all topics")
     telegram_url: str = Field(default="https://api.telegram.org", description="base of the Telegram API")
 
 

@@ -6,11 +6,13 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 from aiohttp import web
 
+from bot import alerts as alerts_module
 from bot.alerts import Alerts, Level, Webhook, receivers_from
 from nadofast.secret import Secret
 
@@ -41,8 +43,8 @@ class Receiver:
                 await self.came.wait()
 
 
-@pytest.fixture
-async def receiver() -> AsyncIterator[Receiver]:
+@asynccontextmanager
+async def listening() -> AsyncIterator[Receiver]:
     server = Receiver()
     app = web.Application()
     app.router.add_post("/{tail:.*}", server.handle)
@@ -53,6 +55,12 @@ async def receiver() -> AsyncIterator[Receiver]:
     server.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
     yield server
     await runner.cleanup()
+
+
+@pytest.fixture
+async def receiver() -> AsyncIterator[Receiver]:
+    async with listening() as server:
+        yield server
 
 
 def hook(receiver: Receiver) -> list[Any]:
@@ -72,21 +80,13 @@ async def test_an_alert_arrives_with_level_topic_and_source(receiver: Receiver) 
     assert (alerts.sent, alerts.failed, alerts.held_back) == (1, 0, 0)
 
 
-async def test_telegram_gets_its_own_shape() -> None:
-    server = Receiver()
-    app = web.Application()
-    app.router.add_post("/{tail:.*}", server.handle)
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    base = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    alerts = Alerts(receivers_from(None, Secret("123:abc"), "42", "bot", telegram_url=base))
+async def test_telegram_gets_its_own_shape(receiver: Receiver) -> None:
+    alerts = Alerts(receivers_from(None, Secret("123:abc"), "42", "bot", telegram_url=receiver.url))
     await alerts.start()
     alerts.raise_alert(Level.WARNING, "link", "the stream is down")
-    await server.wait(1)
+    await receiver.wait(1)
     await alerts.stop()
-    await runner.cleanup()
-    assert server.got == [
+    assert receiver.got == [
         ("/bot123:abc/sendMessage", {"chat_id": "42", "text": "bot: WARNING link: the stream is down"})
     ]
 
@@ -155,6 +155,79 @@ async def test_a_receiver_that_hangs_delays_nobody_and_the_end_is_bounded(receiv
     assert loop.time() - began < 5
     assert alerts.raised == 1000
     assert alerts.sent == 0
+
+
+async def test_a_receiver_that_hangs_keeps_no_other_waiting(receiver: Receiver) -> None:
+    async with listening() as hanging:
+        hanging.hang = True
+        both = [*hook(hanging), *receivers_from(None, Secret("1:a"), "42", "bot", telegram_url=receiver.url)]
+        alerts = Alerts(both)
+        await alerts.start()
+        for topic in ("link", "delta", "halt"):
+            alerts.raise_alert(Level.CRITICAL, topic, "x")
+        await receiver.wait(3)
+        await alerts.stop(timeout_s=0)
+    assert [body["text"].split()[2] for _, body in receiver.got] == ["link:", "delta:", "halt:"]
+    assert (alerts.sent, alerts.failed) == (3, 2)  # one was under way
+
+
+async def test_what_begins_again_too_soon_is_told_once_it_may_be(receiver: Receiver) -> None:
+    """Or its receiver would go on believing that it is over."""
+    alerts = Alerts(hook(receiver), repeat_s=0.3)
+    await alerts.start()
+    alerts.raise_alert(Level.CRITICAL, "blind", "nothing is heard")
+    alerts.raise_alert(Level.INFO, "blind", "over: nothing is heard")
+    alerts.raise_alert(Level.CRITICAL, "blind", "nothing is heard again")
+    await receiver.wait(3)
+    await alerts.stop()
+    assert receiver.got[2][1]["text"] == "CRITICAL blind: nothing is heard again"
+    assert alerts.held_back == 1
+
+
+async def test_of_what_is_held_back_only_the_newest_word_is_told(receiver: Receiver) -> None:
+    alerts = Alerts(hook(receiver), repeat_s=0.3)
+    await alerts.start()
+    for _ in range(3):
+        alerts.raise_alert(Level.WARNING, "link", "down")
+        alerts.raise_alert(Level.INFO, "link", "over: down")
+    await receiver.wait(3)
+    await alerts.stop()
+    assert [body["text"] for _, body in receiver.got] == [
+        "WARNING link: down", "INFO link: over: down", "INFO link: over: down (and 1 more like it before)"
+    ]  # fmt: skip
+
+
+async def test_a_flood_holds_back_nothing_critical(receiver: Receiver) -> None:
+    alerts = Alerts(hook(receiver), per_minute=3)
+    await alerts.start()
+    for i in range(10):
+        alerts.raise_alert(Level.WARNING, f"topic {i}", "x")
+    alerts.raise_alert(Level.CRITICAL, "halt", "daily loss")
+    await receiver.wait(4)
+    await alerts.stop()
+    assert receiver.got[3][1]["topic"] == "halt"
+
+
+async def test_what_a_flood_holds_back_comes_in_the_next_minute(
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(alerts_module, "MINUTE_S", 0.3)
+    alerts = Alerts(hook(receiver), per_minute=2)
+    await alerts.start()
+    for i in range(4):
+        alerts.raise_alert(Level.WARNING, f"topic {i}", "x")
+    await receiver.wait(4)
+    await alerts.stop()
+    assert {body["topic"] for _, body in receiver.got} == {f"topic {i}" for i in range(4)}
+
+
+async def test_the_end_tells_what_is_critical_even_if_it_is_a_repetition(receiver: Receiver) -> None:
+    alerts = Alerts(hook(receiver))
+    await alerts.start()
+    alerts.raise_alert(Level.CRITICAL, "halt", "daily loss")
+    alerts.raise_alert(Level.CRITICAL, "halt", "daily loss, and not flat")
+    await alerts.stop(timeout_s=10)
+    assert receiver.got[1][1]["text"] == "CRITICAL halt: daily loss, and not flat"
 
 
 async def test_without_receivers_everything_is_a_count() -> None:
