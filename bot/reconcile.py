@@ -174,8 +174,10 @@ class Reconciler:
         for fill in told:  # of orders that a former process sent: they are in these positions
             self._ledger.skip(fill)
         for product_id in self._product_ids:
+            # Without a price of the market the oracle's: at none, all of a position would be profit or loss.
+            mark_x18 = marks_x18.get(product_id) or seen.info.oracle_x18.get(product_id, 0)
             self._ledger.adopt(
-                product_id, seen.position_x18(product_id), marks_x18.get(product_id, 0),
+                product_id, seen.position_x18(product_id), mark_x18,
                 isolated_x18=seen.isolated_x18(product_id),
             )  # fmt: skip
         self._base_x18 = seen.cash_x18(self._product_ids) - self._ledger.cash_x18

@@ -16,6 +16,7 @@ import hashlib
 import json
 import os
 import shutil
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -25,6 +26,8 @@ _DIRECTORY_MODE: Final = 0o700
 _FILE_MODE: Final = 0o600
 CHILD: Final = "child"
 KEPT_CHILDREN: Final = 8
+LOOKS_S: Final = 0.2
+LOOK_PAUSE_S: Final = 0.01
 
 
 class StateDirError(Exception):
@@ -100,14 +103,19 @@ class StateDir:
     def _lock(self) -> int:
         path = lock_path(self.path)
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, _FILE_MODE)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = os.pread(fd, 64, 0).decode(errors="replace").split()
-            os.close(fd)
-            pid = holder[0] if holder else "?"
-            raise StateDirError(f"another bot (pid {pid}) trades on this subaccount") from None
-        return fd
+        deadline_s = time.monotonic() + LOOKS_S
+        while True:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() < deadline_s:
+                    time.sleep(LOOK_PAUSE_S)  # a look of `is_in_use` is over in no time, and is no bot
+                    continue
+                holder = os.pread(fd, 64, 0).decode(errors="replace").split()
+                os.close(fd)
+                pid = holder[0] if holder else "?"
+                raise StateDirError(f"another bot (pid {pid}) trades on this subaccount") from None
+            return fd
 
 
 def lock_path(directory: Path) -> Path:
@@ -147,7 +155,7 @@ def is_in_use(path: Path) -> bool:
     except OSError:
         return False
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: who looks is no bot to another
     except BlockingIOError:
         return True
     finally:
@@ -181,10 +189,8 @@ def write_json(path: Path, document: Mapping[str, Any]) -> None:
     """Replace the file whole: a kill leaves the old one or the new one. Raises OSError."""
     fresh = path.with_name(f"{path.name}.new")
     fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, _FILE_MODE)
-    try:
-        os.write(fd, json.dumps(document).encode() + b"\n")
-    finally:
-        os.close(fd)
+    with os.fdopen(fd, "wb") as opened:  # all of it or an error: a full disk may take a part
+        opened.write(json.dumps(document).encode() + b"\n")
     fresh.replace(path)
 
 

@@ -32,11 +32,13 @@ class Exchange:
     isolated: list[IsolatedPosition] = field(default_factory=list)
     cash: int = 0
     asked: int = 0
+    oracle: dict[int, int] = field(default_factory=dict)
 
     async def subaccount_info(self, subaccount: str) -> SubaccountInfo:
         self.asked += 1
         perp = {p: PerpBalance(p, amount, to_x18(-5), 0) for p, amount in self.positions.items()}
-        return SubaccountInfo(subaccount, True, to_x18(1000) + self.cash, {}, perp, {}, (0, 0, to_x18(990)))
+        quote = to_x18(1000) + self.cash
+        return SubaccountInfo(subaccount, True, quote, {}, perp, self.oracle, (0, 0, to_x18(990)))
 
     async def isolated_positions(self, subaccount: str) -> list[IsolatedPosition]:
         return self.isolated
@@ -130,6 +132,14 @@ async def test_fills_of_a_former_process_are_in_the_first_positions_and_never_bo
     seen = await reconciler.verify(MARKS)
     assert (seen.from_archive, seen.drifts_x18) == (0, (-to_x18("0.042"), 0))
     assert ledger.account(4).fees_x18 == 0
+
+
+async def test_without_a_price_of_the_market_a_position_starts_at_the_oracle(hurry: None) -> None:
+    """A start that only closes does not wait for the streams, and the day's loss goes over restarts."""
+    exchange = Exchange({4: to_x18("0.05"), 8: 0}, oracle={4: to_x18(3000)})
+    reconciler, ledger, _ = make(exchange)
+    await reconciler.start({})
+    assert ledger.pnl(MARKS).net_x18 == 0
 
 
 @pytest.mark.parametrize("archive_fails", [True, False])

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import resource
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -12,10 +16,21 @@ from typing import Any
 import pytest
 from test_ledger import fill
 
+from bot import statedir
 from bot.latch import DayFile
 from bot.ledger import Ledger
 from bot.standing import Standing
-from bot.statedir import StateDir, StateDirError, child_instance, directory_name, prune, read_json
+from bot.statedir import (
+    StateDir,
+    StateDirError,
+    child_instance,
+    directory_name,
+    is_in_use,
+    lock_path,
+    prune,
+    read_json,
+    write_json,
+)
 from nadofast.products import to_x18
 
 SUB = "0x" + "ab" * 20 + "00" * 12
@@ -41,6 +56,41 @@ def test_two_bots_do_not_trade_on_one_account(tmp_path: Path) -> None:
         with pytest.raises(StateDirError, match=f"another bot \\(pid {os.getpid()}\\)"):
             opened(tmp_path)
     opened(tmp_path).close()
+
+
+@contextmanager
+def looked_at(directory: Path) -> Iterator[int]:
+    """Somebody who asks whether a bot runs there, in the middle of it."""
+    descriptor = os.open(lock_path(directory), os.O_RDWR)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def test_whoever_only_looks_is_taken_for_no_bot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened(tmp_path).close()
+    directory = tmp_path / directory_name(**WHO)  # type: ignore[arg-type]
+    with looked_at(directory) as look:
+        assert not is_in_use(directory)
+        monkeypatch.setattr(statedir.time, "sleep", lambda _: fcntl.flock(look, fcntl.LOCK_UN))
+        opened(tmp_path).close()
+    with opened(tmp_path):
+        assert is_in_use(directory)
+
+
+def test_a_disk_that_takes_a_part_of_a_file_leaves_the_old_one(tmp_path: Path) -> None:
+    path = tmp_path / "halt.json"
+    write_json(path, {"reason": "old"})
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (8, before[1]))
+    try:
+        with pytest.raises(OSError, match="too large"):
+            write_json(path, {"reason": "a daily loss of 25 USD"})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert read_json(path) == {"reason": "old"}
 
 
 @pytest.mark.parametrize("field_", list(WHO))
