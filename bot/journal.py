@@ -29,6 +29,8 @@ from nadofast.orders import OrderState, TrackedOrder
 VERSION: Final = 1
 MAX_ENDS: Final = 10_000
 MAX_READY: Final = 8
+# A file is rotated when an order ends; this many times as large as it may be, it is whatever happens.
+ROTATE_NOW: Final = 2
 # An end this young may have been written before a fill that was still on its way.
 RECHECK_MS: Final = 5_000
 _NS_PER_MS: Final = 1_000_000
@@ -177,7 +179,7 @@ class Journal:
             return
         self._append(*lines.values())
         self._open |= lines
-        if self._size > self._config.max_bytes:
+        if self._size > ROTATE_NOW * self._config.max_bytes:
             self._rotate()
 
     def note(self, order: TrackedOrder) -> None:
@@ -198,6 +200,8 @@ class Journal:
             self._ends[order.digest] = order.filled_x18
             if len(self._ends) > MAX_ENDS:
                 del self._ends[next(iter(self._ends))]
+            if self._size > self._config.max_bytes:  # here no order waits for the disk
+                self._rotate()
 
     def _append(self, *lines: bytes) -> None:
         whole = b"".join(lines)

@@ -416,7 +416,7 @@ cdef object _checked_int(Message* m, Span* span, object value):
     """Exact integer of a decoded string or number."""
     cdef bytes text
     if isinstance(value, str):
-        text = value.encode()
+        text = value.encode("ascii", "replace")   # half a surrogate pair has no UTF-8
     elif isinstance(value, int) and not isinstance(value, bool):
         text = str(value).encode()
     else:

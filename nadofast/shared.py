@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Hashable, Mapping
+from functools import partial
 from typing import Generic, TypeVar
 
 from .errors import NotConnected
@@ -45,7 +46,7 @@ class SharedQuestion(Generic[K, V]):
             # Not a part of whoever happens to be first: the others wait on when that one is cancelled.
             task = asyncio.get_running_loop().create_task(self._run(self._next))
             self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            task.add_done_callback(partial(self._ended, self._next))
         mine = self._next
         mine.keys.add(key)
         return (await asyncio.shield(mine.answer)).get(key)
@@ -56,11 +57,16 @@ class SharedQuestion(Generic[K, V]):
             self.asked += 1
             try:
                 this.answer.set_result(await self._ask(this.keys))
-            except asyncio.CancelledError:
-                this.answer.set_exception(NotConnected("stopped"))
-                raise
             except Exception as error:
                 this.answer.set_exception(error)
+
+    def _ended(self, this: _Round[K, V], task: asyncio.Task[None]) -> None:
+        """Stopped under way, before its turn or before its first step: nobody may wait for it, or join it."""
+        self._tasks.discard(task)
+        if self._next is this:
+            self._next = None
+        if not this.answer.done():
+            this.answer.set_exception(NotConnected("stopped"))
 
     async def stop(self) -> None:
         """End the question under way; whoever waits for it gets NotConnected. It may be asked again later."""

@@ -294,6 +294,31 @@ async def test_a_question_is_shared_and_outlives_its_first_asker() -> None:
         await last
 
 
+@pytest.mark.parametrize("looks", [1, 2])
+async def test_whoever_waits_for_his_turn_is_not_forgotten_by_the_end(looks: int) -> None:
+    gate, asked = asyncio.Event(), []
+
+    async def ask(keys: Collection[int]) -> Mapping[int, int]:
+        asked.append(set(keys))
+        await gate.wait()
+        return dict.fromkeys(keys, 7)
+
+    question: SharedQuestion[int, int] = SharedQuestion(ask)
+    under_way = asyncio.ensure_future(question.get(1))
+    await until(lambda: asked, "the first question")
+    next_one = asyncio.ensure_future(question.get(2))
+    for _ in range(looks):  # after the first one its task has not begun
+        await asyncio.sleep(0)
+    await question.stop()
+    async with asyncio.timeout(5):
+        for waiting in (under_way, next_one):
+            with pytest.raises(NotConnected):
+                await waiting
+        gate.set()
+        assert await question.get(3) == 7  # it may be asked again
+    assert asked == [{1}, {3}]
+
+
 async def test_what_the_archive_cannot_say_proves_nothing() -> None:
     desk = Desk(Truth(newest_s=START_MS))
 

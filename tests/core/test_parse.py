@@ -233,6 +233,19 @@ def test_numbers_of_every_length_wherever_they_stand(digits: int) -> None:
                     parse(damaged)
 
 
+@pytest.mark.parametrize("half", [rb'"\ud800"', b'"\xed\xa0\x80"'])
+def test_half_a_surrogate_pair_is_no_number(half: bytes) -> None:
+    """JSON readers take it; what has no UTF-8 cannot be encoded, and that must not cost the link."""
+    for text in (
+        b'{"type":"all_bbo","time":1,"bbos":{%b:{"bid":"1","ask":"2"}}}' % half,
+        b'{"type":"all_bbo","time":1,"bbos":{"4":{"bid":%b,"ask":"2"}}}' % half,
+        b'{"type":"liquidation","product_ids":[%b],"timestamp":"1"}' % half,
+        b'{"id":1,"error":"no","error_code":%b}' % half,
+    ):
+        with pytest.raises(ParseError):
+            parse(text)
+
+
 def accepted_by_oracle(data: bytes) -> Any:
     try:
         return oracle.parse(data)

@@ -279,6 +279,25 @@ def test_a_rotation_without_room_goes_on_in_the_old_file(
     assert [fields["digest"] for fields in read(path).unfinished] == [record.digest for record in records]
 
 
+def test_no_order_waits_until_a_new_file_is_on_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, tracker = tmp_path / "j", OrderTracker()
+    with Journal(path, account=ACCOUNT, config=JournalConfig(max_bytes=1_000)) as journal:
+        forced: list[int] = []
+        monkeypatch.setattr(os, "fdatasync", forced.append)
+        records = []
+        while path.stat().st_size <= 1_000:
+            records.append(order(tracker, len(records) + 1)[0])
+            journal.record(records[-1])
+        assert not forced
+        tracker.on_change(journal.note)
+        tracker.on_cancelled(records[0].digest, to_x18("1.5"))
+        assert len(forced) == 1
+        assert (tmp_path / "j.1").exists()
+    assert [fields["digest"] for fields in read(path).unfinished] == [one.digest for one in records[1:]]
+
+
 def test_what_cannot_be_a_journal(tmp_path: Path) -> None:
     (tmp_path / "directory").mkdir()
     with pytest.raises(JournalError, match="directory"):
