@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import BinaryIO, Final
 
 import orjson
 
@@ -177,9 +177,3 @@ def _parts(path: Path) -> list[Path]:
         found.append(following)
         part += 1
     return found
-
-
-def session_of(record: Record) -> dict[str, Any]:
-    """What the first record of a file says."""
-    head: dict[str, Any] = orjson.loads(record.payload)
-    return head

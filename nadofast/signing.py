@@ -47,7 +47,6 @@ NONCE_LOW_MASK: Final = (1 << NONCE_LOW_BITS) - 1
 SUBACCOUNT_NAME_BYTES: Final = 12
 _MAX_U64: Final = (1 << 64) - 1
 _SUBACCOUNT_HEX_LENGTH: Final = 2 + 64
-_ADDRESS_HEX_LENGTH: Final = 2 + 40
 
 _DOMAIN_TYPE: Final = keccak256(
     b"EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)"

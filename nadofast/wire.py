@@ -49,15 +49,12 @@ REASON_CANCELLED: Final = "cancelled"
 EXECUTE_PATH: Final = "/execute"
 QUERY_PATH: Final = "/query"
 TIME_PATH: Final = "/time"
-SYMBOLS_PATH: Final = "/symbols"
 
 STATUS_SUCCESS: Final = "success"
 STATUS_FAILURE: Final = "failure"
-ENGINE_ACTIVE: Final = "active"
 CONTENT_TYPE: Final = "application/json"
 # The exchange refuses HTTP requests that accept no compression, and stream sockets that do not offer it.
 ACCEPT_ENCODING: Final = "gzip, deflate"
-DEFLATE_EXTENSION: Final = "permessage-deflate"
 DEFLATE_OFFER: Final = "permessage-deflate; client_max_window_bits"
 
 MAX_SNAPSHOT_LEVELS: Final = 100

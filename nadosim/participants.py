@@ -85,10 +85,6 @@ class Maker:
         self._quotes: tuple[dict[int, str], dict[int, str]] = ({}, {})  # ticks → digest: bids, asks
         self._ticks: dict[str, tuple[int, int]] = {}  # digest → (side, ticks)
 
-    @property
-    def open_quotes(self) -> int:
-        return len(self._ticks)
-
     def requote(self, latent_ticks: float, budget: int) -> None:
         """At most `budget` orders: withdraw what is too near, fill what is missing, else refresh one."""
         self._notice_fills()

