@@ -29,8 +29,9 @@ OTHERS = (
 # Writing a recording must not wait for a disk: one thread takes what the loop queued. Variants of a recorded
 # run are played by workers, where nothing trades.
 ALLOWED_THREADS = {"bot/recordfile.py", "bot/farm.py"}
-# Replaying a recording at its own pace, waiting for another process to end: nothing trades, no loop to block.
-ALLOWED_SLEEPS = {"bot/tapes.py", "bot/takeover.py", "bot/force.py"}
+# Replaying a recording at its own pace, waiting for another process to end, or to have looked at a lock
+# before a start: nothing trades, no loop to block.
+ALLOWED_SLEEPS = {"bot/tapes.py", "bot/takeover.py", "bot/force.py", "bot/statedir.py"}
 PAGES = {
     "README.md": ("What is in the box", "Measured", "Honest limits"),
     "ARCHITECTURE.md": ("A market message's way", "Book synchronisation", "An order's way"),
