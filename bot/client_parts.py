@@ -105,11 +105,12 @@ class ClientParts:
         """Touch and age now, from the stream, or from REST while the stream is down."""
         return self._market.quote(self.product.product_id)
 
-    def approve(self, intent: OrderIntent) -> Decision:
-        """Ask the gate. The decision is falsy with reasons when the order may not leave."""
+    def approve(self, intent: OrderIntent, replaces: int | None = None) -> Decision:
+        """Ask the gate. The decision is falsy with reasons when the order may not leave. replaces: tag of the
+        order it takes the place of."""
         if intent.product_id != self.product.product_id:
             return Decision(None, (f"malformed: product {intent.product_id} is not {self.product.symbol}",))
-        return self._gate.check(intent)
+        return self._gate.check(intent, replaces)
 
     def request(self, order: ApprovedOrder, order_type: OrderType | None = None) -> OrderRequest:
         """An approved order in the gateway's terms. order_type: post-only for one with a time to live, IOC
@@ -141,6 +142,15 @@ class ClientParts:
     async def send(self, order: ApprovedOrder, order_type: OrderType | None = None) -> Outcome:
         """Send one approved order."""
         return await self._gateway.place(self.request(order, order_type))
+
+    async def replace(self, digest: str, order: ApprovedOrder) -> Outcome:
+        """Put an approved order in the place of another, in one step of the engine, and only while as much of
+        that one is unfilled as this one is for. The outcome is the new order's. Raises OrderDenied while the
+        clock offset is unknown."""
+        request = self.request(order)
+        return await self._gateway.cancel_and_place(
+            self.product.product_id, digest, request, required_unfilled_x18=request.amount_x18
+        )
 
     async def cancel(self, digest: str) -> Outcome:
         """Ask for the end of one order. Only the exchange ends it: read the outcome."""

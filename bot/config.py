@@ -113,6 +113,9 @@ class ExitSection(Section):
     reprice_ms: int = Field(
         default=400, ge=0, le=60_000, description="least age of an exit that moves; 0 = never"
     )
+    move_in_one_step: bool = Field(
+        default=True, description="an exit moves by cancel_and_place; false = a cancel, then a new order"
+    )
     cap_bps: Annotated[int, Field(ge=5, le=1_000)] = Field(
         default=30,
         description="worst taker exit price, from the mid at decision; times 3 when it does not fill",

@@ -16,7 +16,7 @@ from typing import Any, Final, Protocol
 
 from nadofast.errors import NadoError, OrderDenied
 from nadofast.gateway import OrderGateway, Outcome, OutcomeKind
-from nadofast.orders import OrderState, OrderTracker, TrackedOrder
+from nadofast.orders import OrderState, OrderTracker, OutcomeFacts, TrackedOrder
 from nadofast.signing import nonce_recv_time_ms
 from nadofast.timesync import TimeSync
 from nadofast.wire import Code
@@ -40,16 +40,21 @@ ASK_TIMEOUT_S: Final = 1.0
 
 
 class Asking(Protocol):
-    """Puts a question about one order to the exchange; the tracker takes the answer."""
+    """Puts a question about one order to the exchange; the tracker takes the answer. beside: the one it was
+    to replace, or the one that was to replace it: of the two at most one lives."""
 
-    def __call__(self, order: TrackedOrder, *, is_decided: bool = False) -> Awaitable[None]: ...
+    def __call__(
+        self, order: TrackedOrder, *, is_decided: bool = False, beside: TrackedOrder | None = None
+    ) -> Awaitable[None]: ...
 
 
 @dataclass(slots=True, eq=False)
 class DeskOrder:
     """One order at work or ended. `digest` is known once it was signed.
 
-    is_covered: ended, and the booked position was taken from the exchange after that.
+    is_covered: ended, and the booked position was taken from the exchange after that. replaces, successor:
+    the order in whose place this one was sent, and the one that was sent in its place. is_leaving: a cancel
+    of it is seen to.
     """
 
     intent: OrderIntent
@@ -61,6 +66,9 @@ class DeskOrder:
     cancel_why: str = ""
     is_announced: bool = False
     is_covered: bool = False
+    replaces: DeskOrder | None = field(default=None, repr=False)
+    successor: DeskOrder | None = field(default=None, repr=False)
+    is_leaving: bool = False
     is_signed: asyncio.Event = field(default_factory=asyncio.Event)
 
     def is_record(self, tracked: TrackedOrder) -> bool:
@@ -82,6 +90,13 @@ class DeskOrder:
     @property
     def was_accepted(self) -> bool:
         return self.tracked is not None and self.tracked.was_accepted
+
+    @property
+    def has_stood(self) -> bool:
+        """Some source has seen it in the engine: with an order that replaces another, the proof that the
+        other one is over. An end alone is none, because that may be the end of what was never there."""
+        tracked = self.tracked
+        return tracked is not None and (self.rests or tracked.known_filled_x18 > 0)
 
     @property
     def may_revive(self) -> bool:
@@ -177,7 +192,10 @@ class OrderDesk:
         """By product: signed amount that ended or living orders may still add to the booked position."""
         found: dict[int, int] = {}
         for order in self._orders.values():
-            if left_x18 := order.to_come_x18:
+            left_x18 = order.to_come_x18
+            if order.replaces is not None:  # one of the two at most: the larger is counted
+                left_x18 = max(0, left_x18 - order.replaces.to_come_x18)
+            if left_x18:
                 product_id = order.intent.product_id
                 found[product_id] = found.get(product_id, 0) + sign(order.intent.amount_x18) * left_x18
         return found
@@ -243,7 +261,19 @@ class OrderDesk:
     def cancel(self, tag: int, why: str) -> None:
         order = self._orders[tag]
         order.cancel_why = why
-        self._spawn(self._cancel(order))
+        self._see_off(order)
+
+    def replace(self, tag: int, intent: OrderIntent, mid_x18: int, why: str) -> None:
+        """Put a new order in the place of a resting one, in one step of the exchange. Where that does not go,
+        the old one is cancelled and no other is sent: its end comes in any case."""
+        old, order = self._orders[tag], DeskOrder(intent, mid_x18, time.time_ns())
+        old.cancel_why, old.successor, order.replaces = why, order, old
+        self._orders[intent.tag] = order
+        decision = self._clients[intent.leg].approve(intent, replaces=tag)
+        if decision.order is None:
+            self._deny(order, "; ".join(decision.reasons))
+        else:
+            self._spawn(self._replace(old, order, decision.order))
 
     def cancel_all(self) -> None:
         """Cancel whatever rests on the products of the pair, known or not."""
@@ -294,6 +324,31 @@ class OrderDesk:
             if not order.is_final:
                 self._spawn(self._watch(order))
 
+    async def _replace(self, old: DeskOrder, order: DeskOrder, approved: ApprovedOrder) -> None:
+        """Once, whatever comes of it: in doubt both are asked about, and the old one is cancelled."""
+        if old.is_final:
+            self._deny(order, "what it was to replace has ended")
+            return
+        try:
+            outcome = await self._clients[order.intent.leg].replace(old.digest, approved)
+        except NadoError as error:  # the clock is not known: nothing was signed
+            self._deny(order, str(error))
+            return
+        except Exception:  # something may have left: both are watched, neither is taken for unsent
+            self._spawn(self._watch(order))
+            self._see_off(old)
+            raise
+        self._take_outcome(order, outcome)
+        if not order.is_final:
+            self._spawn(self._watch(order))
+        self._see_off(old)  # unless the answer has ended it
+
+    def _see_off(self, order: DeskOrder) -> None:
+        """Have it cancelled, once, if it has not ended."""
+        if not order.is_final and not order.is_leaving:
+            order.is_leaving = True
+            self._spawn(self._cancel(order))
+
     def _take_outcome(self, order: DeskOrder, outcome: Outcome) -> None:
         if outcome.digest:
             self._bind(order, outcome.digest)
@@ -321,9 +376,15 @@ class OrderDesk:
         if order.tracked is not None:
             with contextlib.suppress(NadoError, TimeoutError):  # no answer is no fact; asked again soon
                 async with asyncio.timeout(ASK_TIMEOUT_S):
-                    await self._ask(order.tracked, is_decided=self._left_ms(order) <= 0)
+                    await self._ask_about(order, order.tracked)
         jitter = random.uniform(0.8, 1.2)
         return min(max(pause_s, RESOLVE_PAUSE_S) * 1.5, RESOLVE_PAUSE_MAX_S) * jitter
+
+    async def _ask_about(self, order: DeskOrder, tracked: TrackedOrder) -> None:
+        """With an order that was to be replaced, what counts is whether the other may still get in."""
+        beside, last = order.successor or order.replaces, order.successor or order
+        other = None if beside is None else beside.tracked
+        await self._ask(tracked, is_decided=self._left_ms(last) <= 0, beside=other)
 
     async def _cancel(self, order: DeskOrder) -> None:
         """A cancel that was lost or refused is sent again, with growing pauses: meanwhile the order rests,
@@ -332,6 +393,7 @@ class OrderDesk:
         pause_s = RESOLVE_PAUSE_S
         while not order.is_final and order.intent.tag in self._orders:
             outcome = await self._clients[order.intent.leg].cancel(order.digest)
+            self._taken_off(order, outcome)
             if order.is_final or outcome.kind is OutcomeKind.CONFIRMED:
                 return
             # 2020: not resting now, so a fill is probably on its way. Anything else: in doubt. Ask.
@@ -342,6 +404,14 @@ class OrderDesk:
             if is_gone and not order.rests:  # a slow copy may have come to rest behind its cancel
                 return
             await asyncio.sleep(pause_s)
+
+    def _taken_off(self, order: DeskOrder, outcome: Outcome) -> None:
+        """What a cancel took off the book was not replaced before and cannot be any more."""
+        new = order.successor
+        if new is None or new.tracked is None or new.is_final or new.has_stood:
+            return
+        if any(one.digest.lower() == order.digest for one in outcome.cancelled):
+            self._tracker.on_outcome(new.digest, OutcomeFacts(is_rejected=True))
 
     async def _cancel_all(self) -> None:
         await self._gateway.cancel_product([client.product.product_id for client in self._clients])
@@ -381,6 +451,11 @@ class OrderDesk:
             self._gate.release(order.intent.tag)
         else:
             self._gate.expect(order.intent.tag, order.to_come_x18)
+        if (old := order.replaces) is not None and not old.is_final:
+            if order.has_stood:  # it got in because all of the old one was unfilled, and that one is gone
+                self._tracker.on_cancelled(old.digest, order.intent.amount_x18)
+            elif order.is_final:
+                self._see_off(old)
         self._on_change(order)
 
 

@@ -7,9 +7,10 @@ measured from the mid at the decision, because the exchange has no market order.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 
+from nadofast.outcome import REREAD_CODES
 from nadofast.products import Product, mul_x18
 from nadofast.wire import Code
 
@@ -94,11 +95,24 @@ class LegInputs:
 
 @dataclass(frozen=True, slots=True)
 class Working:
-    """An order this leg has sent and that has not ended yet."""
+    """An order this leg has sent and that has not ended yet.
+
+    successor: what was sent to take its place in one step; it is the one at work once this one has ended.
+    is_successor: this was sent so. Neither is in the repr, whose hash recordings of older runs hold.
+    """
 
     intent: OrderIntent
     sent_ns: int
     cancel_ns: int | None = None
+    successor: OrderIntent | None = field(default=None, repr=False)
+    is_successor: bool = field(default=False, repr=False)
+
+    @property
+    def follower(self) -> Working | None:
+        """What is at work after this one."""
+        if self.successor is None or self.cancel_ns is None:
+            return None
+        return Working(self.successor, self.cancel_ns, is_successor=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,13 +187,20 @@ def rest_price_x18(product: Product, amount_x18: int, bid_x18: int, ask_x18: int
 
 
 def absorb(leg: LegState, inputs: LegInputs, now_ns: int) -> LegState:
-    """Take over the end of the working order: its fills become held size, a refusal becomes a pause."""
+    """Take over the end of the working order: its fills become held size, a refusal becomes a pause.
+
+    Behind one that was to be replaced comes its successor, whether it has got in or not: what it may fill is
+    waited for in any case.
+    """
     working, view = leg.working, inputs.order
     if working is None or view is None or view.tag != working.intent.tag or not view.is_final:
         return leg
     intent = working.intent
     filled_x18 = min(view.filled_x18, abs(intent.amount_x18))
-    leg = replace(leg, working=None, held_x18=leg.held_x18 + sign(intent.amount_x18) * filled_x18)
+    held_x18 = leg.held_x18 + sign(intent.amount_x18) * filled_x18
+    leg = replace(leg, working=working.follower, held_x18=held_x18)
+    if working.is_successor and not filled_x18 and _was_not_tried(view):
+        return replace(leg, last_refusal="")  # the order in its way has ended, and says what is left
     # An exit that the exchange itself takes off the book has failed: it must not be put back without a pause.
     was_cancelled_by_us = working.cancel_ns is not None and view.code is None and view.denied is None
     if intent.purpose is Purpose.TAKE and filled_x18 == abs(intent.amount_x18):
@@ -202,6 +223,12 @@ def absorb(leg: LegState, inputs: LegInputs, now_ns: int) -> LegState:
         return replace(leg, not_before_ns=now_ns + too_fast_pause_ns(now_ns))
     longest_ns = RETRY_PAUSE_MAX_NS if intent.purpose.rests else CROSS_PAUSE_MAX_NS
     return replace(leg, not_before_ns=now_ns + min(pause_ns(leg.failures, view), longest_ns))
+
+
+def _was_not_tried(view: OrderView) -> bool:
+    """A replacement that says nothing about its own price or size: denied by us, or the old order was not as
+    believed."""
+    return view.denied is not None or view.code in REREAD_CODES
 
 
 def _cannot_rest(view: OrderView) -> bool:
@@ -264,6 +291,21 @@ def rest(
     ttl_ms = timeout_ms + REST_GRACE_MS
     intent = OrderIntent(tag, index, product.product_id, purpose, amount_x18, price_x18, ttl_ms, True)
     return replace(leg, working=Working(intent, now_ns)), intent
+
+
+def move(
+    leg: LegState, product: Product, inputs: LegInputs, *, tag: int, timeout_ms: int, now_ns: int
+) -> tuple[LegState, OrderIntent] | None:  # fmt: skip
+    """The order at work, at the touch of now, in one step of the exchange: all of it, of which nothing has
+    filled. None if it is not certain that all of it rests: then it has to be cancelled, and its end heard."""
+    working, view = leg.working, inputs.order
+    if working is None or view is None or view.tag != working.intent.tag:
+        return None
+    if not view.rests or view.filled_x18:
+        return None
+    price_x18 = rest_price_x18(product, working.intent.amount_x18, inputs.bid_x18, inputs.ask_x18)
+    intent = replace(working.intent, tag=tag, price_x18=price_x18, ttl_ms=timeout_ms + REST_GRACE_MS)
+    return replace(leg, working=replace(working, cancel_ns=now_ns, successor=intent)), intent
 
 
 def has_moved_away(working: Working, inputs: LegInputs) -> bool:

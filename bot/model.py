@@ -66,7 +66,8 @@ class Plan:
     estimated to lose more to the books, or whose taker fee is more, is skipped (0: whatever it costs).
     maker_entry_ms: how long the leg that rests first may wait. maker_leg_ns, maker_leg_x18: budget of leg
     risk of a part of it that filled, since the first fill and in quote. max_residual_x18: quote that may be
-    carried from one cycle to the next because no order can close it.
+    carried from one cycle to the next because no order can close it. moves_in_one_step: a resting exit is
+    replaced, not cancelled and placed anew (recordings of older runs do not say so, and did not).
     """
 
     products: tuple[Product, Product]
@@ -104,6 +105,7 @@ class Plan:
     max_failures: int = 3
     ladder: tuple[SizingRules, ...] = ()
     ladder_cycles: int = 1
+    moves_in_one_step: bool = False
 
     def sizing_at(self, done: int) -> SizingRules:
         """The size of the next cycle: up the ladder, `ladder_cycles` complete ones a step, then `sizing`."""
@@ -244,6 +246,16 @@ class Cancel:
 
 
 @dataclass(frozen=True, slots=True)
+class Replace:
+    """Cancel one order and put another in its place, in one step of the exchange. Whatever becomes of that,
+    the old one ends: where the step fails, it is cancelled and nothing else is sent."""
+
+    tag: int
+    intent: OrderIntent
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class CancelAll:
     """Cancel whatever rests on both products, known or not."""
 
@@ -279,4 +291,4 @@ class CycleEnd:
     is_flat: bool = True
 
 
-Action = Begin | Send | Cancel | CancelAll | Verify | Hedged | Note | CycleEnd
+Action = Begin | Send | Cancel | Replace | CancelAll | Verify | Hedged | Note | CycleEnd

@@ -43,6 +43,7 @@ from .model import (
     PairState,
     Phase,
     Plan,
+    Replace,
     Send,
     Verified,
     Verify,
@@ -375,6 +376,15 @@ class DNPairBot(PairByName, NamedRecords):
         filled = f", {show(view.filled_x18)} filled so far" if view is not None and view.filled_x18 else ""
         self._p.log.event(f"cancel order {action.tag}: {action.why}{filled}", **self._ids(action.tag))
 
+    def _replace(self, action: Replace) -> None:
+        intent = action.intent
+        self._signals[intent.tag] = f"{self._p.log.run}-{intent.tag}"
+        mid_x18 = self._p.clients[intent.leg].quote().mid_x18
+        self._desk.replace(action.tag, intent, mid_x18, action.why)
+        self._p.recorder.repriced()
+        text = f"replace order {action.tag}: {action.why}; {self._describe(intent)}"
+        self._p.log.event(text, **self._ids(intent.tag))
+
     def _cancel_all(self, action: CancelAll) -> None:
         self._desk.cancel_all()
 
@@ -467,6 +477,7 @@ _CARRY_OUT: Final[dict[type[Action], Callable[[DNPairBot, Any], None]]] = {
     Begin: DNPairBot._begin,
     Send: DNPairBot._send,
     Cancel: DNPairBot._cancel,
+    Replace: DNPairBot._replace,
     CancelAll: DNPairBot._cancel_all,
     Verify: DNPairBot._verify,
     Hedged: DNPairBot._hedged,

@@ -27,6 +27,7 @@ from .units import sign
 HOLD_NS: Final = 30_000_000
 """How long the exchange holds every order that is not post-only."""
 WOULD_CROSS: Final = 2008
+NOT_REPLACED: Final = 2121
 LEVELS: Final = 100
 
 
@@ -100,6 +101,15 @@ class PaperExchange:
         order.is_final = True
         if order in self._resting:
             self._resting.remove(order)
+
+    def replace(self, old: PaperOrder, order: PaperOrder, now_ns: int) -> None:
+        """Take one off and let the other come, if nothing of the first is filled; else nothing happens. One
+        that would take is refused, and the first is off all the same."""
+        if old not in self._resting or old.filled_x18 or order.is_final:
+            order.code, order.is_final = NOT_REPLACED, True
+            return
+        self.cancel(old)
+        self.rest(order, now_ns)
 
     def on_trade(self, trade: TradeEvent, now_ns: int) -> list[PaperOrder]:
         """The orders that a recorded trade has filled."""

@@ -74,6 +74,7 @@ def plan_of(settings: Settings, products: tuple[Product, Product], *, is_embedde
         leg_deadline_ns=int(entry.leg_deadline_s * NS_PER_S),
         maker_timeout_ms=int(exit_.maker_timeout_s * 1000),
         reprice_ns=exit_.reprice_ms * NS_PER_MS,
+        moves_in_one_step=exit_.move_in_one_step,
         exit_cap_bps=exit_.cap_bps,
         exit_deadline_ns=int(exit_.deadline_s * NS_PER_S),
         max_net_delta_bps=int(settings.risk.max_net_delta_pct * 100),

@@ -10,6 +10,7 @@ and funding changes.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from nadofast.events import FillEvent, PositionChangeEvent
 from nadofast.fallback import REST_REASON
 from nadofast.gateway import OrderGateway, OutcomeKind
 from nadofast.models import IsolatedPosition, OpenOrder, SubaccountInfo
-from nadofast.orders import OrderTracker, TrackedOrder
+from nadofast.orders import OrderTracker, OutcomeFacts, TrackedOrder
 from nadofast.rest import Rest
 from nadofast.wire import Code
 
@@ -314,34 +315,81 @@ class Reconciler:
         books = await asyncio.gather(*(self.resting(product_id) for product_id in self._product_ids))
         return sum(len(orders) for orders in books)
 
-    async def ask(self, order: TrackedOrder, *, is_decided: bool = False) -> None:
+    async def ask(
+        self, order: TrackedOrder, *, is_decided: bool = False, beside: TrackedOrder | None = None
+    ) -> None:  # fmt: skip
         """Find out how an order stands when the stream does not say, and tell the tracker.
 
         is_decided: the engine would refuse it by now, had it come only now. Then it need not be looked for
         in the archive, which is seconds behind: what it has done is on the book and in the position.
+        beside: the one it was sent to replace, or that was sent to replace it; of such two `is_decided` is
+        about the later one.
 
         Not resting and nowhere in the streams: the change of the position says what it filled, because a
-        product has one order of ours at a time. Its price and fee follow from the archive in `verify`.
-        Raises what REST raises.
+        product has one order of ours at a time, but for what is known of `beside` and not booked yet. Its
+        price and fee follow from the archive in `verify`. Raises what REST raises.
         """
+        if beside is not None and not order.is_terminal and not beside.is_terminal:
+            old, new = (beside, order) if order.replaces == beside.digest else (order, beside)
+            if not new.was_accepted:
+                await self._ask_both(old, new, is_decided=is_decided)
+                return
         if not order.was_accepted and not is_decided:
             outcome = await self._gateway.resolve(order.digest, order.product_id, timeout_s=RESOLVE_TIMEOUT_S)
             if outcome.kind is not OutcomeKind.CONFIRMED:
                 return
+        if await self._rests(order):
+            return
+        filled_x18 = order.filled_x18
+        told_x18 = 0 if beside is None else beside.known_filled_x18 - beside.filled_x18
+        moved_x18 = await self._moved_x18(order) - told_x18
+        total_x18 = min(abs(order.amount_x18), max(order.known_filled_x18, filled_x18 + moved_x18))
+        self._tracker.on_cancelled(order.digest, abs(order.amount_x18) - total_x18)
+
+    async def _ask_both(self, old: TrackedOrder, new: TrackedOrder, *, is_decided: bool) -> None:
+        """One of the two lives at most, and whichever rests is it. Where neither does and the new one cannot
+        come any more, what the position has moved by was filled by the new one if the archive knows it; else
+        by the old one, and by the new one only what is more than that one's size."""
+        if await self._rests(new):
+            return
+        if await self._rests(old):
+            if is_decided:
+                self._tracker.on_outcome(new.digest, OutcomeFacts(is_rejected=True))
+            return
+        if not is_decided:
+            return
+        with contextlib.suppress(NadoError):  # the archive is away: the position says enough
+            for row in await self._rest.archive_orders([new.digest]):
+                self._tracker.on_archived(row.digest, row.base_filled_x18)
+        if new.was_accepted:
+            await self.ask(new, is_decided=True, beside=old)
+            return
+        was_x18, size_x18 = old.filled_x18, abs(old.amount_x18)
+        moved_x18 = await self._moved_x18(old)
+        total_x18 = min(size_x18, max(old.known_filled_x18, was_x18 + moved_x18))
+        self._tracker.on_cancelled(old.digest, size_x18 - total_x18)
+        beyond_x18 = min(abs(new.amount_x18), moved_x18 - (total_x18 - was_x18))
+        if beyond_x18 > 0:
+            self._tracker.on_cancelled(new.digest, abs(new.amount_x18) - beyond_x18)
+        else:
+            self._tracker.on_outcome(new.digest, OutcomeFacts(is_rejected=True))
+
+    async def _rests(self, order: TrackedOrder) -> bool:
+        """Whether it is on the book; the tracker takes what is left of it."""
         try:
             resting = await hedged(partial(self._rest.order, order.product_id, order.digest), HEDGE_S)
         except ExchangeError as error:
             if error.error_code != Code.ORDER_NOT_FOUND:
                 raise
-        else:
-            self._tracker.on_resting(order.digest, resting.unfilled_x18)
-            return
-        before_x18, filled_x18 = self._ledger.position_x18(order.product_id), order.filled_x18
+            return False
+        self._tracker.on_resting(order.digest, resting.unfilled_x18)
+        return True
+
+    async def _moved_x18(self, order: TrackedOrder) -> int:
+        """By how much the position is further the order's way than what is booked."""
+        before_x18 = self._ledger.position_x18(order.product_id)
         seen = await self.read()
-        side = 1 if order.is_buy else -1
-        moved_x18 = (seen.position_x18(order.product_id) - before_x18) * side
-        total_x18 = min(abs(order.amount_x18), max(order.known_filled_x18, filled_x18 + moved_x18))
-        self._tracker.on_cancelled(order.digest, abs(order.amount_x18) - total_x18)
+        return (seen.position_x18(order.product_id) - before_x18) * (1 if order.is_buy else -1)
 
     async def _wait_for_fills(self, seen: Holdings, polls: int) -> None:
         for _ in range(polls):

@@ -42,7 +42,7 @@ from .inputs import Entry, World, depth_value, order_value, quote_value
 from .journal import Fsync, Journal, JournalConfig
 from .machine import decide
 from .market import Market
-from .model import Action, PairState, Plan, Send
+from .model import Action, PairState, Plan, Replace, Send
 from .recording import HASH_BYTES, PLAN, STATE, decision
 from .risk import CLIENT_ID_BASE, OrderIntent, Purpose
 
@@ -252,6 +252,8 @@ class Replay:
         for action in actions:
             if isinstance(action, Send):
                 self._intents.update({intent.tag: intent for intent in action.intents})
+            elif isinstance(action, Replace):
+                self._intents[action.intent.tag] = action.intent
 
     # ------------------------------------------------------------------ orders
 

@@ -186,11 +186,17 @@ def net_delta_bps(positions_x18: Mapping[int, int], marks_x18: Mapping[int, int]
 
 @dataclass(slots=True)
 class _InFlight:
-    """An approved order. open_x18: what it may still add to the booked position, absolute."""
+    """An approved order. open_x18: what it may still add to the booked position, absolute. digest: once it
+    has left. replaces: tag of the one it takes the place of; the engine has at most one of the two alive."""
 
     intent: OrderIntent
     open_x18: int
-    has_left: bool = False
+    digest: str = ""
+    replaces: int | None = None
+
+    @property
+    def has_left(self) -> bool:
+        return bool(self.digest)
 
 
 class RiskGate:
@@ -247,13 +253,17 @@ class RiskGate:
         """A halt that could not be written down is written as soon as that works."""
         self._switch.keep(at_once=at_once)
 
-    def check(self, intent: OrderIntent) -> Decision:
-        """Approve or refuse one order. An approved one counts until `release(tag)`."""
+    def check(self, intent: OrderIntent, replaces: int | None = None) -> Decision:
+        """Approve or refuse one order. An approved one counts until `release(tag)`.
+
+        replaces: tag of the resting exit it takes the place of, all of what is unfilled of that one, in one
+        step of the engine: of the two only the larger counts, and it leaves in no other way.
+        """
         view = self._view()
-        reasons = self._malformed(intent)
+        reasons = self._malformed(intent) or self._not_in_its_place(intent, replaces)
         if not reasons:
             reasons = (
-                self._exit_reasons(intent, view)
+                self._exit_reasons(intent, view, replaces)
                 if intent.purpose.is_exit
                 else self._entry_reasons(intent, view)
             )
@@ -261,7 +271,7 @@ class RiskGate:
             self.refused += 1
             return Decision(None, tuple(reasons))
         self.approved += 1
-        self._in_flight[intent.tag] = _InFlight(intent, abs(intent.amount_x18))
+        self._in_flight[intent.tag] = _InFlight(intent, abs(intent.amount_x18), replaces=replaces)
         self._orders_ns.append(view.now_ns)
         if intent.purpose.begins:
             self._builds_ns.setdefault(intent.product_id, deque(maxlen=RATES_REMEMBERED)).append(view.now_ns)
@@ -289,9 +299,21 @@ class RiskGate:
             raise PermissionError(f"order {intent.tag} is not the one that was approved")
         if flight.has_left:
             raise PermissionError(f"order {intent.tag} has left before")
+        if order.replaces != self._replaced_digest(flight):
+            raise PermissionError(f"order {intent.tag} was not approved in the place of {order.replaces!r}")
         if self.halt_reason is not None and not intent.purpose.is_exit:
             raise PermissionError(f"halted: {self.halt_reason}")
-        flight.has_left = True
+        flight.digest = order.digest
+
+    def _replaced_digest(self, flight: _InFlight) -> str:
+        """Digest of what this order takes the place of, "" if of none; raises PermissionError where that has
+        ended: in its place there is nothing, beside others there was no approval."""
+        if flight.replaces is None:
+            return ""
+        old = self._in_flight.get(flight.replaces)
+        if old is None or not old.has_left:
+            raise PermissionError(f"order {flight.intent.tag}: what it was to replace has ended")
+        return old.digest
 
     def is_exit(self, order: TrackedOrder) -> bool:
         """Whether this is an approved order that only takes exposure away."""
@@ -317,6 +339,41 @@ class RiskGate:
         if intent.tag in self._in_flight:
             return [f"duplicate: tag {intent.tag} is in flight"]
         return []
+
+    def _not_in_its_place(self, intent: OrderIntent, replaces: int | None) -> list[str]:
+        """Why this order may not take the place of that one: what it would be counted against is not so."""
+        if replaces is None:
+            return []
+        old = self._in_flight.get(replaces)
+        if old is None or not old.has_left:
+            return [f"replacement: order {replaces} is not in flight"]
+        if old.replaces in self._in_flight:
+            return [f"replacement: order {replaces} may not be in its own place yet"]
+        was, wanted = old.intent, (Purpose.REST, Purpose.REST, intent.product_id, sign(intent.amount_x18))
+        if (was.purpose, intent.purpose, was.product_id, sign(was.amount_x18)) != wanted:
+            return [f"replacement: order {intent.tag} is not the same exit as {replaces}"]
+        if abs(intent.amount_x18) != old.open_x18:
+            return [f"replacement: {abs(intent.amount_x18)} in the place of {old.open_x18} unfilled"]
+        return []
+
+    def _open(self, product_id: int, without: int | None = None) -> list[tuple[OrderIntent, int]]:
+        """What each approved order of a product may still add, absolute. Of an order and the one in its place
+        the larger part, because only one of them can: the engine takes the second off the first, whole."""
+        flights = {
+            tag: flight
+            for tag, flight in self._in_flight.items()
+            if flight.intent.product_id == product_id and tag != without
+        }
+        replaced = {flight.replaces for flight in flights.values()}
+        return [
+            (flight.intent, self._with_replaced(flight, flights))
+            for tag, flight in flights.items()
+            if tag not in replaced
+        ]
+
+    def _with_replaced(self, flight: _InFlight, flights: Mapping[int, _InFlight]) -> int:
+        old = None if flight.replaces is None else flights.get(flight.replaces)
+        return flight.open_x18 if old is None else max(flight.open_x18, self._with_replaced(old, flights))
 
     def _entry_reasons(self, intent: OrderIntent, view: RiskView) -> list[str]:
         limits, reasons = self.limits, []
@@ -393,16 +450,17 @@ class RiskGate:
             reasons.append(f"build_rate: {builds} entries in a minute, limit {limits.max_builds_per_min}")
         return reasons
 
-    def _exit_reasons(self, intent: OrderIntent, view: RiskView) -> list[str]:
+    def _exit_reasons(
+        self, intent: OrderIntent, view: RiskView, replaces: int | None = None
+    ) -> list[str]:  # fmt: skip
         """An exit opposes the position and, with the other exits in flight, does not exceed it."""
         position_x18 = view.positions_x18.get(intent.product_id, 0)
         if sign(intent.amount_x18) != -sign(position_x18):
             return [f"not_an_exit: amount {intent.amount_x18} against position {position_x18}"]
         others_x18 = sum(
-            other.open_x18
-            for other in self._in_flight.values()
-            if other.intent.product_id == intent.product_id
-            and sign(other.intent.amount_x18) == sign(intent.amount_x18)
+            open_x18
+            for other, open_x18 in self._open(intent.product_id, without=replaces)
+            if sign(other.amount_x18) == sign(intent.amount_x18)
         )
         if abs(intent.amount_x18) + others_x18 > abs(position_x18):
             return [
@@ -414,11 +472,7 @@ class RiskGate:
         """Largest position in base units the product can reach with this order and those in flight."""
         position_x18 = view.positions_x18.get(intent.product_id, 0)
         adding = [intent.amount_x18]
-        adding += [
-            sign(other.intent.amount_x18) * other.open_x18
-            for other in self._in_flight.values()
-            if other.intent.product_id == intent.product_id
-        ]
+        adding += [sign(other.amount_x18) * open_x18 for other, open_x18 in self._open(intent.product_id)]
         long_x18 = position_x18 + sum(amount for amount in adding if amount > 0)
         short_x18 = position_x18 + sum(amount for amount in adding if amount < 0)
         return max(abs(long_x18), abs(short_x18))
@@ -428,11 +482,7 @@ class RiskGate:
         their price and the mark (a sell may fill above its limit)."""
         mark_x18 = view.marks_x18.get(product_id, 0)
         position_x18 = view.positions_x18.get(product_id, 0)
-        adding = [
-            (other.intent, other.open_x18)
-            for other in self._in_flight.values()
-            if other.intent.product_id == product_id
-        ]
+        adding = self._open(product_id)
         if extra is not None:
             adding.append((extra, abs(extra.amount_x18)))
         long_x18 = short_x18 = 0

@@ -37,7 +37,8 @@ def whatif_command(
         list[str] | None,
         typer.Option(
             help="NAME=V1,V2,… and again: every combination. size_usd, entry_cap_bps, exit_cap_bps,"
-            " leg_deadline_s, maker_timeout_s, hold_s, reprice_ms, latency_ms, plan.NAME."
+            " leg_deadline_s, maker_timeout_s, hold_s, reprice_ms, move_in_one_step, latency_ms,"
+            " plan.NAME."
         ),
     ] = None,
     jobs: Annotated[int | None, typer.Option(min=1, help="Processes; empty: one a core.")] = None,

@@ -21,6 +21,7 @@ from .model import (
     PairState,
     Phase,
     Plan,
+    Replace,
     Send,
     Verified,
 )  # fmt: skip
@@ -130,7 +131,7 @@ def _exit_order(
 def _tend(
     state: PairState, index: int, inputs: PairInputs, plan: Plan, now_ns: int, maker_until_ns: int
 ) -> Step:
-    """A resting exit is cancelled when its time is up, or when the market has left its price."""
+    """A resting exit is cancelled when its time is up, and moved when the market has left its price."""
     leg = state.legs[index]
     working = leg.working
     if working is None or working.intent.purpose is not Purpose.REST or working.cancel_ns is not None:
@@ -144,6 +145,15 @@ def _tend(
     ):
         why = "market moved"
         leg = replace(leg, reprices=leg.reprices + 1)
+        left_ms = max(1, (maker_until_ns - now_ns) // NS_PER_MS)
+        moved = plan.moves_in_one_step and execution.move(
+            leg, plan.products[index], inputs.legs[index], tag=state.tag + 1, timeout_ms=left_ms,
+            now_ns=now_ns,
+        )  # fmt: skip
+        if moved:
+            leg, intent = moved
+            state = with_leg(replace(state, tag=intent.tag), index, leg)
+            return state, [Replace(working.intent.tag, intent, why)]
     else:
         return state, []
     leg = replace(leg, working=replace(working, cancel_ns=now_ns))

@@ -80,6 +80,7 @@ SETTERS: Final[Mapping[str, Callable[[Plan, Decimal], Plan]]] = {
     "leg_deadline_s": lambda plan, v: replace(plan, leg_deadline_ns=int(v * NS_PER_S)),
     "maker_timeout_s": lambda plan, v: replace(plan, maker_timeout_ms=int(v * 1_000)),
     "hold_s": lambda plan, v: replace(plan, hold_ns=int(v * NS_PER_S)),
+    "move_in_one_step": lambda plan, v: replace(plan, moves_in_one_step=bool(v)),
     "reprice_ms": lambda plan, v: replace(plan, reprice_ns=int(v * NS_PER_MS)),
 }
 LATENCY: Final = "latency_ms"

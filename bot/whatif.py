@@ -29,7 +29,20 @@ from .inputs import InputLog
 from .ledger import Ledger
 from .machine import decide
 from .market import Market
-from .model import Action, Begin, Cancel, CancelAll, CycleEnd, PairState, Phase, Plan, Send, Verified, Verify
+from .model import (
+    Action,
+    Begin,
+    Cancel,
+    CancelAll,
+    CycleEnd,
+    PairState,
+    Phase,
+    Plan,
+    Replace,
+    Send,
+    Verified,
+    Verify,
+)  # fmt: skip
 from .paperfill import HOLD_NS, PaperExchange, PaperOrder
 from .recorder import HEDGED_WITHIN_BPS
 from .recording import PLAN
@@ -184,6 +197,10 @@ class PaperWorld:
             case Cancel():
                 order = self._orders[action.tag]
                 self._at(self._now_ns + self._latency_ns, lambda: self._cancelled(order))
+            case Replace():
+                self._replace(
+                    self._orders[action.tag], PaperOrder(action.intent, self._product(action.intent.leg))
+                )
             case CancelAll():
                 for order in self._orders.values():
                     self._at(self._now_ns + self._latency_ns, partial(self._cancelled, order))
@@ -203,6 +220,20 @@ class PaperWorld:
             self._at(self._now_ns + intent.ttl_ms * NS_PER_MS, lambda: self._cancelled(order))
         else:
             self._at(arrives_ns + HOLD_NS, lambda: self._take(order))
+
+    def _replace(self, old: PaperOrder, order: PaperOrder) -> None:
+        """In one step, or not: then the old one is cancelled as soon as that is heard of."""
+        self._orders[order.intent.tag] = order
+
+        def arrive() -> None:
+            self._paper.replace(old, order, self._now_ns)
+            for one in (old, order):
+                self._tell(one)
+            if order.is_final:
+                self._at(self._now_ns + 2 * self._latency_ns, lambda: self._cancelled(old))
+
+        self._at(self._now_ns + self._latency_ns, arrive)
+        self._at(self._now_ns + order.intent.ttl_ms * NS_PER_MS, lambda: self._cancelled(order))
 
     def _take(self, order: PaperOrder) -> None:
         self._paper.take(order, self._now_ns)

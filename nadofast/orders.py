@@ -73,6 +73,7 @@ class TrackedOrder:
     of the fill events seen; `known_filled_x18` may be ahead of them (a cancel reply or an order update says
     how much is left before the fills arrive). `is_settled`: terminal, and every fill it implies was seen.
     After a break of the stream a `cancelled` alone implies nothing: a source must say what was left.
+    `replaces`: digest of the order it takes the place of in one step of the engine, "" if of none.
     """
 
     digest: str
@@ -84,6 +85,7 @@ class TrackedOrder:
     nonce: int
     appendix: int
     client_id: int | None = None
+    replaces: str = ""
     created_ns: int = 0
     sent_ns: int | None = None
     first_fill_ns: int | None = None

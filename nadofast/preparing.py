@@ -123,7 +123,9 @@ class Preparer:
         order = self._sign(request, now_ms, discard_ms)
         cancel = self._signer.sign_cancel([product_id], [digest], self._cancel_nonce(now_ms), self._sender)
         request_id = self._request_id(order)
-        return self._tracker.record_of(order), Prepared(
+        record = self._tracker.record_of(order)
+        record.replaces = digest.lower()
+        return record, Prepared(
             request_id,
             wire.cancel_and_place(cancel, order, request_id, required_unfilled_x18),
             order.signature,

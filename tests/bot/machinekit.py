@@ -13,7 +13,19 @@ from typing import Any
 
 from bot.execution import LegInputs, OrderView
 from bot.machine import decide
-from bot.model import Action, Cancel, CancelAll, CycleEnd, PairInputs, PairState, Plan, Send, Verified, Verify
+from bot.model import (
+    Action,
+    Cancel,
+    CancelAll,
+    CycleEnd,
+    PairInputs,
+    PairState,
+    Plan,
+    Replace,
+    Send,
+    Verified,
+    Verify,
+)  # fmt: skip
 from bot.risk import OrderIntent, Purpose
 from bot.sizing import SizingRules
 from bot.units import NS_PER_MS, sign
@@ -59,6 +71,7 @@ def plan(**changes: Any) -> Plan:
         exit_deadline_ns=10_000 * MS,
         max_net_delta_bps=200,
         max_blind_ns=5_000 * MS,
+        moves_in_one_step=True,
     )
     return replace(base, **changes)
 
@@ -86,12 +99,16 @@ class ToyOrder:
         return abs(self.intent.amount_x18) - self.filled_x18
 
     def view(self) -> OrderView:
-        return OrderView(self.intent.tag, self.filled_x18, self.is_final, self.code, self.denied)
+        rests = self.intent.purpose.rests and not self.is_final
+        return OrderView(
+            self.intent.tag, self.filled_x18, self.is_final, self.code, self.denied, rests=rests
+        )  # fmt: skip
 
 
 @dataclass
 class Dice:
-    """Chances of one step, 0..1. A taker order that is neither refused nor silent fills wholly or in part."""
+    """Chances of one step, 0..1. A taker order that is neither refused nor silent fills wholly or in part.
+    replace_fails: the step of a replacement does nothing; the old order is cancelled some time after."""
 
     taker_fills: float = 1.0
     taker_partial: float = 0.0
@@ -100,6 +117,7 @@ class Dice:
     rest_partial: float = 0.0
     rest_refused: float = 0.0
     cancel_lost: float = 0.0
+    replace_fails: float = 0.0
     foreign_trade: float = 0.0
     spread_ticks: int = 1
 
@@ -119,6 +137,8 @@ class ToyExchange:
     due: list[tuple[int, int]] = field(default_factory=list)
     cycles: list[CycleEnd] = field(default_factory=list)
     actions: list[tuple[int, Action]] = field(default_factory=list)
+    leaving: list[tuple[int, ToyOrder]] = field(default_factory=list)
+    replaced: int = 0
     inputs: PairInputs = field(default_factory=inputs)
     was_foreign: bool = False
 
@@ -138,6 +158,8 @@ class ToyExchange:
         self._move_market()
         self._answer()
         self._match()
+        for at_ns, order in self.leaving:
+            order.is_final |= at_ns <= self.now_ns
         legs = tuple(self._leg(index) for index in (0, 1))
         self.inputs = replace(self.inputs, legs=legs, verified=self.verified)
         self.state, actions = decide(self.state, self.inputs, self.plan, self.now_ns)
@@ -165,6 +187,8 @@ class ToyExchange:
         elif isinstance(action, Cancel):
             if self.rng.random() >= self.dice.cancel_lost:
                 self.orders[action.tag].is_final = True
+        elif isinstance(action, Replace):
+            self._replace(self.orders[action.tag], action.intent)
         elif isinstance(action, CancelAll):
             self.was_foreign = False
             for order in self.orders.values():
@@ -174,6 +198,18 @@ class ToyExchange:
             self.due.append((self.now_ns + self.rng.randint(1, 60) * MS, action.seq))
         elif isinstance(action, CycleEnd):
             self.cycles.append(action)
+
+    def _replace(self, old: ToyOrder, intent: OrderIntent) -> None:
+        """In one step, or the new one never is and the old one ends by its cancel, sooner or later."""
+        assert abs(intent.amount_x18) == abs(old.intent.amount_x18)
+        if old.is_final or old.filled_x18 or self.rng.random() < self.dice.replace_fails:
+            order = self.orders[intent.tag] = ToyOrder(intent, self.now_ns, is_final=True)
+            order.code = self.rng.choice((2120, 2121, 2124, 2008, None))
+            if self.rng.random() >= self.dice.cancel_lost:
+                self.leaving.append((self.now_ns + self.rng.randint(0, 300) * MS, old))
+            return
+        old.is_final, self.replaced = True, self.replaced + 1
+        self._accept(intent)
 
     def _accept(self, intent: OrderIntent) -> None:
         assert intent.tag not in self.orders, "a tag is used once"

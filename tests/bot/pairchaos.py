@@ -79,7 +79,8 @@ def gap(world: PairWorld) -> bool:
 def refuse(world: PairWorld) -> bool:
     """The next orders are refused, for whatever reason."""
     rule = {"code": world.rng.choice(REFUSALS), "kind": "place_order", "count": world.rng.randint(1, 3)}
-    nadosim.fault_catalog.apply(world.faults, {"refuse": rule}, {})
+    rules = [rule, {**rule, "kind": "cancel_and_place"}]
+    nadosim.fault_catalog.apply(world.faults, {"refuse": rules}, {})
     return True
 
 

@@ -73,8 +73,8 @@ class Wire:
     async def execute(self, message: dict[str, Any], caller: Caller | None = None) -> dict[str, Any]:
         faults = self._world.judge(message)
         dead = self._world.dead_leg
-        if dead is not None and "place_order" in message and message["place_order"]["product_id"] == dead:
-            body = message["place_order"]
+        body = message.get("place_order") or message.get("cancel_and_place", {}).get("place_order")
+        if dead is not None and body is not None and body["product_id"] == dead:
             return {
                 "status": "failure", "error": "no", "error_code": 2006,
                 "signature": body["signature"], "id": body["id"],

@@ -167,6 +167,7 @@ class PairWorld:
         self._former: list[TradeMetrics] = []
         self._journal: Journal | None = None
         self.kinds: list[OrderType] = []
+        self.replaces = 0
         self.rests_first = False
         """The bot enters as maker: an order that rests while nothing is held is an entry."""
         self.was_seized = False
@@ -506,10 +507,12 @@ class PairWorld:
 
     def judge(self, message: dict[str, Any]) -> list[str]:
         """At the exchange's door: no entry beyond the limits, no resting exit beyond the position."""
-        body = message.get("place_order") or message.get("cancel_and_place", {}).get("place_order")
+        replacing = message.get("cancel_and_place", {})
+        body = message.get("place_order") or replacing.get("place_order")
         if body is None or body["signature"] in self._judged:
             return []  # nothing new, or the same bytes once more
         found = []
+        self.replaces += bool(replacing)
         self._judged.add(body["signature"])
         order, product_id = body["order"], body["product_id"]
         amount, appendix = int(order["amount"]), int(order["appendix"])
@@ -518,8 +521,14 @@ class PairWorld:
         is_resting, is_reduce_only = kind.order_type is OrderType.POST_ONLY, kind.reduce_only
         self.kinds.append(kind.order_type)
         is_entry = not is_resting or (self.rests_first and not position)
-        if not is_entry and not self.was_seized and "place_order" in message:
-            others = sum(o.remaining_x18 for o in self.exchange.books[product_id].of_account(self.subaccount))
+        if not is_entry and not self.was_seized:
+            resting = self.exchange.books[product_id].of_account(self.subaccount)
+            gone = set(replacing.get("cancel_tx", {}).get("digests", ()))
+            old = [order for order in resting if order.digest in gone]
+            others = sum(order.remaining_x18 for order in resting if order.digest not in gone)
+            wanted = abs(int(replacing.get("required_unfilled_amount", 0)))
+            if sum(order.remaining_x18 for order in old) != wanted:
+                found.append(f"a resting {amount} in the place of {wanted} that are not unfilled")
             if abs(amount) + others > abs(position) or (amount > 0) == (position > 0):
                 found.append(f"a resting {amount} beside {others} against a position of {position}")
         if is_entry and not is_reduce_only:

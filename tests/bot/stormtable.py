@@ -44,6 +44,7 @@ class Outcome:
     exposure: str = ""
     ledger: str = ""
     orders: int = 0
+    replaces: int = 0
     beyond: int = 0
     gaps_s: list[float] = field(default_factory=list)
     dead_gaps_s: list[float] = field(default_factory=list)
@@ -79,7 +80,7 @@ def play(seed: int) -> Outcome:
             finally:
                 found.cycles = len(world.cycles)
                 found.planned = sum(not cycle.failure for cycle in world.cycles)
-                found.kills, found.orders = world.kills, len(world.kinds)
+                found.kills, found.orders, found.replaces = world.kills, len(world.kinds), world.replaces
                 found.beyond = sum(text.startswith(BEYOND) for text in world.complaints)
                 found.gaps_s, found.dead_gaps_s = world.gaps_s, world.dead_gaps_s
                 found.beyond_s = world.beyond_s
@@ -153,6 +154,7 @@ def lines(outcomes: list[Outcome], took_s: float) -> list[str]:
         ("ends", ", ".join(f"{name or 'none'} {count}" for name, count in sorted(ends.items()))),
         ("bots killed and started again", str(sum(one.kills for one in outcomes))),
         ("orders at the exchange's door", str(sum(one.orders for one in outcomes))),
+        ("… in the place of another", str(sum(one.replaces for one in outcomes))),
         ("… beyond a limit when sent", str(sum(one.beyond for one in outcomes))),
         ("ledger: equal to the last unit", str(ledgers["equal"])),
         ("ledger: equal, with a takeover named", str(ledgers["named"])),

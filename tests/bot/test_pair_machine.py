@@ -494,6 +494,7 @@ DICE = st.builds(
     rest_partial=CHANCE,
     rest_refused=st.sampled_from((0.0, 0.3, 1.0)),
     cancel_lost=st.sampled_from((0.0, 0.0, 0.3)),
+    replace_fails=st.sampled_from((0.0, 0.3, 1.0)),
     foreign_trade=st.sampled_from((0.0, 0.0, 0.002)),
     spread_ticks=st.integers(1, 4),
 )

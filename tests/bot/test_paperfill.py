@@ -6,7 +6,7 @@ import pytest
 from machinekit import plan
 
 from bot.model import Plan
-from bot.paperfill import HOLD_NS, WOULD_CROSS, PaperExchange, PaperOrder
+from bot.paperfill import HOLD_NS, NOT_REPLACED, WOULD_CROSS, PaperExchange, PaperOrder
 from bot.risk import OrderIntent, Purpose
 from bot.variants import Outcome, Variant, VariantError, changed, figures, variants
 from nadofast import OrderBook
@@ -105,6 +105,29 @@ def test_a_maker_fills_only_when_the_market_trades_through(
     assert order.filled_x18 == to_x18(filled)
     assert order.is_final == (filled == abs(amount))
     assert all(not taker and at == price for at, _, taker in house.got)
+
+
+def test_a_replacement_takes_the_place_of_what_is_whole(house: House) -> None:
+    old, new = house.rest(-1, 101), house.order(-1, 100, 8_000)
+    house.paper.replace(old, new, 5)
+    assert (old.is_final, old.code, new.rests) == (True, None, True)
+    assert house.paper.resting() == [new]
+
+
+@pytest.mark.parametrize("traded", [1, 2])
+def test_what_has_filled_is_not_replaced(house: House, traded: int) -> None:
+    old, new = house.rest(-2, 101), house.order(-2, 100, 8_000)
+    house.trade(102, traded, buyer=True)
+    house.paper.replace(old, new, 5)
+    assert (new.code, new.is_final, new.rests) == (NOT_REPLACED, True, False)
+    assert (old.is_final, old.filled_x18) == (traded == 2, to_x18(traded))
+
+
+def test_a_replacement_that_would_take_is_refused_and_the_old_one_is_off(house: House) -> None:
+    old, new = house.rest(-1, 101), house.order(-1, 99, 8_000)
+    house.paper.replace(old, new, 5)
+    assert (old.is_final, new.code, new.is_final) == (True, WOULD_CROSS, True)
+    assert not house.paper.resting()
 
 
 def test_a_level_that_would_cross_ours_fills_it(house: House) -> None:

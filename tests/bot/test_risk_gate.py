@@ -151,7 +151,7 @@ def test_nothing_but_the_gate_makes_an_approved_order() -> None:
         _Proof(intent("0.040"), object())
 
 
-def leaving(intent: OrderIntent, **changes: int) -> TrackedOrder:
+def leaving(intent: OrderIntent, **changes: object) -> TrackedOrder:
     """The order as the gateway is about to send it."""
     order = TrackedOrder(
         digest="0xaa", product_id=intent.product_id, sender="0x11", price_x18=intent.price_x18,
@@ -173,6 +173,100 @@ def test_an_approved_order_leaves_once_and_unchanged(gate: RiskGate) -> None:
     gate.release(1)
     with pytest.raises(PermissionError, match="not approved"):
         gate.admit(leaving(wanted))
+
+
+@pytest.fixture
+def resting(world: World, gate: RiskGate) -> OrderIntent:
+    """An exit of a whole position that has left."""
+    world.positions[4] = to_x18("0.042")
+    old = intent("-0.042", Purpose.REST, tag=1)
+    assert gate.check(old)
+    gate.admit(leaving(old))
+    return old
+
+
+def test_an_exit_and_the_one_in_its_place_count_once(
+    world: World, gate: RiskGate, resting: OrderIntent
+) -> None:
+    """Of the two one lives at most, whichever it is: until both are over nothing else gets out."""
+    new = intent("-0.042", Purpose.REST, tag=2, price="3001")
+    assert "exit_too_large" in gate.check(new).reasons[0]
+    assert gate.check(new, replaces=1)
+    world.positions[4] = to_x18("0.044")
+    assert gate.check(intent("-0.002", Purpose.TAKE, tag=3))
+    assert not gate.check(intent("-0.001", Purpose.TAKE, tag=4))
+    gate.release(3)
+    gate.release(1)
+    assert not gate.check(intent("-0.003", Purpose.TAKE, tag=5))
+    gate.release(2)
+    assert gate.check(intent("-0.044", Purpose.TAKE, tag=6))
+
+
+def test_a_part_of_the_old_exit_that_fills_makes_no_room(
+    world: World, gate: RiskGate, resting: OrderIntent
+) -> None:
+    assert gate.check(intent("-0.042", Purpose.REST, tag=2, price="3001"), replaces=1)
+    world.positions[4] = to_x18("0.030")
+    gate.expect(1, to_x18("0.030"))
+    assert not gate.check(intent("-0.030", Purpose.TAKE, tag=3))
+    gate.release(2)
+    assert not gate.check(intent("-0.001", Purpose.TAKE, tag=4))
+    gate.release(1)
+    assert gate.check(intent("-0.030", Purpose.TAKE, tag=5))
+
+
+@pytest.mark.parametrize(
+    ("amount", "purpose", "product_id", "old_tag"),
+    [
+        ("-0.040", Purpose.REST, 4, 1),  # not all of what is unfilled
+        ("-0.043", Purpose.REST, 4, 1),
+        ("-0.042", Purpose.TAKE, 4, 1),
+        ("0.042", Purpose.REST, 4, 1),
+        ("0.042", Purpose.MAKE, 4, 1),
+        ("-0.042", Purpose.REST, 8, 1),
+        ("-0.042", Purpose.REST, 4, 7),  # nobody knows it
+        ("-0.042", Purpose.REST, 4, 3),  # approved, and it has not left
+    ],
+)
+def test_nothing_but_the_same_exit_takes_the_place_of_an_exit(
+    world: World,
+    gate: RiskGate,
+    resting: OrderIntent,
+    amount: str,
+    purpose: Purpose,
+    product_id: int,
+    old_tag: int,
+) -> None:
+    world.positions[8] = to_x18("0.9")
+    assert gate.check(intent("-0.042", Purpose.REST, tag=3, product_id=8))
+    decision = gate.check(intent(amount, purpose, tag=2, product_id=product_id), replaces=old_tag)
+    assert decision.reasons[0].startswith("replacement: ")
+
+
+def test_a_replacement_leaves_in_the_place_of_its_order_and_in_no_other_way(
+    gate: RiskGate, resting: OrderIntent
+) -> None:
+    new = intent("-0.042", Purpose.REST, tag=2, price="3001")
+    assert gate.check(new, replaces=1)
+    for replaces in ("", "0xbb"):  # beside it, and in the place of another
+        with pytest.raises(PermissionError, match="not approved in the place"):
+            gate.admit(leaving(new, replaces=replaces))
+    gate.admit(leaving(new, digest="0xcc", replaces="0xaa"))
+    last = intent("-0.042", Purpose.REST, tag=3, price="3002")
+    assert "may not be in its own place" in gate.check(last, replaces=2).reasons[0]
+    gate.release(1)
+    assert gate.check(last, replaces=2)
+    gate.release(2)
+    with pytest.raises(PermissionError, match="has ended"):
+        gate.admit(leaving(last, digest="0xdd", replaces="0xcc"))
+
+
+def test_an_order_of_its_own_replaces_nothing(world: World, gate: RiskGate, resting: OrderIntent) -> None:
+    world.positions[4] = to_x18("0.084")
+    beside = intent("-0.042", Purpose.REST, tag=2)
+    assert gate.check(beside)
+    with pytest.raises(PermissionError, match="not approved in the place"):
+        gate.admit(leaving(beside, digest="0xbb", replaces="0xaa"))
 
 
 def test_a_copy_of_an_approval_with_another_intent_goes_nowhere(gate: RiskGate) -> None:

@@ -352,7 +352,8 @@ class ModelLink:
 
 
 def _signature(message: dict[str, Any]) -> str:
-    found: str = next(iter(message.values()))["signature"]
+    body = next(iter(message.values()))
+    found: str = body.get("place_order", body)["signature"]
     return found
 
 
