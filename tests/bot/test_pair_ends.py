@@ -1,4 +1,4 @@
-"""How a run ends, what is done about what is open by then, and what the operator reads of it."""
+"""How a run ends, and what is done about what is open by then."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from machinekit import plan
 from pairworld import ETH, PairWorld
 
 from bot.latch import KillSwitch
-from bot.model import CycleEnd, End, ExitCode, Phase, Plan, Verify
+from bot.model import CycleEnd, End, ExitCode, Plan, Verify
 from bot.pair import DNPairBot
-from nadofast.products import Product, to_x18
+from bot.risk import OrderIntent, Purpose
+from nadofast.products import Product
 
 
 @pytest.fixture
@@ -34,73 +35,6 @@ def holds(products: tuple[Product, Product]) -> Plan:
 
 def said(world: PairWorld) -> str:
     return "\n".join(world.said.lines)
-
-
-# ---------------------------------------------------------------------- what is read
-
-
-def test_what_the_operator_reads_of_a_cycle(world: PairWorld) -> None:
-    """Each order once when it is sent and once when it has ended, with signs, prices and how it filled."""
-    end = world.run(lambda products: plan(products=products, cycles=1, hold_ns=200_000_000))
-    assert (end.code, end.reason) == (ExitCode.DONE, "all cycles complete")
-    lines = [line.partition("BUY_FIRST  ")[2].strip() for line in world.said.lines if "BUY_FIRST  " in line]
-    eth, sol = r"\d\.\d+", r"\d(\.\d)?"
-    wanted = [
-        rf"BUILD  ETH-PERP \+{eth}, SOL-PERP -{sol}",
-        rf"send   ETH-PERP \+{eth} cross to \d+(\.\d)?",
-        rf"send   SOL-PERP -{sol} cross to \d+(\.\d+)?",
-        rf"entry  ETH-PERP \+{eth} filled whole at \d+\.\d{{4}}",
-        rf"entry  SOL-PERP -{sol} filled whole at \d+\.\d{{4}}",
-        rf"exit-rest  ETH-PERP -{eth} rest at \d+(\.\d)?",
-        rf"exit-rest  SOL-PERP \+{sol} rest at \d+(\.\d+)?",
-    ]
-    for pattern in wanted:
-        assert sum(re.fullmatch(pattern, line) is not None for line in lines) == 1, (pattern, lines)
-    assert "emergency" not in said(world)
-    assert sum(line.endswith("END  all cycles complete; flat") for line in world.said.lines) == 1
-    table = next(
-        line for line in world.said.lines if "ETH-PERP" in line and "SOL-PERP" in line and "\n" in line
-    )
-    assert table.index("ETH-PERP") < table.index("SOL-PERP")
-    (cycle,) = world.recorder.finished
-    sent = [line for line in lines if " cross to " in line or " rest at " in line]
-    ended = [line for line in lines if " filled " in line or "without a fill" in line]
-    assert len(sent) == len(ended) == len(cycle.orders)
-    assert cycle.repricing_count == sum("market moved" in line for line in lines)
-
-
-def test_the_phases_are_told_to_the_records_when_they_begin(world: PairWorld) -> None:
-    told: list[Phase] = []
-
-    async def script(bot: DNPairBot) -> None:
-        changed = bot._p.recorder.phase_changed
-        vars(bot._p.recorder)["phase_changed"] = lambda phase: (told.append(phase), changed(phase))
-        await bot.execute_buy_first_cycle()
-
-    world.play(trade, script)
-    # by hand, the way out begins between two decisions
-    assert told == [Phase.BUILDING, Phase.HEDGED, Phase.FLAT]
-
-
-def test_a_cycle_that_cannot_begin_is_said_to_be_skipped(world: PairWorld) -> None:
-    def small(products: tuple[Product, Product]) -> Plan:
-        made = plan(products=products, cycles=1, max_skips=1)
-        return replace(made, sizing=replace(made.sizing, budget_x18=to_x18(50)))
-
-    end = world.run(small)
-    assert (end.code, end.reason) == (ExitCode.ERROR, "1 cycles skipped in a row")
-    assert "skipped: ETH-PERP: the smallest legal leg needs" in said(world)
-    assert not world.recorder.finished
-
-
-def test_a_leg_that_is_refused_is_told_without_a_fill_and_a_part_as_what_it_is(world: PairWorld) -> None:
-    async def script(bot: DNPairBot) -> None:
-        world.dead_leg = 8
-        await bot.execute_buy_first_cycle()
-
-    world.play(trade, script)
-    assert re.search(r"entry  SOL-PERP -\d(\.\d)? rejected without a fill", said(world))
-    assert re.search(r"entry  ETH-PERP \+\d\.\d+ filled whole at", said(world))
 
 
 # ---------------------------------------------------------------------- ends with something open
@@ -186,6 +120,18 @@ def test_no_end_is_clean_while_anything_is_open(world: PairWorld) -> None:
     assert re.search(r"END  all cycles complete; exposure: ETH-PERP \+\d\.\d+ ", said(world))
 
 
+def test_a_defect_of_the_emergency_itself_is_said_and_ends_exposed(world: PairWorld) -> None:
+    async def script(bot: DNPairBot) -> End:
+        async def broken(*how: Any) -> Any:
+            raise KeyError(4)
+
+        vars(bot._emergency)["unwind"] = broken
+        return await bot.flatten_now("test")
+
+    assert world.play(trade, script).code is ExitCode.EXPOSED
+    assert "emergency unwind failed: KeyError: 4" in said(world)
+
+
 def test_flat_by_the_books_alone_is_no_clean_end(world: PairWorld) -> None:
     async def script(bot: DNPairBot) -> End:
         world.weather.rest_fails = 1.0
@@ -201,9 +147,10 @@ def test_flat_by_the_books_alone_is_no_clean_end(world: PairWorld) -> None:
 def test_only_a_flat_pair_has_a_balance(world: PairWorld) -> None:
     async def script(bot: DNPairBot) -> list[int | None]:
         await bot.execute_build_cycle()
+        entries = [bot._desk.order(tag) for tag in bot._desk.all_tags()]
+        assert all(order is not None and order.is_covered for order in entries)  # by the reading that said so
         await bot.emergency_unwind_eth()
         found = [bot.cash_x18]
-        assert bot._desk.ended_tags()
         assert not all(order.is_covered for tag in bot._desk.all_tags() if (order := bot._desk.order(tag)))
         await bot.emergency_unwind_sol()
         assert all(order.is_covered for tag in bot._desk.all_tags() if (order := bot._desk.order(tag)))
@@ -238,13 +185,14 @@ def test_who_leaves_takes_a_question_back_and_his_handlers_with_him(world: PairW
         bot._verify(Verify(1))
         question = bot._verifying
         await asyncio.sleep(0.01)
+        assert world.feed is not None
+        listening = [len(world.feed._handlers[kind]) for kind in ("fill", "position_change")]
         await bot._leave(End(ExitCode.DONE, "test"))
         world.weather.rest_fails = 0.0
+        assert [len(world.feed._handlers[kind]) + 1 for kind in ("fill", "position_change")] == listening
         return question is not None and question.cancelled()
 
     assert world.play(trade, script) is True
-    assert world.feed is not None
-    assert not world.feed._handlers["position_change"] or len(world.feed._handlers["position_change"]) == 1
 
 
 @pytest.mark.parametrize("how", ["", "exchange", "left", "blind"])
@@ -305,7 +253,8 @@ def test_the_day_is_written_at_the_end_however_shortly_before_it_was(world: Pair
     async def script(bot: DNPairBot) -> tuple[list[int], int]:
         days, standing = Days(), bot._p.standing
         standing._day_store = days
-        standing.remember(at_once=True)
+        await bot.execute_buy_first_cycle()
+        assert days.kept_x18  # now and then, while it goes on
         await bot.execute_build_cycle()
         standing.remember(at_once=True)
         await bot.flatten_now("test")
@@ -328,7 +277,9 @@ def test_the_cycle_a_run_ends_in_is_on_record_as_flat_only_if_the_exchange_said_
 
 def test_between_two_cycles_flat_again_is_said_and_is_no_cycle(world: PairWorld) -> None:
     async def script(bot: DNPairBot) -> None:
+        bot._desk.expect(OrderIntent(9, 0, ETH, Purpose.TAKE, 1, 1), 1)
         bot._cycle_end(CycleEnd(0, "a position of another"))
+        assert bot._desk.all_tags() == frozenset()
 
     world.play(trade, script)
     assert "flat again: a position of another" in said(world)

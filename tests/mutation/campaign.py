@@ -46,8 +46,10 @@ TESTS: Final = {
     "ledger": ("tests/bot/test_ledger.py", "tests/sim/test_ledger_against_exchange.py"),
     "sizing": ("tests/bot/test_sizing.py",),
     "pair": (
+        "tests/bot/test_pair_words.py",
         "tests/bot/test_pair_ends.py",
         "tests/bot/test_pair_loop.py",
+        "tests/bot/test_pair_asking.py",
         "tests/bot/test_named_records.py",
         "tests/bot/test_pair_by_name.py",
     ),

@@ -1,4 +1,4 @@
-"""Mutations of one module, one at a time: comparisons, arithmetic, constants, conditions and returns.
+"""Mutations of one module, one at a time: comparisons, arithmetic, constants, conditions, and calls left out.
 
 Each mutant replaces one node of the syntax tree. The module's tests run with that one file changed, in a
 process of their own; a mutant nobody notices is a survivor.
@@ -70,6 +70,8 @@ def _changes(node: ast.AST) -> Iterator[tuple[str, Callable[[ast.AST], None]]]:
         yield f"{node.value + 1} for {node.value}", lambda n: setattr(n, "value", n.value + 1)
     elif isinstance(node, ast.If):
         yield "never", lambda n: setattr(n, "test", ast.Constant(False))
+    elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Call | ast.Await):
+        yield "left out", lambda n: setattr(n, "value", ast.Constant(None))
 
 
 def _swap(op: ast.AST, field: str) -> tuple[str, Callable[[ast.AST], None]]:

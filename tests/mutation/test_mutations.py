@@ -27,6 +27,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def test_every_kind_of_change_is_made_and_each_is_another_program() -> None:
     source = (
         "def f(a, b):\n    if a < b and not a:\n        return a + 2\n    return -b if a is None else True\n"
+        "async def g(a):\n    'A text.'\n    a()\n    await a()\n"
     )
     made = list(mutants(source))
     assert len({mutant.source for mutant in made}) == len(made)
@@ -34,6 +35,7 @@ def test_every_kind_of_change_is_made_and_each_is_another_program() -> None:
         "never", "Or for And", "LtE for Lt", "without its sign"
     ]  # fmt: skip
     assert {mutant.what for mutant in made} >= {"Sub for Add", "3 for 2", "IsNot for Is", "False for True"}
+    assert [mutant.line for mutant in made if mutant.what == "left out"] == [7, 8]
     for mutant in made:
         compile(mutant.source, "mutant", "exec")
 
