@@ -72,6 +72,15 @@ def test_an_order_within_limits_passes_and_counts_until_released(gate: RiskGate)
     assert gate.check(intent("0.050", tag=3))
 
 
+def test_what_the_exchange_says_is_on_no_book_counts_no_more(gate: RiskGate) -> None:
+    first = intent("0.050", tag=1)
+    assert gate.check(first)
+    gate.release_all()
+    assert gate.check(intent("0.050", tag=2))
+    with pytest.raises(PermissionError, match="has not approved"):
+        gate.admit(leaving(first))
+
+
 def test_worst_price_counts_not_the_mid(gate: RiskGate) -> None:
     assert gate.check(intent("0.050", price="3000"))
     gate.release(1)
