@@ -45,8 +45,9 @@ def fresh_book(snapshot: Any) -> OrderBook:
 
 
 def fresh_core(snapshot: Any) -> FeedCore:
+    """As in use: the snapshot showed as many levels as were asked for, so there may be more."""
     core = FeedCore((PRODUCT,))
-    assert core.load_snapshot(PRODUCT, *snapshot, depth=10_000)
+    assert core.load_snapshot(PRODUCT, *snapshot, depth=min(len(side) for side in snapshot[:2]))
     return core
 
 

@@ -36,10 +36,10 @@ def ratios(
 @pytest.mark.parametrize(
     ("contender", "floor", "limit"),
     [
-        (wire.SILENT, wire.FLOOR, 1.6),
-        (wire.CALLBACK, wire.FLOOR, 1.8),
-        (wire.OWN_SILENT, wire.FLOOR_OWN, 1.9),
-        (wire.OWN, wire.FLOOR_OWN, 2.3),
+        (wire.SILENT, wire.FLOOR, 1.45),
+        (wire.CALLBACK, wire.FLOOR, 1.6),
+        (wire.OWN_SILENT, wire.FLOOR_OWN, 1.6),
+        (wire.OWN, wire.FLOOR_OWN, 1.9),
     ],
 )
 def test_socket_to_book_against_c(

@@ -52,6 +52,7 @@ cdef enum:
     BID = 1                   # key = price * this: better is greater
     ASK = -1
     NEAR_HORIZON = 10         # known levels a side below which a new snapshot is due (S10)
+    SPARE = 256               # levels that are counted beyond those
 
 cdef tuple REASON_TEXTS = (
     None, "no snapshot", "cleared", "gap", "engine start", "crossed", "differs from the best bid and offer"
@@ -185,6 +186,14 @@ cdef inline int _continuity(OrderBook book, const Message* m, bint strict) noexc
     return BOOK_SAME
 
 
+cdef inline bint _is_short(Ladder* side) noexcept nogil:
+    """Whether few known levels are left. They are counted when enough may have gone since they last were."""
+    if not side.limited or side.spare >= 0:
+        return False
+    side.spare = ladder_known(side, NEAR_HORIZON + SPARE) - NEAR_HORIZON
+    return side.spare < 0
+
+
 cdef inline bint _is_crossed(OrderBook book) noexcept nogil:
     return (book.bid_side.best.qty != 0 and book.ask_side.best.qty != 0
             and book.bid_side.best.key >= -book.ask_side.best.key)
@@ -223,10 +232,7 @@ cdef class OrderBook:
 
     cdef bint is_near_horizon(self) noexcept nogil:
         """S10: the touch has moved so far that few known levels are left."""
-        return self.valid() and (
-            (self.bid_side.limited and ladder_known(&self.bid_side, NEAR_HORIZON) < NEAR_HORIZON)
-            or (self.ask_side.limited and ladder_known(&self.ask_side, NEAR_HORIZON) < NEAR_HORIZON)
-        )
+        return self.valid() and (_is_short(&self.bid_side) or _is_short(&self.ask_side))
 
     cdef void invalidate(self, int reason) noexcept nogil:
         """An invalid book holds nothing, so that nothing can be read from it (S6)."""
@@ -239,6 +245,8 @@ cdef class OrderBook:
         cdef Ladder* bids = &self.bid_side
         cdef Ladder* asks = &self.ask_side
         cdef bint bid_changed, ask_changed
+        cdef Py_ssize_t bids_gone = 0
+        cdef Py_ssize_t asks_gone = 0
         cdef Py_ssize_t i
         cdef int status
         if self.reason != REASON_NONE:
@@ -254,8 +262,12 @@ cdef class OrderBook:
             return BOOK_NO_MEMORY
         for i in range(m.bids.count):
             ladder_put(bids, BID, &m.bids.items[i])
+            bids_gone += m.bids.items[i].qty == 0
         for i in range(m.asks.count):
             ladder_put(asks, ASK, &m.asks.items[i])
+            asks_gone += m.asks.items[i].qty == 0
+        bids.spare -= bids_gone
+        asks.spare -= asks_gone
         self.timestamp_ns = m.max_ns
         self.joined = True
         bid_changed = ladder_settle(bids)

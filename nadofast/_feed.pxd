@@ -3,13 +3,14 @@
 from cython cimport final
 from libc.stdint cimport int64_t, uint64_t
 
-from picows.picows cimport WSFrame, WSListener, WSTransport
+from picows.picows cimport WSFrame, WSTransport
 
 from ._core cimport FeedCore as Core
 from ._inflate cimport Inflater
+from ._reader cimport FrameTaker
 
 
-cdef class MessageListener(WSListener):
+cdef class MessageListener(FrameTaker):
     cdef readonly WSTransport transport
     cdef readonly str failure
     cdef readonly bint is_connected
@@ -52,11 +53,11 @@ cdef class MessageListener(WSListener):
     @final
     cdef int _control(self, WSTransport transport, WSFrame frame) except -1
     @final
-    cdef int _data(self, WSTransport transport, WSFrame frame) except -1
+    cdef int _data(self, const char* payload, Py_ssize_t size, bint is_first, bint fin, bint rsv1) except -1
     @final
-    cdef int _inflate(self, WSFrame frame) except -1
+    cdef int _inflate(self, const char* payload, Py_ssize_t size, bint fin) except -1
     @final
-    cdef int _part(self, WSFrame frame) except -1
+    cdef int _part(self, const char* payload, Py_ssize_t size, bint fin) except -1
     @final
     cdef int _fail(self, str reason) except -1
 

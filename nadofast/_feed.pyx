@@ -5,12 +5,12 @@ still arrive, on a broken deflate stream; so the first failure latches: the reas
 frame is dropped, the socket is aborted and its owner opens a new one.
 
 t0 of a message is the arrival of the first frame of its read burst, so that queueing inside it counts.
-A burst ends with the frame marked as its last, so the listener must see every frame: connect with
-`enable_auto_pong=False`; pings are answered here.
+Frames come from a reader that stands before picows (`_reader`), or from picows. A burst of picows ends with the frame
+marked as its last, so the listener must see every frame: connect with `enable_auto_pong=False`; pings are answered here.
 """
 
 from cpython.bytes cimport PyBytes_FromStringAndSize
-from libc.stdint cimport int64_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memcpy
 
@@ -18,6 +18,7 @@ from picows.picows cimport WSCloseCode, WSFrame, WSListener, WSMsgType, WSTransp
 
 from ._core cimport FeedCore as Core, now_ns
 from ._inflate cimport INFLATE_OK, INFLATE_TOO_LARGE, INFLATE_TRUNCATED, Inflater
+from ._reader cimport NO_MORE, FrameTaker, missing, short_frame
 
 from asyncio import get_running_loop
 
@@ -36,6 +37,7 @@ from ._core import (
     FeedCore,
     monotonic_ns,
 )
+from ._reader import FrameReader
 
 # The listener is compiled against the memory layout of exactly this version.
 PICOWS_VERSION = "2.3.1"
@@ -87,7 +89,7 @@ def parse_deflate_answer(header, max_window_bits=15):
     return bits, "server_no_context_takeover" in seen
 
 
-cdef class MessageListener(WSListener):
+cdef class MessageListener(FrameTaker):
     def __dealloc__(self):
         free(self.parts)
 
@@ -114,6 +116,7 @@ cdef class MessageListener(WSListener):
         self.transport = transport
         try:
             self._agree(transport)
+            FrameReader(self, transport.underlying_transport)
             self.is_connected = True
             if self.on_connected is not None:
                 self.on_connected(self)
@@ -127,14 +130,13 @@ cdef class MessageListener(WSListener):
             self.burst_ns = now_ns()
         try:
             self._frame(transport, frame)
-        except Exception as error:
-            self._fail(f"{type(error).__name__}: {error}")
-        except BaseException:
-            self._fail("interrupted")
-            raise
+        except BaseException as error:
+            self.broke(error)
         if frame.last_in_buffer:
-            self.on_burst_end()
-            self.burst_ns = 0
+            self.owed = missing(<const uint8_t*>frame.payload_ptr + frame.payload_size, frame.tail_size)
+            if not self.in_read:
+                self.on_burst_end()
+                self.burst_ns = 0
 
     cpdef on_ws_disconnected(self, WSTransport transport):
         self.is_connected = False
@@ -145,6 +147,44 @@ cdef class MessageListener(WSListener):
                 self.on_disconnected(self)
         except Exception as error:
             self._fail(f"disconnecting: {error}")
+
+    # --- called by the reader ---
+
+    cdef bint begin_read(self) noexcept:
+        if not self.goes_on():
+            return False
+        self.burst_ns = now_ns()
+        self.in_read = True
+        return True
+
+    cdef int take_frames(self, const uint8_t** at, const uint8_t* end) except -1:
+        cdef Py_ssize_t head, size
+        cdef const uint8_t* frame = at[0]
+        cdef int reason = short_frame(frame, end - frame, &head, &size)
+        while reason < 0:
+            self.frames += 1
+            self._data(<const char*>frame + head, size, frame[0] & 1, frame[0] >> 7, frame[0] >> 6 & 1)
+            if self.failure is not None:
+                return NO_MORE
+            frame += head + size
+            reason = short_frame(frame, end - frame, &head, &size)
+        at[0] = frame
+        return reason
+
+    cdef bint goes_on(self) noexcept:
+        return self.failure is None and not self.closing
+
+    cdef int broke(self, object error) except -1:
+        if isinstance(error, Exception):
+            return self._fail(f"{type(error).__name__}: {error}")
+        self._fail("interrupted")
+        raise error
+
+    cdef int end_read(self) except -1:
+        self.in_read = False
+        self.on_burst_end()
+        self.burst_ns = 0
+        return 0
 
     # --- frames ---
 
@@ -175,7 +215,9 @@ cdef class MessageListener(WSListener):
         if frame.rsv2 or frame.rsv3:
             return self._fail("protocol: RSV2 or RSV3 set")
         if frame.msg_type == WSMsgType.TEXT or frame.msg_type == WSMsgType.CONTINUATION:
-            return self._data(transport, frame)
+            return self._data(
+                frame.payload_ptr, frame.payload_size, frame.msg_type == WSMsgType.TEXT, frame.fin, frame.rsv1
+            )
         return self._control(transport, frame)
 
     cdef int _control(self, WSTransport transport, WSFrame frame) except -1:
@@ -199,36 +241,36 @@ cdef class MessageListener(WSListener):
             return self._fail("protocol: a binary frame")
         return 0
 
-    cdef int _data(self, WSTransport transport, WSFrame frame) except -1:
-        cdef bint is_first = frame.msg_type == WSMsgType.TEXT
+    cdef int _data(self, const char* payload, Py_ssize_t size, bint is_first, bint fin, bint rsv1) except -1:
+        cdef WSTransport transport = self.transport
         if transport.is_close_frame_sent and transport.close_handshake.sent.code != WSCloseCode.OK:
             # picows refuses a frame by a close frame of its own, then reads on until the socket is closed.
             return self._fail("protocol: the transport refused a frame")
         if is_first == self.in_message:
             return self._fail("protocol: fragments out of order")
-        if frame.rsv1 and not (is_first and self.deflate_negotiated):
+        if rsv1 and not (is_first and self.deflate_negotiated):
             return self._fail("protocol: RSV1 where no message starts deflated")
         self.last_frame_ns = self.burst_ns
-        self.wire_bytes += <uint64_t>frame.payload_size
+        self.wire_bytes += <uint64_t>size
         if is_first:
-            self.message_deflated = frame.rsv1
+            self.message_deflated = rsv1
             self.parts_size = 0
             if self.message_deflated:
                 self.inflater.begin()
-        self.in_message = not frame.fin
+        self.in_message = not fin
         if self.message_deflated:
-            return self._inflate(frame)
-        if is_first and frame.fin:
-            if frame.payload_size > self.max_message:
+            return self._inflate(payload, size, fin)
+        if is_first and fin:
+            if size > self.max_message:
                 return self._fail("a message beyond the limit")
             self.messages += 1
-            return self.on_message(frame.payload_ptr, frame.payload_size)
-        return self._part(frame)
+            return self.on_message(payload, size)
+        return self._part(payload, size, fin)
 
-    cdef int _inflate(self, WSFrame frame) except -1:
-        cdef int status = self.inflater.feed(frame.payload_ptr, frame.payload_size, frame.fin)
+    cdef int _inflate(self, const char* payload, Py_ssize_t size, bint fin) except -1:
+        cdef int status = self.inflater.feed(payload, size, fin)
         if status == INFLATE_OK:
-            if frame.fin:
+            if fin:
                 self.messages += 1
                 return self.on_message(<const char*>self.inflater.out, self.inflater.out_size)
             return 0
@@ -238,24 +280,24 @@ cdef class MessageListener(WSListener):
             return self._fail("deflate: a message ends inside a block")
         return self._fail("deflate: broken data")
 
-    cdef int _part(self, WSFrame frame) except -1:
+    cdef int _part(self, const char* payload, Py_ssize_t size, bint fin) except -1:
         """Append a fragment of a message that is not deflated."""
-        cdef Py_ssize_t size = self.parts_size + frame.payload_size
+        cdef Py_ssize_t whole = self.parts_size + size
         cdef Py_ssize_t capacity
         cdef char* grown
-        if size > self.max_message:
+        if whole > self.max_message:
             return self._fail("a message beyond the limit")
-        if size > self.parts_capacity:
-            capacity = max(size, self.parts_capacity * 2, <Py_ssize_t>FIRST_PARTS)
+        if whole > self.parts_capacity:
+            capacity = max(whole, self.parts_capacity * 2, <Py_ssize_t>FIRST_PARTS)
             grown = <char*>realloc(self.parts, <size_t>capacity)
             if grown == NULL:
                 raise MemoryError
             self.parts = grown
             self.parts_capacity = capacity
-        if frame.payload_size > 0:     # the first fragment may be empty, and then there is no buffer yet
-            memcpy(self.parts + self.parts_size, frame.payload_ptr, <size_t>frame.payload_size)
-        self.parts_size = size
-        if not frame.fin:
+        if size > 0:     # the first fragment may be empty, and then there is no buffer yet
+            memcpy(self.parts + self.parts_size, payload, <size_t>size)
+        self.parts_size = whole
+        if not fin:
             return 0
         self.messages += 1
         return self.on_message(self.parts, self.parts_size)

@@ -66,6 +66,7 @@ cdef struct Ladder:
     # The worst key a snapshot showed, if it did not show all (limited): beyond, only what changed is known.
     bint limited
     int128 horizon
+    Py_ssize_t spare          # so many levels may go before those inside the horizon must be counted again
 
 cdef struct Walk:             # over the levels of a side, best first
     Py_ssize_t slot           # those below are still to come

@@ -213,6 +213,7 @@ cdef void ladder_fill(Ladder* side, Entries* sorted_entries, bint limited) noexc
     side.limited = limited and side.rest.count > 0
     if side.limited:
         side.horizon = side.rest.items[0].key
+    side.spare = -1
     _spread(side)
     ladder_tidy(side)
     ladder_settle(side)
@@ -263,7 +264,8 @@ cdef void _trim(Ladder* side, Py_ssize_t surplus) noexcept nogil:
     if not side.limited or worst > side.horizon:
         side.horizon = worst
         side.limited = True
-    
+        side.spare = -1
+
 
 cdef void ladder_tidy(Ladder* side) noexcept nogil:
     """Due after changes outside the window: place it anew if there were many, and keep memory bounded."""

@@ -100,7 +100,8 @@ def environment(kind: str) -> dict[str, str]:
         found |= {
             "LD_PRELOAD": " ".join(preloaded),
             # Python itself never frees everything; what nadofast leaves behind is counted by test_leaks.
-            "ASAN_OPTIONS": "detect_leaks=0:allocator_may_return_null=1",
+            # Freed memory that is held back (256 MB by default) would look like growth to test_memory.
+            "ASAN_OPTIONS": "detect_leaks=0:allocator_may_return_null=1:quarantine_size_mb=16",
             "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1",
             "PYTHONMALLOC": "malloc",
         }

@@ -255,6 +255,29 @@ def test_touch_near_the_horizon_is_told_once() -> None:
     assert feed.core.book(PRODUCT).is_valid
 
 
+@pytest.mark.parametrize("seed", range(30))
+def test_the_horizon_is_told_with_the_very_message_that_comes_near_it(seed: int) -> None:
+    """Levels are not counted with every message; no order of changes makes that visible."""
+    rng = random.Random(seed)
+    feed = Recorder()
+    known = rng.choice((12, 40, 300))
+    bids, asks = ([(1_000 + sign * i, 5) for i in range(1, known + 1)] for sign in (-1, 1))
+    assert feed.core.load_snapshot(PRODUCT, bids, asks, 1, depth=known)
+    book, time, slowness = feed.core.book(PRODUCT), 1, rng.choice((1, 50, 500))
+    while min(book.known_levels) >= 10:
+        assert feed.horizons == []
+        changes = [
+            [
+                (1_000 + sign * rng.randrange(1, known + 20), 0 if rng.random() < time / slowness else 5)
+                for _ in range(3)
+            ]
+            for sign in (-1, 1)
+        ]
+        feed.receive(depth(time, time + 1, *changes))
+        time += 1
+    assert feed.horizons == [PRODUCT]
+
+
 def bbo(time: int, bid: int = 100, bid_qty: int = 5, ask: int = 102, ask_qty: int = 5) -> dict[str, Any]:
     numbers = {"bid_price": bid, "bid_qty": bid_qty, "ask_price": ask, "ask_qty": ask_qty}
     head = {"type": "best_bid_offer", "timestamp": str(time), "product_id": PRODUCT}
