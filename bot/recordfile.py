@@ -114,7 +114,7 @@ class RecordFile:
             self._taken += size
 
     def _append(self, data: bytes) -> None:
-        self._file.write(data)
+        _write_whole(self._file, data)
         self._size += len(data)
 
     def _begin_file(self) -> BinaryIO:
@@ -126,12 +126,19 @@ class RecordFile:
             "session": self._session, "part": self._part, "wall_ns": time.time_ns(), "version": __version__
         }  # fmt: skip
         data = MAGIC + block([encode(Kind.SESSION, now_ns, orjson.dumps(head)), *self._channels])
-        file.write(data)
+        _write_whole(file, data)
         self._size = len(data)
         return file
 
     def _numbered(self, part: int) -> Path:
         return self._stem.with_name(f"{self._stem.name}.{part:04d}{SUFFIX}")
+
+
+def _write_whole(file: BinaryIO, data: bytes) -> None:
+    """A write without a buffer may take a part: what follows would stand behind half a block."""
+    left = memoryview(data)
+    while left:
+        left = left[file.write(left) :]
 
 
 class RecordingReader:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import os
 import random
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -95,6 +97,25 @@ def test_files_follow_one_another_and_are_read_as_one(tmp_path: Path) -> None:
     assert [record.kind for record in later[:2]] == [Kind.SESSION, Kind.CHANNEL]
     parts[-1].unlink()
     assert "no end" in read(file.path)[1]
+
+
+def test_what_the_kernel_takes_in_parts_is_written_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class InParts(io.FileIO):
+        def write(self, data: Any) -> int:
+            return super().write(bytes(data)[:100])
+
+    monkeypatch.setattr(os, "fdopen", lambda fd, *_, **__: InParts(fd, "wb"))
+    file, texts = RecordFile(tmp_path), messages(300)
+    for text in texts:
+        file.put(Kind.RECEIVED, 1, b"\0" + text)
+    file.put(Kind.END, 0, b"{}")
+    file.close()
+    monkeypatch.undo()
+    found, damage = read(file.path)
+    assert [record.message for record in found if record.kind is Kind.RECEIVED] == texts
+    assert damage == ""
 
 
 def test_no_signature_and_no_login_is_written(tmp_path: Path) -> None:

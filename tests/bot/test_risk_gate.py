@@ -72,6 +72,15 @@ def test_an_order_within_limits_passes_and_counts_until_released(gate: RiskGate)
     assert gate.check(intent("0.050", tag=3))
 
 
+def test_what_the_exchange_says_is_on_no_book_counts_no_more(gate: RiskGate) -> None:
+    first = intent("0.050", tag=1)
+    assert gate.check(first)
+    gate.release_all()
+    assert gate.check(intent("0.050", tag=2))
+    with pytest.raises(PermissionError, match="has not approved"):
+        gate.admit(leaving(first))
+
+
 def test_worst_price_counts_not_the_mid(gate: RiskGate) -> None:
     assert gate.check(intent("0.050", price="3000"))
     gate.release(1)
@@ -213,6 +222,18 @@ def test_a_part_of_the_old_exit_that_fills_makes_no_room(
     assert not gate.check(intent("-0.001", Purpose.TAKE, tag=4))
     gate.release(1)
     assert gate.check(intent("-0.030", Purpose.TAKE, tag=5))
+
+
+def test_the_larger_of_the_two_counts_until_the_old_one_is_known_to_be_over(
+    world: World, gate: RiskGate, resting: OrderIntent
+) -> None:
+    assert gate.check(intent("-0.042", Purpose.REST, tag=2, price="3001"), replaces=1)
+    gate.expect(2, to_x18("0.010"))  # told first that the new one has filled a part
+    world.positions[4] = to_x18("0.043")
+    assert not gate.check(intent("-0.002", Purpose.TAKE, tag=3))
+    assert gate.check(intent("-0.001", Purpose.TAKE, tag=4))
+    gate.release(1)
+    assert gate.check(intent("-0.032", Purpose.TAKE, tag=5))
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import json
 import os
 import random
 import re
+import select
 import signal
 import subprocess
 import sys
@@ -218,34 +219,34 @@ FEW = ("--vary", "latency_ms=1,200", "--vary", "maker_timeout_s=0,3")
 TWENTY = ("--vary", "latency_ms=1,5,20,60,200", "--vary", "maker_timeout_s=0,0.5,1,3")
 
 
+# Scheduler and worker are one process, and speak over TCP as two would. It tells the address once both are
+# there: a question to a scheduler whose worker is still on its way has a deadline.
+CLUSTER = """
+import sys
+from distributed import LocalCluster
+cluster = LocalCluster(
+    n_workers=1, threads_per_worker=1, processes=False, protocol="tcp://", host="127.0.0.1",
+    dashboard_address=None, worker_dashboard_address=None,
+)
+print(cluster.scheduler_address, flush=True)
+sys.stdin.read()
+"""
+
+
 @contextmanager
 def cluster(directory: Path) -> Iterator[str]:
-    """A Dask scheduler and a worker process of its own; its address."""
-    file = directory / "scheduler.json"
+    """A Dask cluster in a process of its own, away from the recording; its address."""
     environ = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore"}
-    processes = []
-
-    def start(kind: str, *arguments: str) -> None:
-        processes.append(
-            subprocess.Popen(
-                [sys.executable, "-m", f"distributed.cli.dask_{kind}", "--scheduler-file", file, *arguments],
-                cwd=directory, env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-            )
-        )  # fmt: skip
-
-    try:
-        start("scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard")
-        start("worker", "--no-nanny", "--nthreads", "1", "--no-dashboard", "--host", "127.0.0.1")
-        deadline = time.monotonic() + 60
-        while not file.exists() or not file.read_text().strip():
-            assert time.monotonic() < deadline, "the scheduler did not start"
-            time.sleep(0.05)
-        yield json.loads(file.read_text())["address"]
-    finally:
-        for process in reversed(processes):
-            process.terminate()
-        for process in processes:
-            process.wait(30)
+    with subprocess.Popen(
+        [sys.executable, "-c", CLUSTER], cwd=directory, env=environ, stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+    ) as process:  # fmt: skip
+        try:
+            assert process.stdout is not None
+            assert select.select([process.stdout], [], [], 60)[0], "the cluster did not start"
+            yield process.stdout.readline().strip()
+        finally:
+            process.kill()
 
 
 @pytest.mark.parametrize(

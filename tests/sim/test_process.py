@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 from simproc import ROOT, SimProcess
 
+from nadosim.__main__ import main
 from nadosim.seeded_keys import derive_account
 
 DEADLINE_S = 10.0
@@ -61,6 +62,16 @@ def _run(*arguments: str) -> subprocess.CompletedProcess[str]:
         timeout=DEADLINE_S,
         check=False,
     )
+
+
+def _given(capsys: pytest.CaptureFixture[str], *arguments: str) -> subprocess.CompletedProcess[str]:
+    """The same in this process, for what is refused before anything starts."""
+    try:
+        code = main(list(arguments))
+    except SystemExit as ended:
+        code = int(ended.code or 0)
+    said = capsys.readouterr()
+    return subprocess.CompletedProcess(arguments, code, said.out, said.err)
 
 
 def _assert_one_line_and_exit_2(done: subprocess.CompletedProcess[str], *words: str) -> None:
@@ -227,13 +238,15 @@ def test_an_address_that_is_not_ours_is_one_line() -> None:
         (["--config", "/no/such/file.toml"], ["/no/such/file.toml", "No such file"]),
     ],
 )
-def test_wrong_options_are_one_line(arguments: list[str], words: list[str]) -> None:
-    _assert_one_line_and_exit_2(_run(*arguments), *words)
+def test_wrong_options_are_one_line(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], words: list[str]
+) -> None:
+    _assert_one_line_and_exit_2(_given(capsys, *arguments), *words)
 
 
-def test_a_key_given_as_address_is_not_echoed() -> None:
+def test_a_key_given_as_address_is_not_echoed(capsys: pytest.CaptureFixture[str]) -> None:
     key = "0x" + "5e" * 32
-    done = _run("--fund", key)
+    done = _given(capsys, "--fund", key)
     _assert_one_line_and_exit_2(done, "address")
     assert "5e5e" not in done.stderr
 
@@ -249,10 +262,12 @@ def test_a_key_given_as_address_is_not_echoed() -> None:
         ("= 4\n", ["config.toml"]),
     ],
 )
-def test_a_wrong_configuration_is_one_line(tmp_path: Path, text: str, words: list[str]) -> None:
+def test_a_wrong_configuration_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str, words: list[str]
+) -> None:
     path = tmp_path / "config.toml"
     path.write_text(text)
-    _assert_one_line_and_exit_2(_run("--config", str(path)), *words)
+    _assert_one_line_and_exit_2(_given(capsys, "--config", str(path)), *words)
 
 
 def test_options_win_over_the_configuration(tmp_path: Path) -> None:
