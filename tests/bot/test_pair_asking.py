@@ -80,7 +80,8 @@ def test_an_answer_about_the_positions_proves_that_the_exchange_is_there(world: 
     assert 0 <= now_ns - answered_ns < 10**9
 
 
-def test_cancelling_everything_takes_down_what_rests(world: PairWorld) -> None:
+@pytest.mark.parametrize("what", ["everything", "each of them"])
+def test_a_cancel_takes_down_what_rests(world: PairWorld, what: str) -> None:
     async def script(bot: DNPairBot) -> int:
         assert await bot.execute_build_cycle()
         bot._plan = replace(bot._plan, hold_ns=0)
@@ -88,7 +89,11 @@ def test_cancelling_everything_takes_down_what_rests(world: PairWorld) -> None:
         while len(world.resting()) < 2:
             bot._step()
             await bot._wait()
-        bot._cancel_all(CancelAll())
+        if what == "everything":
+            bot._cancel_all(CancelAll())
+        else:
+            for order in bot.open_orders():
+                bot._cancel(Cancel(order.intent.tag, "maker timeout"))
         await asyncio.sleep(0.1)
         return len(world.resting())
 

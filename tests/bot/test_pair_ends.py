@@ -56,6 +56,18 @@ def ends(world: PairWorld, act: Any, made: Any = holds) -> tuple[End, float]:
     return end, took_s
 
 
+def test_a_drain_ends_the_open_cycle_as_planned_and_begins_no_other(world: PairWorld) -> None:
+    def five(products: tuple[Product, Product]) -> Plan:
+        return plan(products=products, cycles=5, hold_ns=500_000_000)
+
+    end, took_s = ends(world, lambda bot: world.stop.drain("SIGINT"), five)
+    assert (end.code, end.reason) == (ExitCode.DONE, "drained on request")
+    assert took_s > 0.5  # it was held as long as it should be
+    (cycle,) = world.recorder.finished
+    assert (cycle.failure, cycle.is_closed) == ("", True)
+    assert world.positions_x18() == (0, 0)
+
+
 @pytest.mark.parametrize("how", ["exchange", "third request"])
 def test_who_has_to_leave_does_nothing_more_and_names_what_is_open(world: PairWorld, how: str) -> None:
     def act(bot: DNPairBot) -> None:

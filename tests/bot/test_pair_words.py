@@ -88,6 +88,29 @@ def test_what_a_program_follows_an_order_by(world: PairWorld) -> None:
     assert not exits & set(signals.values())
 
 
+def test_an_exit_that_follows_the_market_is_read_and_counted_each_time(world: PairWorld) -> None:
+    """Each new order stands beside the one whose place it takes, with an id of its own."""
+    told: list[tuple[str, dict[str, Any]]] = []
+
+    async def script(bot: DNPairBot) -> None:
+        event = bot._p.log.event
+        vars(bot._p.log)["event"] = lambda text, **ids: (told.append((text, ids)), event(text, **ids))
+        for _ in range(4):
+            await bot.execute_buy_first_cycle()
+
+    world.play(trade, script)
+    moves = [(text, ids) for text, ids in told if "market moved" in text]
+    assert len(moves) == sum(cycle.repricing_count for cycle in world.recorder.finished) > 0
+    for text, ids in moves:
+        pattern = (
+            r"replace order (\d+): market moved; exit-rest  (ETH|SOL)-PERP [+-]\d(\.\d+)? rest at \d+(\.\d+)?"
+        )
+        found = re.fullmatch(pattern, text)
+        assert found is not None, text
+        assert ids["tag"] != int(found[1])
+        assert str(ids["signal"]).endswith(f"-{ids['tag']}")
+
+
 def test_the_phases_are_told_to_the_records_when_they_begin(world: PairWorld) -> None:
     told: list[Phase] = []
 
