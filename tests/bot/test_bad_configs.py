@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from botcommand import give
 
 from bot import cli
 
@@ -260,15 +261,16 @@ def test_a_good_file_is_in_order(tmp_path: Path, capsys: pytest.CaptureFixture[s
 def test_the_same_from_a_shell(tmp_path: Path) -> None:
     file = tmp_path / "bot.toml"
     file.write_text("[risk]\nmax_leg_us = 3\n")
-    for arguments in (["config", "check", str(file)], ["run", "--config", str(file)]):
-        done = subprocess.run(
-            [sys.executable, "-m", "bot", *arguments],
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+    here = give(os.environ, "config", "check", str(file))
+    shell = subprocess.run(
+        [sys.executable, "-m", "bot", "run", "--config", str(file)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    for done in (here, shell):
         assert (done.returncode, done.stdout) == (2, "")
         assert (
             done.stderr == f"bot: {file}: unknown key 'risk.max_leg_us'; did you mean 'risk.max_leg_usd'?\n"
