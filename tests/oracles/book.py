@@ -103,11 +103,13 @@ class OracleBook:
             self.invalidate()
 
     def _trim(self) -> None:
-        for price in sorted(self.bid_levels)[: max(len(self.bid_levels) - MAX_LEVELS, 0)]:
-            del self.bid_levels[price]
+        if dropped := sorted(self.bid_levels)[: max(len(self.bid_levels) - MAX_LEVELS, 0)]:
+            for price in dropped:
+                del self.bid_levels[price]
             self.bid_horizon = max(min(self.bid_levels), self.bid_horizon or 0)
-        for price in sorted(self.ask_levels)[MAX_LEVELS:]:
-            del self.ask_levels[price]
+        if dropped := sorted(self.ask_levels)[MAX_LEVELS:]:
+            for price in dropped:
+                del self.ask_levels[price]
             worst = max(self.ask_levels)
             self.ask_horizon = worst if self.ask_horizon is None else min(worst, self.ask_horizon)
 
