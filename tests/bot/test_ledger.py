@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from bot import ledger as ledger_module
 from bot.ledger import REMEMBERED_FILLS, Account, Cumulative, Ledger, Pnl, is_isolated
-from nadofast.events import FillEvent
+from nadofast.events import FillEvent, FundingPaymentEvent
 from nadofast.products import mul_x18, to_x18
 
 ONE = 10**18
@@ -215,7 +215,7 @@ def test_funding_is_paid_from_the_first_value_heard_and_is_pending_until_the_pos
     quote_x18 = ledger.cash_x18
     ledger.settle_funding(4, Cumulative(to_x18(10), to_x18(20)))
     assert ledger.account(4).funding_x18 == 0
-    ledger.settle_funding(4, Cumulative(to_x18(12), to_x18(23)))
+    ledger.on_funding(FundingPaymentEvent(4, 1, to_x18(2), 1, to_x18(12), to_x18(23)))
     ledger.settle_funding(2, Cumulative(to_x18(12), to_x18(23)))  # a product that is not ours
     assert (ledger.account(4).booked_funding_x18, ledger.account(4).funding_x18) == (0, to_x18(paid))
     assert ledger.cash_x18 == quote_x18 - to_x18(paid)
