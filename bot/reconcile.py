@@ -348,12 +348,12 @@ class Reconciler:
 
     async def _ask_both(self, old: TrackedOrder, new: TrackedOrder, *, is_decided: bool) -> None:
         """One of the two lives at most, and whichever rests is it. Where neither does and the new one cannot
-        come any more, what the position has moved by was filled by the new one if the archive knows it; else
-        by the old one, and by the new one only what is more than that one's size."""
+        come any more, one of them has filled what the position has moved by: the new one if the archive knows
+        it, else the old one."""
         if await self._rests(new):
             return
         if await self._rests(old):
-            if is_decided:
+            if is_decided and not new.was_accepted:
                 self._tracker.on_outcome(new.digest, OutcomeFacts(is_rejected=True))
             return
         if not is_decided:
@@ -366,13 +366,11 @@ class Reconciler:
             return
         was_x18, size_x18 = old.filled_x18, abs(old.amount_x18)
         moved_x18 = await self._moved_x18(old)
+        if old.is_terminal or new.is_terminal or new.was_accepted:
+            return  # told meanwhile: it may be what the position has moved by
         total_x18 = min(size_x18, max(old.known_filled_x18, was_x18 + moved_x18))
         self._tracker.on_cancelled(old.digest, size_x18 - total_x18)
-        beyond_x18 = min(abs(new.amount_x18), moved_x18 - (total_x18 - was_x18))
-        if beyond_x18 > 0:
-            self._tracker.on_cancelled(new.digest, abs(new.amount_x18) - beyond_x18)
-        else:
-            self._tracker.on_outcome(new.digest, OutcomeFacts(is_rejected=True))
+        self._tracker.on_outcome(new.digest, OutcomeFacts(is_rejected=True))
 
     async def _rests(self, order: TrackedOrder) -> bool:
         """Whether it is on the book; the tracker takes what is left of it."""

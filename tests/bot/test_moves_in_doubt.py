@@ -17,6 +17,7 @@ from stormtable import trade
 from bot.model import Plan
 from bot.pair import DNPairBot
 from nadofast import OrderGateway, OrderRequest, OrderTracker, OrderType, OutcomeKind, Secret, Signer
+from nadofast.errors import OrderDenied
 from nadofast.products import Product, to_x18
 from nadosim.seeded_keys import derive_account
 from nadosim.steps import Step
@@ -254,28 +255,54 @@ def test_whatever_becomes_of_a_move_one_order_is_alive_and_the_leg_gets_out(
     assert took_s < MAKER_TIMEOUT_MS / 1_000 + 1.5
 
 
-@pytest.mark.parametrize("doubt", ["filled before", "unanswered and filled", "filled, and the request lost"])
-def test_without_a_stream_the_exchange_is_asked_which_of_the_two_it_was(tmp_path: Path, doubt: str) -> None:
+UNSEEN = ["filled before", "filled, and the request lost", "partly filled, and lost", "unanswered and filled",
+          "lost", "unanswered", "crossing"]  # fmt: skip
+
+
+@pytest.mark.parametrize("archive_lag_s", [0.0, 60.0])
+@pytest.mark.parametrize("doubt", UNSEEN)
+def test_without_a_stream_the_exchange_is_asked_which_of_the_two_it_was(
+    tmp_path: Path, doubt: str, archive_lag_s: float
+) -> None:
+    """No event comes for longer than the way out takes; with the archive away, too, only books and positions
+    speak. What then has no price is taken over by its name."""
     world = DoubtWorld(7, tmp_path, between=DOUBTS[doubt])
+    world.archive_lag_s = archive_lag_s
+
+    async def away() -> None:
+        assert world.feed is not None
+        for _ in range(60):
+            await asyncio.sleep(0.1)
+            world.feed._read_prices()
+        await world.feed._return()
 
     def lose_it() -> None:
         assert world.feed is not None
-        world.feed.lose()
+        world.feed.account_live = False
+        world.feed._boundary("link_lost")
+        world.spawn(away())
 
-    play(world, lose_it)
+    took_s = play(world, lose_it)
     assert not world.both
     assert world.positions_x18() == (0, 0)
-    assert world.ledger_verdict() == "equal"
+    assert not world.resting()
+    assert world.ledger_verdict() in ("equal", "named")
     assert world.copies
+    assert took_s < MAKER_TIMEOUT_MS / 1_000 + 3
 
 
 def test_a_move_that_goes_well_is_one_request(tmp_path: Path) -> None:
+    """While it is under way, what is said to be unfinished is one order and not two."""
+    unfinished = []
+
     async def through(world: DoubtWorld, body: dict[str, Any], send: Send) -> dict[str, Any]:
+        unfinished.append(world.bot._desk.unfinished_x18()[ETH])
         return await send()
 
     world = DoubtWorld(7, tmp_path, between=through)
     play(world)
     check(world)
+    assert unfinished == [-to_x18("0.042")]
     assert [answer["status"] for answer in world.answers] == ["success"]
     (cycle,) = world.recorder.finished
     assert cycle.repricing_count >= 2
@@ -300,6 +327,52 @@ def test_a_move_the_budget_has_no_room_for_is_a_cancel_and_a_new_order(tmp_path:
     assert world.replaces == 0
     assert world.positions_x18() == (0, 0)
     assert [cycle.failure for cycle in world.recorder.finished] == [""]
+
+
+def test_a_lost_move_whose_cancels_are_refused_is_found_out_about(tmp_path: Path) -> None:
+    """Once the engine would refuse the new order, the old one on the book says that there is no other."""
+    world = DoubtWorld(7, tmp_path, between=lost)
+    play(world, lambda: world.strike(refuse={"code": 1000, "kind": "cancel_orders", "count": 5}))
+    check(world)
+
+
+def test_a_replacement_nobody_could_sign_is_none(tmp_path: Path) -> None:
+    world = DoubtWorld(7, tmp_path)
+
+    async def replace(digest: str, order: Any) -> Any:
+        raise OrderDenied("clock", "not known")
+
+    def break_it() -> None:
+        for client in world.bot._p.clients:
+            vars(client)["replace"] = replace
+
+    play(world, break_it)
+    assert not world.both
+    assert world.replaces == 0
+    assert world.positions_x18() == (0, 0)
+    assert [cycle.failure for cycle in world.recorder.finished] == [""]
+
+
+def test_a_defect_in_the_midst_of_a_move_leaves_nothing_behind(tmp_path: Path) -> None:
+    """What may have left is watched, the old order is cancelled, and the pair is left at once."""
+    world = DoubtWorld(7, tmp_path)
+
+    def break_it() -> None:
+        for client in world.bot._p.clients:
+            move = client.replace
+
+            async def replace(digest: str, order: Any, move: Any = move) -> Any:
+                await move(digest, order)
+                raise RuntimeError("torn")
+
+            vars(client)["replace"] = replace
+
+    with pytest.raises(AssertionError):  # the cycle did not go as planned, and says so
+        play(world, break_it)
+    assert not world.both
+    assert world.positions_x18() == (0, 0)
+    assert not world.resting()
+    assert world.gate.halt_reason == "internal error: RuntimeError: torn"
 
 
 async def killed_before(world: DoubtWorld, body: dict[str, Any], send: Send) -> dict[str, Any]:
