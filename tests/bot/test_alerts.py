@@ -173,7 +173,7 @@ async def test_a_receiver_that_hangs_keeps_no_other_waiting(receiver: Receiver) 
 
 async def test_what_begins_again_too_soon_is_told_once_it_may_be(receiver: Receiver) -> None:
     """Or its receiver would go on believing that it is over."""
-    alerts = Alerts(hook(receiver), repeat_s=0.3)
+    alerts = Alerts(hook(receiver), repeat_s=1.5)
     await alerts.start()
     alerts.raise_alert(Level.CRITICAL, "blind", "nothing is heard")
     alerts.raise_alert(Level.INFO, "blind", "over: nothing is heard")
@@ -185,7 +185,7 @@ async def test_what_begins_again_too_soon_is_told_once_it_may_be(receiver: Recei
 
 
 async def test_of_what_is_held_back_only_the_newest_word_is_told(receiver: Receiver) -> None:
-    alerts = Alerts(hook(receiver), repeat_s=0.3)
+    alerts = Alerts(hook(receiver), repeat_s=1.5)
     await alerts.start()
     for _ in range(3):
         alerts.raise_alert(Level.WARNING, "link", "down")
