@@ -117,7 +117,7 @@ async def test_an_order_that_was_withdrawn_is_not_sent_again(sweep: bool) -> Non
 
     script = Script(socket=answer, execute=lambda message: placed(message))
     async with gateway(script, reply_timeout_s=0.4) as client:
-        placing = asyncio.ensure_future(client.place(ORDER))
+        placing = asyncio.ensure_future(client.place(replace(ORDER, discard_after_ms=5_000)))
         await until(lambda: len(script.over_socket) == 1, "sent")
         (record,) = client.tracker.live()
         if sweep:
