@@ -124,7 +124,7 @@ class LegState:
     an order of this phase has filled something. anchor_mid_x18: what the cap of an exit in slices is measured
     from, 0 before the first and after one that did not fill. carried_x18: what was left of the cycle before;
     too_small: the exchange refused to close the rest at market for its size. turned_away: the last order that
-    ended without a fill never got to the market.
+    ended without a fill never got to the market; not in the repr, as with `Working.successor`.
     """
 
     target_x18: int = 0
@@ -140,7 +140,7 @@ class LegState:
     anchor_mid_x18: int = 0
     carried_x18: int = 0
     too_small: bool = False
-    turned_away: bool = False
+    turned_away: bool = field(default=False, repr=False)
 
     @property
     def missing_x18(self) -> int:
