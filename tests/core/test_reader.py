@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from contextlib import nullcontext
 from functools import partial
 from itertools import pairwise
 from typing import Any
@@ -151,17 +152,42 @@ async def test_nothing_behind_a_frame_that_is_refused(refused: bytes) -> None:
     assert found == [b"one", b"two"]
 
 
-async def test_what_is_raised_through_a_read_ends_the_link() -> None:
-    def interrupt(message: bytes) -> None:
-        raise KeyboardInterrupt
+@pytest.mark.parametrize("is_direct", [False, True])
+@pytest.mark.parametrize("error", [KeyboardInterrupt, LookupError])
+async def test_what_is_raised_through_a_read_ends_the_link(
+    error: type[BaseException], is_direct: bool
+) -> None:
+    """The first frame of a connection goes to the transport, the next one does not."""
+    found: list[bytes] = []
 
-    listener = TextListener(interrupt)
+    def take(message: bytes) -> None:
+        found.append(message)
+        if message == b"bad":
+            raise error("mine")
+
+    listener = TextListener(take)
     async with connected(listener, nothing, extension=None) as peer:
-        with pytest.raises(KeyboardInterrupt):
-            read(reader_of(listener), frame(TEXT, b"one"))
-        assert listener.failure == "interrupted"
+        reader = reader_of(listener)
+        if is_direct:
+            read(reader, frame(TEXT, b"good"))
+        with pytest.raises(error) if error is KeyboardInterrupt else nullcontext():
+            read(reader, frame(TEXT, b"bad") + frame(TEXT, b"behind"))
+        assert listener.failure == ("interrupted" if error is KeyboardInterrupt else "LookupError: mine")
+        read(reader, frame(TEXT, b"two"))
+        await eventually(lambda: peer.is_gone)
+    assert found == [b"good"] * is_direct + [b"bad"]
+
+
+async def test_a_broken_rule_ends_direct_reading_at_once() -> None:
+    found: list[bytes] = []
+    listener = TextListener(found.append)
+    async with connected(listener, nothing, extension=None) as peer:
+        read(reader_of(listener), frame(TEXT, b"good"))
+        read(reader_of(listener), frame(MORE, b"of nothing") + frame(TEXT, b"behind"))
+        assert listener.failure == "protocol: fragments out of order"
         read(reader_of(listener), frame(TEXT, b"two"))
         await eventually(lambda: peer.is_gone)
+    assert found == [b"good"]
 
 
 async def test_over_tls_and_another_transport() -> None:
