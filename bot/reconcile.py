@@ -338,11 +338,14 @@ class Reconciler:
             outcome = await self._gateway.resolve(order.digest, order.product_id, timeout_s=RESOLVE_TIMEOUT_S)
             if outcome.kind is not OutcomeKind.CONFIRMED:
                 return
+        was_over = order.is_terminal
         if await self._rests(order):
             return
         filled_x18 = order.filled_x18
         told_x18 = 0 if beside is None else beside.known_filled_x18 - beside.filled_x18
         moved_x18 = await self._moved_x18(order) - told_x18
+        if (order.is_terminal and not was_over) or (beside is None and self._is_being_replaced(order)):
+            return  # told meanwhile, or moved: another order may be what the position has moved by
         total_x18 = min(abs(order.amount_x18), max(order.known_filled_x18, filled_x18 + moved_x18))
         self._tracker.on_cancelled(order.digest, abs(order.amount_x18) - total_x18)
 
@@ -371,6 +374,9 @@ class Reconciler:
         total_x18 = min(size_x18, max(old.known_filled_x18, was_x18 + moved_x18))
         self._tracker.on_cancelled(old.digest, size_x18 - total_x18)
         self._tracker.on_outcome(new.digest, OutcomeFacts(is_rejected=True))
+
+    def _is_being_replaced(self, order: TrackedOrder) -> bool:
+        return any(one.replaces == order.digest for one in self._tracker.live())
 
     async def _rests(self, order: TrackedOrder) -> bool:
         """Whether it is on the book; the tracker takes what is left of it."""

@@ -57,6 +57,12 @@ def test_seeds_that_once_stood_on_one_leg_for_long(seed: int) -> None:
     assert max(outcome.gaps_s) < 2.5
 
 
+@pytest.mark.parametrize("seed", [2356, 2476])
+def test_an_exit_moved_while_it_is_asked_about_is_not_what_filled(seed: int) -> None:
+    """The answer, not resting, was about the one that had left; the position had moved by the one that came."""
+    assert not stormtable.play(seed).error
+
+
 def test_an_exit_revived_by_its_late_first_copy_is_taken_down() -> None:
     """Lost on its way, sent again, rested, cancelled; then the first copy came and rested beside the flat."""
     outcome = play(157)
