@@ -243,6 +243,8 @@ cdef class MessageListener(FrameTaker):
 
     cdef int _data(self, const char* payload, Py_ssize_t size, bint is_first, bint fin, bint rsv1) except -1:
         cdef WSTransport transport = self.transport
+        if transport is None:
+            return self._fail("protocol: a frame before the connection was announced")
         if transport.is_close_frame_sent and transport.close_handshake.sent.code != WSCloseCode.OK:
             # picows refuses a frame by a close frame of its own, then reads on until the socket is closed.
             return self._fail("protocol: the transport refused a frame")

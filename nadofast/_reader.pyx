@@ -89,6 +89,7 @@ cdef class FrameReader(_Base, asyncio.BufferedProtocol):
         if self.buffer == NULL:
             raise MemoryError
         self.taker = taker
+        taker.owed = UNKNOWN
         self.behind = transport.get_protocol()
         self.behind_buffer = self.behind.get_buffer
         self.behind_updated = self.behind.buffer_updated
@@ -100,22 +101,16 @@ cdef class FrameReader(_Base, asyncio.BufferedProtocol):
     # --- called by the socket's transport ---
 
     def get_buffer(self, size_hint):
-        cdef Py_ssize_t owed = self.taker.owed
-        if owed == 0:
+        if self.taker.owed >= 0:
             return PyMemoryView_FromMemory(<char*>self.buffer + self.have, ROOM - self.have, PyBUF_WRITE)
-        room = self.behind_buffer(size_hint)
-        return room[:owed] if owed > 0 else room
+        return self.behind_buffer(size_hint)
 
     def buffer_updated(self, Py_ssize_t count):
-        cdef Py_ssize_t owed = self.taker.owed
-        if owed == 0:
+        if self.taker.owed >= 0:
             self.have += count
             self._read()
-            return
-        self.taker.owed = UNKNOWN
-        self.behind_updated(count)
-        if self.taker.owed == UNKNOWN and owed > count:
-            self.taker.owed = owed - count
+        else:
+            self.behind_updated(count)
 
     def connection_lost(self, error):
         self.behind.connection_lost(error)
@@ -153,7 +148,7 @@ cdef class FrameReader(_Base, asyncio.BufferedProtocol):
         cdef const uint8_t* end = at + self.have
         cdef int reason
         while True:
-            reason = self.taker.take_frames(&at, end)
+            reason = OTHER_FRAME if self.taker.owed > 0 else self.taker.take_frames(&at, end)
             if reason == INCOMPLETE:
                 return at - self.buffer
             if reason == OTHER_FRAME:
@@ -164,8 +159,9 @@ cdef class FrameReader(_Base, asyncio.BufferedProtocol):
                 return self.have
 
     cdef Py_ssize_t _pass_on(self, const uint8_t* at, Py_ssize_t have) except -1:
-        """Give picows the frame that begins here, as far as it has come. Returns how much went."""
-        cdef Py_ssize_t whole = _whole(at, have)
+        """Give picows the frame that begins here, or the rest of one it has begun, as far as it has come. Returns how
+        much went."""
+        cdef Py_ssize_t whole = self.taker.owed if self.taker.owed > 0 else _whole(at, have)
         cdef Py_ssize_t size = have if whole == UNKNOWN else min(whole, have)
         self._give(at, size)
         if self.taker.owed == UNKNOWN and whole > have:
@@ -177,8 +173,8 @@ cdef class FrameReader(_Base, asyncio.BufferedProtocol):
 
     cdef int _give(self, const uint8_t* at, Py_ssize_t size) except -1:
         cdef Py_ssize_t part
-        self.taker.owed = UNKNOWN
         while size > 0:
+            self.taker.owed = UNKNOWN        # whatever the part before ended with
             room = self.behind_buffer(size)
             part = min(size, <Py_ssize_t>len(room))
             room[:part] = PyMemoryView_FromMemory(<char*>at, part, PyBUF_READ)

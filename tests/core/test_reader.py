@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import random
 from contextlib import nullcontext
 from functools import partial
@@ -126,6 +128,44 @@ async def test_reading_is_direct_again_after_what_goes_to_the_transport() -> Non
             rooms.append(len(reader.get_buffer(-1)))
         assert len(found) == 7
         assert len(set(rooms)) == 1
+
+
+async def test_what_comes_with_the_rest_of_a_long_frame_came_with_it() -> None:
+    """Handling of the long one is a wait inside the read: it counts for what lies behind."""
+    stamps: list[int] = []
+    listener = TextListener(lambda message: None)
+    listener.tap = lambda received_ns, message: stamps.append(received_ns)
+    async with connected(listener, nothing, extension=None):
+        reader = reader_of(listener)
+        read(reader, frame(TEXT, b"one"))
+        long = frame(TEXT, bytes(9_000))
+        read(reader, long[:5_000])
+        read(reader, long[5_000:] + frame(TEXT, b"next") + frame(PING, b"") + frame(TEXT, b"last"))
+        assert len(stamps) == 4
+        assert stamps[0] < stamps[1] == stamps[2] == stamps[3]
+
+
+async def test_what_the_transport_keeps_to_itself_does_not_shift_the_frames_behind() -> None:
+    """It answers its own pong without a word to the listener, gets all that comes until one of its frames
+    tells how much it holds, and its room may end where a frame does."""
+    found: list[bytes] = []
+    listener = TextListener(found.append)
+    async with connected(listener, nothing, extension=None):
+        reader = reader_of(listener)
+        read(reader, frame(TEXT, b"one"))
+        asked = asyncio.ensure_future(listener.transport.measure_roundtrip_time(1))
+        await asyncio.sleep(0)
+        behind = next(one for one in gc.get_referents(reader) if type(one).__name__ == "WSProtocol")
+        room, messages = len(behind.get_buffer(-1)), []
+        while (left := room - sum(len(one) + 4 for one in messages)) > 4:
+            messages.append(bytes(1_000 if left > 2_008 else left - 4))
+        messages += [b"12345" + frame(TEXT, b"forged") * 40, b"end"]
+        sent = b"".join(frame(TEXT, message) for message in messages)
+        read(reader, frame(PONG, b"") + sent[: room + 9])
+        read(reader, sent[room + 9 :])
+        assert found == [b"one", *messages]
+        assert listener.failure is None
+        asked.cancel()
 
 
 async def test_the_transports_limit_of_a_frame_holds() -> None:
