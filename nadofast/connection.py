@@ -64,8 +64,8 @@ class LinkConfig:
     ping_interval_s: the exchange cuts a socket after 30 s without a ping frame. pong_timeout_s: without a
     pong for that long the link is cut. data_timeout_s: without a data frame for that long the peer is probed;
     None for sockets that are silent by nature. stable_after_s: a link that still carried data after so long
-    (or lived so long, if it is silent by nature) resets the back-off. max_frame_size: bytes; text frames up to
-    4,096 bytes are taken whatever it says. tap: sees every message of the link, both ways.
+    (or lived so long, if it is silent by nature) resets the back-off. max_frame_size: bytes; text frames of
+    up to 4,096 are taken whatever it says. tap: sees every message of the link, both ways.
     """
 
     handshake_timeout_s: float = 5.0
