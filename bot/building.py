@@ -78,7 +78,7 @@ def flat(state: PairState, inputs: PairInputs, plan: Plan, now_ns: int) -> Step:
         return replace(state, since_ns=now_ns, is_pacing=True), notes
     state = replace(state, is_pacing=False)
     if missing := _not_ready(inputs, plan):
-        if now_ns - state.since_ns > plan.ready_timeout_ns:
+        if now_ns - max(state.since_ns, state.not_before_ns) > plan.ready_timeout_ns:
             waited_s = plan.ready_timeout_ns / 1e9
             return ended(state, End(ExitCode.ERROR, f"not ready for {waited_s:.0f} s: {missing}")), []
         return state, []

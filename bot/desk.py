@@ -410,6 +410,8 @@ class OrderDesk:
         new = order.successor
         if new is None or new.tracked is None or new.is_final or new.has_stood:
             return
+        if order.tracked is not None and order.tracked.may_revive:
+            return  # what was taken off may be a late copy of it
         if any(one.digest.lower() == order.digest for one in outcome.cancelled):
             self._tracker.on_outcome(new.digest, OutcomeFacts(is_rejected=True))
 

@@ -106,6 +106,7 @@ class Working:
     cancel_ns: int | None = None
     successor: OrderIntent | None = field(default=None, repr=False)
     is_successor: bool = field(default=False, repr=False)
+    is_hurried: bool = field(default=False, repr=False)
 
     @property
     def follower(self) -> Working | None:

@@ -256,8 +256,11 @@ class Journal:
     def _rotate(self) -> None:
         """A new file with every order that has no end yet. Whenever this is cut, `path` is complete."""
         fresh = self.path.with_name(self.path.name + ".new")
-        fresh.unlink(missing_ok=True)
-        fd = _open_exclusive(fresh)
+        try:
+            fresh.unlink(missing_ok=True)
+            fd = _open_exclusive(fresh)
+        except (OSError, JournalError):
+            return  # as below
         try:
             body = self._begin() + b"".join(self._open.values())
             if os.write(fd, body) != len(body):

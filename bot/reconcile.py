@@ -42,6 +42,7 @@ RESOLVE_TIMEOUT_S: Final = 1.0
 # A question without an answer for so long is put once more, beside the first one: while positions are asked
 # for a pair may stand on one leg.
 HEDGE_S: Final = 0.15
+ARCHIVE_WAIT_S: Final = 0.3
 
 
 MATCHED: Final = "match_orders"
@@ -344,7 +345,7 @@ class Reconciler:
         filled_x18 = order.filled_x18
         told_x18 = 0 if beside is None else beside.known_filled_x18 - beside.filled_x18
         moved_x18 = await self._moved_x18(order) - told_x18
-        if (order.is_terminal and not was_over) or (beside is None and self._is_being_replaced(order)):
+        if (order.is_terminal and not was_over) or self._is_being_replaced(order, beside):
             return  # told meanwhile, or moved: another order may be what the position has moved by
         total_x18 = min(abs(order.amount_x18), max(order.known_filled_x18, filled_x18 + moved_x18))
         self._tracker.on_cancelled(order.digest, abs(order.amount_x18) - total_x18)
@@ -361,9 +362,10 @@ class Reconciler:
             return
         if not is_decided:
             return
-        with contextlib.suppress(NadoError):  # the archive is away: the position says enough
-            for row in await self._rest.archive_orders([new.digest]):
-                self._tracker.on_archived(row.digest, row.base_filled_x18)
+        with contextlib.suppress(NadoError, TimeoutError):  # the archive is away: the position says enough
+            async with asyncio.timeout(ARCHIVE_WAIT_S):
+                for row in await self._rest.archive_orders([new.digest]):
+                    self._tracker.on_archived(row.digest, row.base_filled_x18)
         if new.was_accepted:
             await self.ask(new, is_decided=True, beside=old)
             return
@@ -375,8 +377,8 @@ class Reconciler:
         self._tracker.on_cancelled(old.digest, size_x18 - total_x18)
         self._tracker.on_outcome(new.digest, OutcomeFacts(is_rejected=True))
 
-    def _is_being_replaced(self, order: TrackedOrder) -> bool:
-        return any(one.replaces == order.digest for one in self._tracker.live())
+    def _is_being_replaced(self, order: TrackedOrder, beside: TrackedOrder | None) -> bool:
+        return any(one.replaces == order.digest and one is not beside for one in self._tracker.live())
 
     async def _rests(self, order: TrackedOrder) -> bool:
         """Whether it is on the book; the tracker takes what is left of it."""

@@ -134,8 +134,13 @@ def _tend(
     """A resting exit is cancelled when its time is up, and moved when the market has left its price."""
     leg = state.legs[index]
     working = leg.working
-    if working is None or working.intent.purpose is not Purpose.REST or working.cancel_ns is not None:
+    if working is None or working.intent.purpose is not Purpose.REST:
         return state, []
+    if working.cancel_ns is not None:  # a move under way does not hold up an exit that has to cross
+        if working.successor is None or working.is_hurried or now_ns < maker_until_ns:
+            return state, []
+        leg = replace(leg, working=replace(working, is_hurried=True))
+        return with_leg(state, index, leg), [Cancel(working.intent.tag, state.urgent or "maker timeout")]
     if now_ns >= maker_until_ns:
         why = state.urgent or "maker timeout"
     elif (

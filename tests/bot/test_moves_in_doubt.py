@@ -17,7 +17,7 @@ from stormtable import trade
 from bot.model import Plan
 from bot.pair import DNPairBot
 from nadofast import OrderGateway, OrderRequest, OrderTracker, OrderType, OutcomeKind, Secret, Signer
-from nadofast.errors import OrderDenied
+from nadofast.errors import NadoError, OrderDenied
 from nadofast.products import Product, to_x18
 from nadosim.seeded_keys import derive_account
 from nadosim.steps import Step
@@ -212,7 +212,9 @@ DOUBTS: dict[str, Callable[..., Awaitable[dict[str, Any]]]] = {
 }  # fmt: skip
 
 
-def play(world: DoubtWorld, before: Callable[[], None] = lambda: None) -> float:
+def play(
+    world: DoubtWorld, before: Callable[[], None] = lambda: None, *, is_asked_to_stop: bool = False
+) -> float:
     """Both exits rest, the market leaves them; how long the way out took."""
 
     async def script(bot: DNPairBot) -> float:
@@ -227,7 +229,7 @@ def play(world: DoubtWorld, before: Callable[[], None] = lambda: None) -> float:
         del vars(world.house)["advance"]
         world.leave_behind()
         before()
-        assert await closing
+        assert await closing or is_asked_to_stop
         return world.loop.time() - began_s
 
     return world.play(two_exits, script)
@@ -259,15 +261,19 @@ UNSEEN = ["filled before", "filled, and the request lost", "partly filled, and l
           "lost", "unanswered", "crossing"]  # fmt: skip
 
 
-@pytest.mark.parametrize("archive_lag_s", [0.0, 60.0])
+@pytest.mark.parametrize("archive_lag_s", [0.0, 60.0, None])
 @pytest.mark.parametrize("doubt", UNSEEN)
 def test_without_a_stream_the_exchange_is_asked_which_of_the_two_it_was(
-    tmp_path: Path, doubt: str, archive_lag_s: float
+    tmp_path: Path, doubt: str, archive_lag_s: float | None
 ) -> None:
     """No event comes for longer than the way out takes; with the archive away, too, only books and positions
-    speak. What then has no price is taken over by its name."""
+    speak. What then has no price is taken over by its name. None: the archive does not even say no."""
     world = DoubtWorld(7, tmp_path, between=DOUBTS[doubt])
-    world.archive_lag_s = archive_lag_s
+    world.archive_lag_s = 60.0 if archive_lag_s is None else archive_lag_s
+
+    async def hang(digests: list[str]) -> list[Any]:
+        await asyncio.sleep(5)  # REST's own time-out
+        raise NadoError("no answer")
 
     async def away() -> None:
         assert world.feed is not None
@@ -281,14 +287,32 @@ def test_without_a_stream_the_exchange_is_asked_which_of_the_two_it_was(
         world.feed.account_live = False
         world.feed._boundary("link_lost")
         world.spawn(away())
+        if archive_lag_s is None:
+            vars(world.rest)["archive_orders"] = hang
 
     took_s = play(world, lose_it)
     assert not world.both
+    assert [cycle.failure for cycle in world.recorder.finished] == [""]
     assert world.positions_x18() == (0, 0)
     assert not world.resting()
     assert world.ledger_verdict() in ("equal", "named")
     assert world.copies
     assert took_s < MAKER_TIMEOUT_MS / 1_000 + 3
+
+
+def test_a_lost_move_does_not_hold_up_an_exit_that_has_to_cross(tmp_path: Path) -> None:
+    """Asked to flatten, the old order is cancelled at once; the reply proves that the new one cannot come."""
+
+    async def lost_then_flatten(world: DoubtWorld, body: dict[str, Any], send: Send) -> dict[str, Any]:
+        if len(world.copies) == 1:
+            world.bot._p.stop.flatten("test")
+        return await never()
+
+    world = DoubtWorld(7, tmp_path, between=lost_then_flatten)
+    play(world, is_asked_to_stop=True)
+    assert not world.both
+    assert (world.positions_x18(), world.resting()) == ((0, 0), [])
+    assert max(world.gaps_s) < 0.3
 
 
 def test_a_move_that_goes_well_is_one_request(tmp_path: Path) -> None:

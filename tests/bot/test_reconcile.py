@@ -12,11 +12,12 @@ from test_ledger import SUB, fill
 from bot.ledger import Ledger
 from bot.reconcile import Reconciler
 from nadofast.backfill import to_fill
-from nadofast.errors import RequestTimeout
+from nadofast.errors import ExchangeError, RequestTimeout
 from nadofast.models import ArchivedMatch, IsolatedPosition, PerpBalance, SubaccountInfo
-from nadofast.orders import OrderTracker
+from nadofast.orders import OrderTracker, OutcomeFacts, TrackedOrder
 from nadofast.products import mul_x18, to_x18
 from nadofast.signing import Signer
+from nadofast.wire import Code
 
 SIGNER = Signer("0x" + "2b" * 32, chain_id=1, endpoint_address="0x" + "00" * 20)
 MARKS = {4: to_x18(3000), 8: to_x18(140)}
@@ -211,3 +212,44 @@ async def test_a_fill_before_the_answer_is_older_than_it_and_rest_wins(hurry: No
     seen = await reconciler.verify(MARKS)
     assert ledger.position_x18(4) == 0
     assert seen.drifts_x18[0] == -to_x18("0.042")
+
+
+def sent(tracker: OrderTracker, nonce: int, replaces: str = "") -> TrackedOrder:
+    order = tracker.record_of(signed("-1", nonce))
+    order.replaces = replaces
+    tracker.adopt(order)
+    return order
+
+
+@pytest.mark.parametrize("has_former", [False, True])
+@pytest.mark.parametrize("meanwhile", ["moved", "told"])
+async def test_what_the_position_moved_by_while_an_order_was_asked_about_may_be_another_ones(
+    meanwhile: str, has_former: bool
+) -> None:
+    """An order that was not resting any more had moved on, to one that filled; or its end was told."""
+    exchange = Exchange({4: to_x18("1"), 8: 0})
+    reconciler, ledger, tracker = make(exchange)
+    ledger.adopt(4, to_x18("1"), to_x18(3_000), isolated_x18=0)
+    former = sent(tracker, 1) if has_former else None
+    order = sent(tracker, 2, former.digest if former else "")
+    tracker.on_outcome(order.digest, OutcomeFacts(accepted=True))
+    if former is not None:
+        tracker.on_cancelled(former.digest, to_x18("1"))
+    read = exchange.subaccount_info
+
+    async def gone(product_id: int, digest: str) -> Any:
+        raise ExchangeError(Code.ORDER_NOT_FOUND, "gone")
+
+    async def late(subaccount: str) -> SubaccountInfo:
+        if exchange.positions[4] == to_x18("1"):
+            exchange.positions[4] = to_x18("0.6")
+            if meanwhile == "moved":
+                sent(tracker, 3, order.digest)
+            else:
+                tracker.on_cancelled(order.digest, to_x18("1"))
+        return await read(subaccount)
+
+    vars(exchange).update(order=gone, subaccount_info=late)
+    await reconciler.ask(order, beside=former)
+    assert order.known_filled_x18 == 0
+    assert order.is_terminal is (meanwhile == "told")

@@ -279,6 +279,18 @@ def test_a_rotation_without_room_goes_on_in_the_old_file(
     assert [fields["digest"] for fields in read(path).unfinished] == [record.digest for record in records]
 
 
+def test_a_rotation_that_cannot_begin_goes_on_in_the_old_file(tmp_path: Path) -> None:
+    """Somebody has the new file, or no more may be opened: an order that is written down may leave."""
+    path, tracker = tmp_path / "j", OrderTracker()
+    (tmp_path / "j.new").mkdir()
+    with Journal(path, account=ACCOUNT, config=JournalConfig(max_bytes=1_000)) as journal:
+        records = [order(tracker, nonce)[0] for nonce in range(1, 9)]
+        for record in records:
+            journal.record(record)
+    assert not (tmp_path / "j.1").exists()
+    assert [fields["digest"] for fields in read(path).unfinished] == [record.digest for record in records]
+
+
 def test_no_order_waits_until_a_new_file_is_on_the_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
