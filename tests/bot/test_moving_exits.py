@@ -49,10 +49,10 @@ def test_all_of_it_moves_to_the_touch_in_one_step_and_dies_no_later() -> None:
     wanted = replace(OLD, tag=10, price_x18=to_x18("2999.1"), ttl_ms=2_600 + 5_000)
     assert actions == [Replace(9, wanted, "market moved")]
     assert (state.tag, state.legs[0].reprices) == (10, 1)
-    # asked once, whatever the market does, and the time-out waits for what becomes of it
-    for after_ms in (800, 2_999, 3_100):
+    # asked once, whatever the market does; with no word of it by the time-out, the old one is cancelled, once
+    for after_ms, wanted_then in ((800, []), (2_999, []), (3_100, [Cancel(9, "maker timeout")]), (3_200, [])):
         state, actions = decide(state, seen(RESTS, "2990.0"), plan(), NOW + after_ms * MS)
-        assert actions == []
+        assert actions == wanted_then
 
 
 @pytest.mark.parametrize(
