@@ -11,6 +11,7 @@ interpreter are the baseline's.
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import platform
@@ -62,6 +63,7 @@ def count_ours() -> None:
     from nadofast._feed import FeedCore
 
     loops = inside.load()
+    gc.disable()  # a whole collection inside a counted part would be its greatest cost, or would not be there
     for shape in SHAPES:
         snapshot, messages = stream(shape)
         core, book, bbo = FeedCore((PRODUCT,)), OrderBook(PRODUCT), Bbo(PRODUCT)

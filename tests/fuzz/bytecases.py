@@ -95,6 +95,10 @@ class Frames:
         self._served = Served(random.Random(1))
         self._runner.run(self._served.start())
 
+    def close(self) -> None:
+        self._runner.run(self._served.stop())
+        self._runner.close()
+
     def __call__(self, data: bytes) -> None:
         found = self._runner.run(self._served.case(data))
         whole, is_refused = expected(data)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import zlib
 from base64 import b64encode
@@ -117,7 +118,7 @@ class Served:
         gone = asyncio.Event()
         listener = TextListener(found.append, on_disconnected=lambda _: gone.set(), max_message=MAX_MESSAGE)
         self._data = data
-        await ws_connect(
+        transport, _ = await ws_connect(
             lambda: listener,
             f"ws://127.0.0.1:{self._port}/",
             extra_headers={"Sec-WebSocket-Extensions": "permessage-deflate"},
@@ -126,7 +127,14 @@ class Served:
             max_frame_size=MAX_FRAME,
         )
         await asyncio.wait_for(gone.wait(), 30)
+        with contextlib.suppress(Exception):  # how it ended, which is not what is looked at here
+            await transport.wait_disconnected()
         return found
+
+    async def stop(self) -> None:
+        if self._server is not None:
+            self._server.close()
+            await self._server.wait_closed()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         request = await reader.readuntil(b"\r\n\r\n")
@@ -159,10 +167,13 @@ def fuzz_frames(rng: random.Random, mutate: Mutate) -> Iterator[None]:
     served = Served(rng)
     with asyncio.Runner() as runner:
         runner.run(served.start())
-        while True:
-            data = stream(rng, mutate)
-            found = runner.run(served.case(data))
-            whole, is_refused = expected(data)
-            if found != whole and not (is_refused and found == whole[:-1]):
-                raise AssertionError(f"found {len(found)}, expected {len(whole)}: {data.hex()}")
-            yield
+        try:
+            while True:
+                data = stream(rng, mutate)
+                found = runner.run(served.case(data))
+                whole, is_refused = expected(data)
+                if found != whole and not (is_refused and found == whole[:-1]):
+                    raise AssertionError(f"found {len(found)}, expected {len(whole)}: {data.hex()}")
+                yield
+        finally:
+            runner.run(served.stop())

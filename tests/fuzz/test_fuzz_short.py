@@ -53,8 +53,11 @@ def test_every_kept_case(target: str) -> None:
     """What the guided fuzzer kept, on this build: the cases that reach most of what it ever reached."""
     kept, check = guided.corpus(target), guided.targets()[target]()
     assert len(kept) >= 10
-    for data in kept:
-        check(data)
+    try:
+        for data in kept:
+            check(data)
+    finally:
+        getattr(check, "close", lambda: None)()
 
 
 @pytest.fixture(scope="module")
