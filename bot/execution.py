@@ -98,7 +98,8 @@ class Working:
     """An order this leg has sent and that has not ended yet.
 
     successor: what was sent to take its place in one step; it is the one at work once this one has ended.
-    is_successor: this was sent so. Neither is in the repr, whose hash recordings of older runs hold.
+    is_successor: this was sent so. is_hurried: cancelled while it was not known what became of its successor.
+    None of the three is in the repr, whose hash recordings of older runs hold.
     """
 
     intent: OrderIntent

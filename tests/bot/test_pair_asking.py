@@ -8,26 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from machinekit import plan
+from pairkit import kinds, rest_both_exits, trade
 from pairworld import SOL, PairWorld
 
-from bot.model import Cancel, CancelAll, ExitCode, Plan, Verify
+from bot.model import Cancel, CancelAll, ExitCode, Verify
 from bot.pair import DNPairBot
 from bot.reconcile import Reconciled
-from nadofast.products import Product, to_x18
+from nadofast.products import to_x18
 
 
 @pytest.fixture
 def world(tmp_path: Path) -> PairWorld:
     return PairWorld(7, tmp_path)
-
-
-def trade(products: tuple[Product, Product]) -> Plan:
-    return plan(products=products, hold_ns=200_000_000)
-
-
-def kinds(world: PairWorld, kind: str) -> list[Any]:
-    return [entry.value for entry in world.entries if entry.kind == kind]
 
 
 class Asked:
@@ -83,12 +75,7 @@ def test_an_answer_about_the_positions_proves_that_the_exchange_is_there(world: 
 @pytest.mark.parametrize("what", ["everything", "each of them"])
 def test_a_cancel_takes_down_what_rests(world: PairWorld, what: str) -> None:
     async def script(bot: DNPairBot) -> int:
-        assert await bot.execute_build_cycle()
-        bot._plan = replace(bot._plan, hold_ns=0)
-        vars(world.house)["advance"] = lambda now_s: None
-        while len(world.resting()) < 2:
-            bot._step()
-            await bot._wait()
+        await rest_both_exits(world, bot)
         if what == "everything":
             bot._cancel_all(CancelAll())
         else:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import date
 from pathlib import Path
 from typing import Any
 
 import pytest
 from machinekit import plan
+from pairkit import Days
 from pairworld import ETH, SOL, PairWorld
 
 from bot.latch import DayFile
@@ -362,21 +362,6 @@ def test_a_leg_that_is_taken_from_us_ends_the_pair_at_once(world: PairWorld) -> 
     assert world.play(trade, script) < 1.0
     assert world.positions_x18() == (0, 0)
     assert "liquidate" in world.recorder.finished[0].failure
-
-
-class Days:
-    """Keeps what is written down of the day."""
-
-    failure = ""
-
-    def __init__(self) -> None:
-        self.kept_x18: list[int] = []
-
-    def load(self, day: date) -> int:
-        return 0
-
-    def save(self, day: date, net_x18: int) -> None:
-        self.kept_x18.append(net_x18)
 
 
 def test_what_a_forced_way_out_costs_is_part_of_the_day(world: PairWorld) -> None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import re
 from dataclasses import replace
-from datetime import date
 from pathlib import Path
 from typing import Any
 
 import pytest
 from machinekit import plan
+from pairkit import Days, rest_both_exits
 from pairworld import ETH, PairWorld
 
 from bot.latch import KillSwitch
@@ -210,12 +210,7 @@ def test_who_leaves_takes_a_question_back_and_his_handlers_with_him(world: PairW
 @pytest.mark.parametrize("how", ["", "exchange", "left", "blind"])
 def test_what_rests_is_taken_down_by_who_leaves_if_anybody_hears_him(world: PairWorld, how: str) -> None:
     async def script(bot: DNPairBot) -> tuple[float, int]:
-        assert await bot.execute_build_cycle()
-        bot._plan = replace(bot._plan, hold_ns=0)
-        vars(world.house)["advance"] = lambda now_s: None
-        while len(world.resting()) < 2:
-            bot._step()
-            await bot._wait()
+        await rest_both_exits(world, bot)
         if how == "exchange":
             bot._p.exchange.gone.set()
         elif how == "left":
@@ -244,21 +239,6 @@ def test_a_halt_that_could_not_be_written_is_tried_once_more_by_who_leaves(
 
     world.play(trade, script)
     assert path.exists()
-
-
-class Days:
-    """Keeps what is written down of the day."""
-
-    failure = ""
-
-    def __init__(self) -> None:
-        self.kept_x18: list[int] = []
-
-    def load(self, day: date) -> int:
-        return 0
-
-    def save(self, day: date, net_x18: int) -> None:
-        self.kept_x18.append(net_x18)
 
 
 def test_the_day_is_written_at_the_end_however_shortly_before_it_was(world: PairWorld) -> None:

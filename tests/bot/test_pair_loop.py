@@ -10,27 +10,20 @@ from typing import Any
 
 import pytest
 from machinekit import plan
+from pairkit import kinds, trade
 from pairworld import ETH, PairWorld
 
 import bot.pair
 from bot.execution import LegInputs
-from bot.model import Action, Direction, EntryMode, ExitCode, Phase, Plan, Send, Verify
+from bot.model import Action, Direction, EntryMode, ExitCode, Phase, Send, Verify
 from bot.pair import DNPairBot
 from bot.risk import Purpose
-from nadofast.products import Product, to_x18
+from nadofast.products import to_x18
 
 
 @pytest.fixture
 def world(tmp_path: Path) -> PairWorld:
     return PairWorld(7, tmp_path)
-
-
-def trade(products: tuple[Product, Product]) -> Plan:
-    return plan(products=products, hold_ns=200_000_000)
-
-
-def kinds(world: PairWorld, kind: str) -> list[Any]:
-    return [entry.value for entry in world.entries if entry.kind == kind]
 
 
 def purposes(actions: list[Action]) -> list[Purpose]:

@@ -191,3 +191,12 @@ def positions(found: dict[str, Any]) -> dict[str, int]:
 def resting(found: dict[str, Any]) -> list[dict[str, Any]]:
     """Orders of real accounts that still live."""
     return [order for order in found["orders"] if order["end"] is None]
+
+
+def assert_flat_and_exact(bot: BotProcess, code: int, truth: dict[str, Any]) -> None:
+    """The run ended well: nothing held, nothing resting, its books those of the exchange."""
+    assert code == 0, bot.output + bot.stderr
+    assert positions(truth) == {}
+    assert resting(truth) == []
+    assert "equal to the ledger to the last unit" in bot.output
+    assert "Traceback" not in bot.output + bot.stderr

@@ -1,8 +1,7 @@
 """What a dashboard costs the trading process, in one run at 2,000 messages a second.
 
-`make long SUITE=dashboard_cost`: windows with and without a dashboard take turns, each of
-them first in every other pair; CPU time of the process is
-the kernel's, lag of its loop the bot's own.
+`make long SUITE=dashboard_cost`: windows with and without a dashboard take turns, each of them first in
+every other pair; CPU time of the process is the kernel's, lag of its loop the bot's own.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from botproc import BotProcess, end_exchange, fault, positions, resting, state
+from botproc import BotProcess, assert_flat_and_exact, end_exchange, fault, state
 
 
 @pytest.mark.parametrize(
@@ -34,11 +34,7 @@ def test_exits_that_move_end_flat_and_exact(tmp_path: Path, what: dict[str, obje
         code = bot.finish(timeout_s=60)
         truth, pid = state(control), bot.exchange_pid
         end_exchange(pid)
-    assert code == 0, bot.output + bot.stderr
-    assert positions(truth) == {}
-    assert resting(truth) == []
-    assert "equal to the ledger to the last unit" in bot.output
-    assert "Traceback" not in bot.output + bot.stderr
+    assert_flat_and_exact(bot, code, truth)
     if "refuse" in what:  # at the door: the engine has not seen it
         assert re.search(r"exit-rest .* rejected without a fill", bot.output)
     else:

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
-from botproc import BotProcess, end_exchange, fault, positions, resting, state
+from botproc import BotProcess, assert_flat_and_exact, end_exchange, fault, state
 
 
 @pytest.mark.parametrize(
@@ -28,11 +28,7 @@ def test_a_fault_in_mid_cycle(tmp_path: Path, moment: str, what: dict[str, objec
         code = bot.finish(timeout_s=90)
         truth, pid = state(control), bot.exchange_pid
         end_exchange(pid)
-    assert code == 0, bot.output + bot.stderr
-    assert positions(truth) == {}
-    assert resting(truth) == []
-    assert "equal to the ledger to the last unit" in bot.output
-    assert "Traceback" not in bot.output + bot.stderr
+    assert_flat_and_exact(bot, code, truth)
     digests = [order["digest"] for order in truth["orders"]]
     assert len(digests) == len(set(digests))
 
