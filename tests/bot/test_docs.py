@@ -92,6 +92,25 @@ def documented() -> list[str]:
     return sorted({command for command in plain if command.startswith(starts)})
 
 
+def long_suites() -> list[str]:
+    """Every SUITE that a page asks `make long` for."""
+    pages = [ROOT / "README.md", *DOCS.glob("*.md")]
+    return sorted({s for page in pages for s in re.findall(r"make long SUITE=(\w+)", page.read_text())})
+
+
+@pytest.mark.parametrize("suite", long_suites())
+def test_long_suites_in_the_docs_exist(suite: str) -> None:
+    """By the names of files and functions, as -k looks for it."""
+    texts = {path.stem: path.read_text() for path in ROOT.glob("tests/*/test_*.py")}
+    names = [
+        name
+        for stem, text in texts.items()
+        if "pytest.mark.long" in text
+        for name in (stem, *re.findall(r"def (test_\w+)", text))
+    ]
+    assert [name for name in names if suite in name]
+
+
 def of_the_bot() -> list[str]:
     """Those that can be run here, without `python -m bot`."""
     found = [c.removeprefix(f"{PYTHON_BOT} ") for c in documented() if c.startswith(f"{PYTHON_BOT} ")]
