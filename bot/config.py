@@ -23,7 +23,6 @@ ENV_PREFIX: Final = "NADO_BOT_"
 ENV_DELIMITER: Final = "__"
 MAINNET_WARMUP_S: Final = 3_600.0
 LISTS: Final = ("exchange.command", "rollout.ladder_usd")
-FLAGS: Final = ("websocket.enabled",)
 MAX_FILE_CHARACTERS: Final = 1 << 20
 VENUES: Final = ("sim", "testnet", "mainnet", "custom")
 
@@ -389,7 +388,11 @@ def load(
 
 def known_keys() -> list[str]:
     """Every dotted key a file may hold."""
-    return [key for key, _ in _flatten(Settings().model_dump())]
+    return list(_defaults())
+
+
+def _defaults() -> dict[str, Any]:
+    return dict(_flatten(Settings().model_dump()))
 
 
 def _read_toml(file: Path) -> dict[str, Any]:
@@ -419,8 +422,8 @@ def _reason(error: Exception) -> str:
 
 def _flat_checked(document: Mapping[str, Any], where: str) -> dict[str, Any]:
     flat = dict(_flatten(document))
-    known = known_keys()
-    sections = _sections()
+    defaults = _defaults()
+    known, sections = list(defaults), _sections()
     for key in document:
         if (
             key not in sections
@@ -435,7 +438,7 @@ def _flat_checked(document: Mapping[str, Any], where: str) -> dict[str, Any]:
                 raise SettingsError(f"{where}: {key} is a section, write [{key}]")
             raise SettingsError(f"{where}: unknown key {key!r}{_nearest(key, known)}")
     for key, value in flat.items():
-        if isinstance(value, bool) and key not in FLAGS:  # would pass for 1 or 0 otherwise
+        if isinstance(value, bool) and not isinstance(defaults[key], bool):  # would pass for 1 or 0
             raise SettingsError(
                 f"{where}: {key}: {str(value).lower()} is not a value it can have; {hint(key)}"
             )
@@ -518,7 +521,8 @@ def hint(key: str) -> str:
     if field is None or (isinstance(field.annotation, type) and issubclass(field.annotation, Section)):
         return ""
     default = "empty" if field.default is None or field.default == () else field.default
-    return f"write {field.description}; default {default}"
+    shown = str(default).lower() if isinstance(default, bool) else default
+    return f"write {field.description}; default {shown}"
 
 
 def _sections() -> set[str]:

@@ -144,7 +144,7 @@ def _default(value: object) -> str:
         return "empty"
     if isinstance(value, bool):
         return str(value).lower()
-    if isinstance(value, str):
+    if isinstance(value, str | Path):
         return f'"{value}"'
     if isinstance(value, tuple):
         return "[" + ", ".join(_default(item) for item in value) + "]"

@@ -134,6 +134,16 @@ def test_no_key_is_fine_and_a_good_one_is_secret() -> None:
     assert "1a1a" not in f"{key!r}{key}"
 
 
+def test_every_switch_may_be_set_in_a_file(tmp_path: Path) -> None:
+    switches = [key for key, value, _ in load(environ={}).rows() if value in ("True", "False")]
+    assert {"websocket.enabled", "exit.move_in_one_step"} <= set(switches)
+    for key in switches:
+        section, _, name = key.partition(".")
+        for value in (True, False):
+            file = toml(tmp_path, f"[{section}]\n{name} = {str(value).lower()}\n")
+            assert getattr(getattr(load(file, environ={}).settings, section), name) is value
+
+
 def test_the_websocket_can_be_switched_off_by_file_and_environment(tmp_path: Path) -> None:
     file = tmp_path / "bot.toml"
     file.write_text("[websocket]\nenabled = false\n")

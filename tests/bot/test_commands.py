@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tomllib
@@ -32,6 +33,22 @@ def test_a_sample_is_complete_and_can_be_loaded(tmp_path: Path, venue: str) -> N
     file.write_text(text)
     chosen = dict(load(file, {}, {}).sources)
     assert sorted(chosen) == sorted(configdoc.SAMPLES[venue])
+
+
+@pytest.mark.parametrize("venue", list(configdoc.SAMPLES))
+def test_every_default_in_a_sample_may_be_written_out(tmp_path: Path, venue: str) -> None:
+    """Taking the comment off a line changes nothing, and breaks nothing."""
+    file, shown = tmp_path / "bot.toml", []
+    names = "|".join(key.rpartition(".")[2] for key in known_keys())
+    for line in configdoc.sample(venue).splitlines():
+        is_default = re.fullmatch(rf"# ({names}) = .+", line) is not None
+        shown.append(line.removeprefix("# ") if is_default else line)
+    file.write_text("\n".join(shown))
+    written = load(file, {}, {})
+    assert len(written.sources) > 50
+    chosen = tmp_path / "as_it_is.toml"
+    chosen.write_text(configdoc.sample(venue))
+    assert written.settings == load(chosen, {}, {}).settings
 
 
 def test_init_writes_once_and_check_reads_it(tmp_path: Path) -> None:
