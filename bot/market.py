@@ -74,7 +74,7 @@ class Market:
         return self._feed.book(product_id).is_valid
 
     def depth(self, product_id: int) -> Depth:
-        """The best levels of both sides. Raises BookInvalid while the book is not."""
+        """The best levels of both sides; none while the book is not valid."""
         book = self._feed.book(product_id)
         return Depth(tuple(book.bids(DEPTH_LEVELS)), tuple(book.asks(DEPTH_LEVELS)))
 

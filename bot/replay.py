@@ -24,12 +24,12 @@ from pathlib import Path
 from typing import Any, Final
 
 import orjson
+from pydantic import ValidationError
 
 from nadofast import Bbo, OrderBook, OrderTracker, TrackedOrder
 from nadofast._core import FeedCore
 from nadofast._hash import order_digest
 from nadofast.appendix import OrderType, pack_appendix
-from nadofast.errors import BookInvalid
 from nadofast.events import FillEvent, OrderUpdateEvent
 from nadofast.fallback import ConnectionMode
 from nadofast.orders import OutcomeFacts
@@ -79,6 +79,19 @@ class Replayed:
         self.different[what] += 1
         if not self.first_difference:
             self.first_difference = f"{what} at {at_ns}: made {made!r}, recorded {recorded!r}"
+
+
+def setup_of(record: Record) -> tuple[Plan, int]:
+    """Plan and chain id of a run. Raises ReplayError when they are not as this version writes them."""
+    said = json.loads(record.payload)
+    try:
+        return PLAN.validate_python(said["plan"]), said["chain_id"]
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ReplayError(
+            f"recorded by another version: {where} of its plan: {first['msg'].lower()}"
+        ) from None
 
 
 class ReplayedFeed:
@@ -135,6 +148,7 @@ class Replay:
             Kind.ORDER: self._on_order,
             Kind.JOURNAL: self._on_journal,
             Kind.LINE: self._on_line,
+            Kind.END: self._on_end,
         }
 
     def take(self, record: Record) -> None:
@@ -183,17 +197,18 @@ class Replay:
             replay_call(self._core, name, arguments)
 
     def _on_setup(self, record: Record) -> None:
-        said = json.loads(record.payload)
         if self._core is None:
             raise ReplayError("there is no market data in it")
-        self._plan, self._chain_id = PLAN.validate_python(said["plan"]), said["chain_id"]
+        self._plan, self._chain_id = setup_of(record)
         self._market = Market(ReplayedFeed(self._core), self._plan.products)  # type: ignore[arg-type]
 
     # ------------------------------------------------------------------ inputs and decisions
 
     def _on_input(self, record: Record) -> None:
         seq, kind, value = orjson.loads(record.payload)
-        self._decide()
+        if self._market is None:
+            raise ReplayError("it begins in the middle: give the first file of the run")
+        self._expect_no_decision(record.at_ns)
         made = self._made(kind, value)
         if made is not None:
             self.result.compare(f"{kind}s", made, value, record.at_ns)
@@ -214,10 +229,7 @@ class Replay:
         if kind == "quote":
             quote = self._market.quote(product_id)
             return quote_value(value["leg"], quote.bid_x18, quote.ask_x18)
-        try:
-            return depth_value(value["leg"], self._market.depth(product_id))
-        except BookInvalid:
-            return {}
+        return depth_value(value["leg"], self._market.depth(product_id))
 
     def _made_order(self, value: Mapping[str, Any]) -> dict[str, Any] | None:
         intent = self._intents.get(value["tag"])
@@ -235,6 +247,11 @@ class Replay:
         if made is None:
             raise ReplayError(f"a decision without a turn at {record.at_ns}")
         self.result.compare("decisions", made, recorded, record.at_ns)
+
+    def _expect_no_decision(self, at_ns: int) -> None:
+        """A turn whose decision was not recorded, though more was: it failed there, and does not here."""
+        if (made := self._decide()) is not None:
+            self.result.compare("decisions", made, b"nothing", at_ns)
 
     def _decide(self) -> bytes | None:
         """On the turn that waits, if one does."""
@@ -339,6 +356,12 @@ class Replay:
         lines = self._journal.lines if self._journal is not None else deque()
         made = lines.popleft() if lines else b"nothing"
         self.result.compare("journal lines", made, record.payload, record.at_ns)
+
+    def _on_end(self, record: Record) -> None:
+        """All of the run was recorded: what is made here beyond it is a difference."""
+        self._expect_no_decision(record.at_ns)
+        for line in self._journal.lines if self._journal is not None else ():
+            self.result.compare("journal lines", line, b"nothing", record.at_ns)
 
 
 class ReplayedJournal(Journal):

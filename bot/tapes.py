@@ -47,6 +47,8 @@ def replay_command(
 ) -> int:
     """Run a recorded run again, through the same code, and hold it against the record. 0: it is the same."""
     reader, began = open_recording(file), time.monotonic()
+    if out is not None and out.exists():  # it may be the journal of a live bot
+        raise SettingsError(f"{out}: exists already; it is not overwritten")
     with TemporaryDirectory(prefix="nadofast-replay-") as directory:
         made = out or Path(directory) / "orders.log"
         try:
@@ -128,7 +130,10 @@ def _words(result: Replayed, damage: str, took_s: float) -> list[str]:
         lines.append(f"{'ends early':<11}{damage}; up to there it was replayed")
     if result.first_difference:
         lines.append(f"{'DIFFERENT':<11}{result.first_difference}")
-    lines.append(f"{'verdict':<11}{'as recorded' if result.is_identical else 'NOT as recorded'}")
+    verdict = "as recorded" if result.is_identical else "NOT as recorded"
+    if not result.same and not result.different:
+        verdict = "nothing was compared: it holds no run"
+    lines.append(f"{'verdict':<11}{verdict}")
     return lines
 
 

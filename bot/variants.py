@@ -18,8 +18,7 @@ from nadofast.tape import Kind, Reader, Record
 from .ledger import Ledger
 from .model import EntryMode, Plan
 from .recordfile import RecordingReader
-from .recording import PLAN
-from .replay import ReplayError
+from .replay import ReplayError, setup_of
 from .units import NS_PER_MS, NS_PER_S
 
 Source = Path | tuple[bytes, ...]
@@ -151,7 +150,7 @@ def recorded(source: Source) -> Outcome:
     seen: set[tuple[str, int]] = set()
     for record in records(source):
         if record.kind is Kind.SETUP:
-            plan = PLAN.validate_python(json.loads(record.payload)["plan"])
+            plan, _ = setup_of(record)
             ledger = Ledger(tuple(product.product_id for product in plan.products))
         elif record.kind is Kind.ORDER and ledger is not None:
             name, _, arguments, _ = json.loads(record.payload)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import heapq
 import itertools
-import json
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -45,8 +44,7 @@ from .model import (
 )  # fmt: skip
 from .paperfill import HOLD_NS, PaperExchange, PaperOrder
 from .recorder import HEDGED_WITHIN_BPS
-from .recording import PLAN
-from .replay import STREAM, ReplayedFeed, ReplayError
+from .replay import STREAM, ReplayedFeed, ReplayError, setup_of
 from .risk import Purpose
 from .steps import needs_depth
 from .units import NS_PER_MS
@@ -108,7 +106,7 @@ class PaperWorld:
             case Kind.CORE:
                 self._call_core(*orjson.loads(record.payload))
             case Kind.SETUP:
-                self._set_up(json.loads(record.payload))
+                self._set_up(record)
             case Kind.INPUT if self._equity_x18 is None:
                 _, kind, value = orjson.loads(record.payload)
                 if kind == "account":
@@ -122,10 +120,10 @@ class PaperWorld:
         elif self._core is not None:
             replay_call(self._core, name, arguments)
 
-    def _set_up(self, said: dict[str, Any]) -> None:
+    def _set_up(self, record: Record) -> None:
         if self._core is None:
             raise ReplayError("there is no market data in it")
-        plan, self._latency_ns = changed(PLAN.validate_python(said["plan"]), self._variant)
+        plan, self._latency_ns = changed(setup_of(record)[0], self._variant)
         self._plan = plan = replace(plan, cycles=ENDLESS)
         ids = tuple(product.product_id for product in plan.products)
         self._market = Market(ReplayedFeed(self._core), plan.products)  # type: ignore[arg-type]

@@ -1,0 +1,161 @@
+"""`replay` says "the same" only where all of it was compared, and one line on what it cannot play."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from machinekit import ETH, SOL, plan
+
+from bot.cli import main
+from bot.execution import Depth, LegState
+from bot.inputs import InputLog
+from bot.journal import JournalConfig
+from bot.machine import decide
+from bot.market import Market
+from bot.model import PairState, Phase
+from bot.recordfile import RecordingReader
+from bot.recording import Recording
+from bot.replay import Replay, Replayed, ReplayedFeed
+from nadofast.network import NETWORKS
+from nadofast.products import to_x18
+from nadofast.tape import MAGIC, Kind, block, encode
+from nadofast.tappedcore import TappedCore
+
+PRICES = {ETH.product_id: 3_000, SOL.product_id: 140}
+
+
+class Run:
+    """A small run by hand: what the bot would tell a recording, from a core of its own."""
+
+    def __init__(self, directory: Path) -> None:
+        self.recording = Recording(directory / "rec")
+        self.plan = plan()
+        self.core = TappedCore(self.recording, list(PRICES))
+        for product_id, price in PRICES.items():
+            bid, ask = to_x18(price - 1), to_x18(price + 1)
+            self.core.load_snapshot(product_id, [(bid, to_x18(9))], [(ask, to_x18(9))], 1)
+            self.core.seed_bbo(product_id, bid, ask, now_ns=1)
+        self.market = Market(ReplayedFeed(self.core), self.plan.products)  # type: ignore[arg-type]
+        self.recording.setup(self.plan, NETWORKS["testnet"])
+        self.log = InputLog(self.recording.entry, on_decision=self.recording.decided)
+        self.state = PairState()
+
+    def turn(self, *, is_decided: bool = True) -> None:
+        """Quotes, levels and a decision, as `DNPairBot` gathers and takes them."""
+        for leg, product in enumerate(self.plan.products):
+            quote = self.market.quote(product.product_id)
+            self.log.quote(leg, quote.bid_x18, quote.ask_x18)
+            is_valid = self.market.is_book_valid(product.product_id)
+            self.log.depth(leg, self.market.depth(product.product_id) if is_valid else Depth())
+        before, inputs = self.state, self.log.turn()
+        self.state, actions = decide(before, inputs, self.plan, self.log.now_ns)
+        if is_decided:
+            self.log.decided(before, self.state, actions)
+
+    def close(self) -> Path:
+        self.recording.close()
+        return self.recording.path
+
+
+def replayed(path: Path, journal: Path) -> Replayed:
+    replay = Replay(journal)
+    try:
+        for record in RecordingReader(path):
+            replay.take(record)
+    finally:
+        replay.close()
+    return replay.result
+
+
+def held(phase: Phase) -> PairState:
+    legs = (LegState(held_x18=to_x18("0.1")), LegState(held_x18=to_x18(-2)))
+    return replace(PairState(phase=phase, cycle=1), legs=legs)
+
+
+def test_an_exit_without_a_valid_book_replays_as_it_was(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    run.state = held(Phase.UNWINDING)
+    run.turn()
+    run.core.begin(ETH.product_id)
+    run.turn()
+    result = replayed(run.close(), tmp_path / "made.log")
+    assert result.first_difference == ""
+    assert (result.is_identical, result.same["decisions"]) == (True, 2)
+
+
+def test_a_decision_that_was_never_recorded_is_no_agreement(tmp_path: Path) -> None:
+    """A core that failed while it decided: this one does not fail there, and that is a difference."""
+    run = Run(tmp_path)
+    run.turn()
+    run.turn(is_decided=False)
+    run.turn()
+    result = replayed(run.close(), tmp_path / "made.log")
+    assert not result.is_identical
+    assert result.different["decisions"] >= 1
+
+
+def test_a_line_the_live_journal_never_wrote_is_no_agreement(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    run.turn()
+    journal = run.recording.journal(tmp_path / "live.log", account="0x12", config=JournalConfig())
+    journal.close()
+    path = run.close()
+    records = [record for record in RecordingReader(path) if record.kind is not Kind.LINE]
+    replay = Replay(tmp_path / "made.log")
+    for record in records:
+        replay.take(record)
+    replay.close()
+    assert replay.result.different["journal lines"] == 1
+    assert not replay.result.is_identical
+    whole = replayed(path, tmp_path / "made.log")
+    assert (whole.is_identical, whole.same["journal lines"]) == (True, 1)
+
+
+def test_a_later_file_of_a_recording_is_refused_in_words(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = Run(tmp_path)
+    run.turn()
+    later = tmp_path / "later.tape"
+    later.write_bytes(without(run.close(), Kind.CORE, Kind.SETUP))
+    assert main(["replay", str(later)]) == 2
+    said = capsys.readouterr().err
+    assert "give the first file of the run" in said
+    assert len(said.splitlines()) == 1
+
+
+@pytest.mark.parametrize("command", [["replay"], ["whatif", "--jobs", "1"]])
+def test_the_plan_of_another_version_is_refused_in_words(
+    tmp_path: Path, command: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    recording = Recording(tmp_path / "rec")
+    TappedCore(recording, list(PRICES))
+    recording._put(Kind.SETUP, b'{"chain_id":1,"network":"sim","plan":{"legs":2}}')
+    recording.close()
+    assert main([*command, str(recording.path)]) == 2
+    said = capsys.readouterr().err
+    assert "recorded by another version: products of its plan: field required" in said
+    assert len(said) < 400
+
+
+def test_the_journal_made_here_overwrites_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`--out` where `--journal` was meant must not cost the orders a live journal holds."""
+    run = Run(tmp_path)
+    run.turn()
+    live = tmp_path / "orders.log"
+    run.recording.journal(live, account="0x12", config=JournalConfig()).close()
+    path, before = run.close(), live.read_bytes()
+    live.write_bytes(before * 2)
+    assert main(["replay", str(path), "--out", str(live)]) == 2
+    assert live.read_bytes() == before * 2
+    assert "exists already" in capsys.readouterr().err
+    assert main(["replay", str(path), "--journal", str(live), "--out", str(tmp_path / "made.log")]) == 1
+    assert (tmp_path / "made.log").read_bytes() == before
+
+
+def without(path: Path, *kinds: Kind) -> bytes:
+    """A recording less some kinds of records, as the bytes of one file."""
+    kept = [record for record in RecordingReader(path) if record.kind not in kinds]
+    return MAGIC + block(encode(record.kind, record.at_ns, record.payload) for record in kept)
