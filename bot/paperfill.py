@@ -3,8 +3,8 @@
 - An order that takes waits for the exchange's hold, then meets the recorded levels inside its price, at their
   prices; what it took of a level is gone until that level's recorded quantity changes.
 - A resting order is last in the queue of its price. It fills only when the market goes through it: a recorded
-  trade at a price worse for the taker than ours, for no more than that trade's size, or a recorded level that
-  would cross ours, for no more than it shows. A trade at our very price never fills it.
+  trade at a price worse for the taker than ours, for no more than that trade's size, or recorded levels that
+  would cross ours, each for what it shows, once until that changes. A trade at our very price never fills it.
 - Nobody in the recording reacts to us, and what the recorded run had on the book is part of the market.
 
 The rules are those by which the embedded exchange plays recordings. Pure: the caller keeps the time.
@@ -71,26 +71,14 @@ class PaperExchange:
 
     def take(self, order: PaperOrder, now_ns: int) -> None:
         """An immediate-or-cancel order meets the book."""
-        intent, book = order.intent, self._book(order.intent.product_id)
-        if book.is_valid:
-            side = sign(intent.amount_x18)
-            for price_x18, qty_x18 in self._levels(book, side):
-                if not order.left_x18 or (price_x18 - intent.price_x18) * side > 0:
-                    break
-                key = (intent.product_id, side, price_x18)
-                shown_x18, taken_x18 = self._taken.get(key, (qty_x18, 0))
-                if shown_x18 != qty_x18:
-                    taken_x18 = 0
-                amount_x18 = min(order.left_x18, qty_x18 - taken_x18)
-                if amount_x18 > 0:
-                    self._taken[key] = (qty_x18, taken_x18 + amount_x18)
-                    self._match(order, amount_x18, price_x18, now_ns, is_taker=True)
+        if self._book(order.intent.product_id).is_valid:
+            self._meet(order, now_ns, is_taker=True)
         order.is_final = True
 
     def rest(self, order: PaperOrder, now_ns: int) -> None:
         """A post-only order comes to the book; refused where it would take."""
         touch = self._opposite(order)
-        if touch is None or (touch[0] - order.intent.price_x18) * sign(order.intent.amount_x18) <= 0:
+        if touch is None or self._would_take(touch, order):
             order.code, order.is_final = WOULD_CROSS, True
             return
         order.rests = True
@@ -123,16 +111,11 @@ class PaperExchange:
         ]
 
     def on_book(self, product_id: int, now_ns: int) -> list[PaperOrder]:
-        """The orders that a recorded level would have crossed."""
+        """The orders that recorded levels would have crossed."""
         found = []
         for order in [one for one in self._resting if one.intent.product_id == product_id]:
-            touch = self._opposite(order)
-            if touch is None:
-                continue
-            price_x18, qty_x18 = touch
-            if (price_x18 - order.intent.price_x18) * sign(order.intent.amount_x18) <= 0 and self._hit(
-                order, qty_x18, now_ns
-            ):
+            if self._would_take(self._opposite(order), order) and self._meet(order, now_ns, is_taker=False):
+                self._cancel_if_full(order)
                 found.append(order)
         return found
 
@@ -152,11 +135,36 @@ class PaperExchange:
             return None
         return book.best_ask if order.intent.amount_x18 > 0 else book.best_bid
 
+    @staticmethod
+    def _would_take(touch: tuple[int, int] | None, order: PaperOrder) -> bool:
+        intent = order.intent
+        return touch is not None and (touch[0] - intent.price_x18) * sign(intent.amount_x18) <= 0
+
+    def _meet(self, order: PaperOrder, now_ns: int, *, is_taker: bool) -> bool:
+        """The levels inside the order's price, each for what was not taken of it. Whether anything filled."""
+        intent, side, before_x18 = order.intent, sign(order.intent.amount_x18), order.filled_x18
+        for price_x18, qty_x18 in self._levels(self._book(intent.product_id), side):
+            if not order.left_x18 or (price_x18 - intent.price_x18) * side > 0:
+                break
+            key = (intent.product_id, side, price_x18)
+            shown_x18, taken_x18 = self._taken.get(key, (qty_x18, 0))
+            if shown_x18 != qty_x18:
+                taken_x18 = 0
+            amount_x18 = min(order.left_x18, qty_x18 - taken_x18)
+            if amount_x18 > 0:
+                self._taken[key] = (qty_x18, taken_x18 + amount_x18)
+                at_x18 = price_x18 if is_taker else intent.price_x18
+                self._match(order, amount_x18, at_x18, now_ns, is_taker=is_taker)
+        return order.filled_x18 > before_x18
+
     def _hit(self, order: PaperOrder, qty_x18: int, now_ns: int) -> bool:
         self._match(order, min(order.left_x18, qty_x18), order.intent.price_x18, now_ns, is_taker=False)
+        self._cancel_if_full(order)
+        return True
+
+    def _cancel_if_full(self, order: PaperOrder) -> None:
         if not order.left_x18:
             self.cancel(order)
-        return True
 
     def _match(
         self, order: PaperOrder, amount_x18: int, price_x18: int, now_ns: int, *, is_taker: bool

@@ -37,8 +37,8 @@ def whatif_command(
         list[str] | None,
         typer.Option(
             help="NAME=V1,V2,… and again: every combination. size_usd, entry_cap_bps, exit_cap_bps,"
-            " leg_deadline_s, maker_timeout_s, hold_s, reprice_ms, move_in_one_step, latency_ms,"
-            " plan.NAME."
+            " leg_deadline_s, maker_timeout_s, hold_s, reprice_ms, move_in_one_step, entry_mode,"
+            " latency_ms, plan.NAME."
         ),
     ] = None,
     jobs: Annotated[int | None, typer.Option(min=1, help="Processes; empty: one a core.")] = None,
@@ -48,11 +48,11 @@ def whatif_command(
     as_json: Annotated[bool, typer.Option("--json", help="For scripts; money as x18 integers.")] = False,
 ) -> int:
     """Run the strategy on a recorded market with other settings, and put the results side by side."""
-    open_recording(file)
+    reader = open_recording(file)
     began = time.monotonic()
     try:
         wanted = [Variant(), *variants(vary)] if vary else [Variant()]
-        itself = recorded(file)
+        itself = recorded(reader)
         done = list(_with_bar(_run(file, wanted, jobs, scheduler), len(wanted)))
     except ModuleNotFoundError as error:
         raise not_installed(error, NEEDS) from None
@@ -63,15 +63,17 @@ def whatif_command(
     took_s, outcomes = time.monotonic() - began, [outcome for outcome, _ in done]
     computed_s = sum(seconds for _, seconds in done)
     if as_json:
-        print(
-            json.dumps({"recorded": asdict(itself), "variants": [asdict(one) for one in outcomes]}, indent=2)
-        )
+        rows = [asdict(one) for one in outcomes]
+        said = {"recorded": asdict(itself), "variants": rows, "damage": reader.damage}
+        print(json.dumps(said, indent=2))
         return int(ExitCode.DONE)
     Console(width=None if os.isatty(1) else 180).print(_table([itself, *outcomes]))
     print(
         f"{MATCHING}\n{len(outcomes)} variants in {took_s:.1f} s, with {computed_s:.1f} s of computing:"
         f" {computed_s / took_s:.2f} × as fast as one core"
     )
+    if reader.damage:
+        print(f"ends early {reader.damage}; every row is of what lies before")
     return int(ExitCode.DONE)
 
 

@@ -9,15 +9,16 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from nadofast.events import FillEvent
 from nadofast.products import from_x18, mul_x18, to_x18
 from nadofast.tape import Kind, Reader, Record
 
 from .ledger import Ledger
-from .model import EntryMode, Plan
+from .model import EntryMode, PairState, Plan
 from .recordfile import RecordingReader
+from .recording import STATE
 from .replay import ReplayError, setup_of
 from .units import NS_PER_MS, NS_PER_S
 
@@ -30,7 +31,8 @@ class Variant:
     """What is changed, by name; as text, so that it can be sent and shown. latency_ms is one way.
 
     size_usd, entry_cap_bps, exit_cap_bps, leg_deadline_s, maker_timeout_s (0: exits cross at once), hold_s,
-    reprice_ms, entry_mode (ioc, maker_then_ioc), latency_ms; or `plan.NAME`, any whole number of the plan.
+    reprice_ms, move_in_one_step (0, 1), entry_mode (ioc, maker_then_ioc), latency_ms; or `plan.NAME`, any
+    whole number of the plan.
     """
 
     changes: tuple[tuple[str, str], ...] = ()
@@ -84,6 +86,7 @@ SETTERS: Final[Mapping[str, Callable[[Plan, Decimal], Plan]]] = {
 }
 LATENCY: Final = "latency_ms"
 ENTRY_MODE: Final = "entry_mode"
+MOST: Final = 10**12
 DEFAULT_LATENCY_NS: Final = NS_PER_MS
 
 
@@ -97,7 +100,7 @@ def changed(plan: Plan, variant: Variant) -> tuple[Plan, int]:
         try:
             value = Decimal(text)
             field = name.removeprefix("plan.")
-            if not value.is_finite() or value < 0:
+            if not value.is_finite() or not 0 <= value <= MOST:
                 raise VariantError(f"{name}={text} is out of range")
             if name == LATENCY:
                 latency_ns = int(value * NS_PER_MS)
@@ -132,54 +135,79 @@ def variants(texts: Iterable[str]) -> list[Variant]:
     return [Variant(combination) for combination in itertools.product(*axes)]
 
 
-def records(source: Source) -> Iterator[Record]:
-    """The records of a recording. Raises OSError."""
-    if isinstance(source, Path):
-        yield from RecordingReader(source)
-        return
-    for part in source:
-        yield from Reader(io.BytesIO(part))
+def records(source: Source | RecordingReader) -> Iterator[Record]:
+    """The records of a recording, up to where it is damaged. Raises OSError."""
+    if isinstance(source, tuple):
+        for part in source:
+            reader = Reader(io.BytesIO(part))
+            yield from reader
+            if reader.damage:
+                return
+    else:
+        yield from RecordingReader(source) if isinstance(source, Path) else source
 
 
-def recorded(source: Source) -> Outcome:
-    """What the recorded run itself came to, by the fills it was told, each once."""
-    ledger: Ledger | None = None
-    purposes: dict[str, bool] = {}
-    exit_x18 = maker_x18 = 0
-    marks: dict[int, int] = {}
-    seen: set[tuple[str, int]] = set()
+def recorded(source: Source | RecordingReader) -> Outcome:
+    """What the recorded run itself came to, by the fills it was told, each once. Raises ReplayError."""
+    run: _OwnRun | None = None
     for record in records(source):
         if record.kind is Kind.SETUP:
-            plan, _ = setup_of(record)
-            ledger = Ledger(tuple(product.product_id for product in plan.products))
-        elif record.kind is Kind.ORDER and ledger is not None:
-            name, _, arguments, _ = json.loads(record.payload)
-            if name == "adopt":
-                order = arguments[0]["order"]
-                purposes[order["digest"]] = True
-            if name != "on_fill" or arguments[0]["fill"]["order_digest"] not in purposes:
-                continue
-            fill = FillEvent(**arguments[0]["fill"])
-            if fill.key not in seen:
-                seen.add(fill.key)
-                is_exit = _reduces(ledger, fill)
-                marks[fill.product_id] = fill.price_x18
-                ledger.apply(fill)
-                notional_x18 = mul_x18(fill.filled_qty_x18, fill.price_x18)
-                exit_x18 += notional_x18 if is_exit else 0
-                maker_x18 += notional_x18 if is_exit and not fill.is_taker else 0
-    if ledger is None:
+            run = _OwnRun(setup_of(record)[0])
+        elif run is not None and record.kind is Kind.STATE:
+            run.start(STATE.validate_json(record.payload))
+        elif run is not None and record.kind is Kind.ORDER:
+            run.learn(*json.loads(record.payload))
+    if run is None:
         raise ReplayError("it holds no run: nothing to compare with")
-    pnl = ledger.pnl(marks)
-    return Outcome(
-        "the run itself", net_x18=pnl.net_x18, fees_x18=pnl.fees_x18, volume_x18=pnl.volume_x18,
-        exit_x18=exit_x18, exit_maker_x18=maker_x18,
-    )  # fmt: skip
+    return run.outcome()
 
 
-def _reduces(ledger: Ledger, fill: FillEvent) -> bool:
-    position_x18 = ledger.position_x18(fill.product_id)
-    return position_x18 != 0 and (position_x18 > 0) != fill.is_bid
+class _OwnRun:
+    """The fills of a recorded run, added up. What it found open and took over is in `_held_x18` alone."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._ids = tuple(product.product_id for product in plan.products)
+        self._ledger = Ledger(self._ids)
+        self._held_x18 = dict.fromkeys(self._ids, 0)
+        self._has_started = False
+        self._orders: set[str] = set()
+        self._marks: dict[int, int] = {}
+        self._exit_x18 = self._maker_x18 = 0
+
+    def start(self, state: PairState) -> None:
+        """The first state of the machine; later ones are what fills and the exchange made of it."""
+        if not self._has_started:
+            for product_id, leg in zip(self._ids, state.legs, strict=True):
+                self._held_x18[product_id] += leg.held_x18
+        self._has_started = True
+
+    def learn(self, name: str, wall_ns: int, arguments: list[Any], named: Mapping[str, Any]) -> None:
+        """A fact about orders."""
+        if name == "adopt":
+            self._orders.add(arguments[0]["order"]["digest"])
+        elif name == "on_fill" and arguments[0]["fill"]["order_digest"] in self._orders:
+            fill = FillEvent(**arguments[0]["fill"])
+            if self._ledger.apply(fill):
+                self._count(fill)
+
+    def _count(self, fill: FillEvent) -> None:
+        held_x18, qty_x18 = self._held_x18[fill.product_id], fill.filled_qty_x18
+        self._held_x18[fill.product_id] += qty_x18 if fill.is_bid else -qty_x18
+        self._marks[fill.product_id] = fill.price_x18
+        if held_x18 != 0 and (held_x18 > 0) != fill.is_bid:
+            notional_x18 = mul_x18(qty_x18, fill.price_x18)
+            self._exit_x18 += notional_x18
+            self._maker_x18 += 0 if fill.is_taker else notional_x18
+
+    def outcome(self) -> Outcome:
+        pnl = self._ledger.pnl(self._marks)
+        open_x18 = sum(
+            abs(mul_x18(held, self._marks.get(product_id, 0))) for product_id, held in self._held_x18.items()
+        )
+        return Outcome(
+            "the run itself", net_x18=pnl.net_x18, fees_x18=pnl.fees_x18, volume_x18=pnl.volume_x18,
+            exit_x18=self._exit_x18, exit_maker_x18=self._maker_x18, open_x18=open_x18,
+        )  # fmt: skip
 
 
 def figures(outcome: Outcome) -> dict[str, str]:

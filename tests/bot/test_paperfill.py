@@ -142,6 +142,19 @@ def test_a_level_that_would_cross_ours_fills_it(house: House) -> None:
     assert (order.filled_x18, order.view().is_final, order.view().rests) == (to_x18(2), True, False)
 
 
+def test_a_level_that_crosses_is_met_once_until_it_changes(house: House) -> None:
+    """Other levels change all the time; each of those messages would fill us again."""
+    order = house.rest(5, 100)
+    house.show([(99, 2)], [(100, 2)])
+    for _ in range(3):
+        house.paper.on_book(PRODUCT.product_id, 7)
+    assert order.filled_x18 == to_x18(2)
+    assert house.take(2, 100).filled_x18 == 0  # nor is it there for a taker
+    house.show([(99, 2)], [(100, 1)])
+    house.paper.on_book(PRODUCT.product_id, 8)
+    assert order.filled_x18 == to_x18(3)
+
+
 def test_a_post_only_order_that_would_take_is_refused(house: House) -> None:
     order = house.rest(1, 101)
     assert (order.code, order.is_final, house.paper.resting()) == (WOULD_CROSS, True, [])
@@ -182,7 +195,17 @@ def test_a_change_is_in_the_plan() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["size=1", "entry_mode=slow", "size_usd=", "size_usd", "size_usd=x", "latency_ms=-1", "plan.products=1"],
+    [
+        "size=1",
+        "entry_mode=slow",
+        "size_usd=",
+        "size_usd",
+        "size_usd=x",
+        "latency_ms=-1",
+        "plan.products=1",
+        "latency_ms=1e999999",
+        "size_usd=1e30",
+    ],
 )
 def test_what_cannot_be_changed_is_refused(text: str) -> None:
     with pytest.raises(VariantError):

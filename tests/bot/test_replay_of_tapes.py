@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +19,9 @@ from bot.model import PairState, Phase
 from bot.recordfile import RecordingReader
 from bot.recording import Recording
 from bot.replay import Replay, Replayed, ReplayedFeed
+from bot.variants import recorded, records
+from nadofast import Signer
+from nadofast.events import FillEvent
 from nadofast.network import NETWORKS
 from nadofast.products import to_x18
 from nadofast.tape import MAGIC, Kind, block, encode
@@ -159,3 +163,70 @@ def without(path: Path, *kinds: Kind) -> bytes:
     """A recording less some kinds of records, as the bytes of one file."""
     kept = [record for record in RecordingReader(path) if record.kind not in kinds]
     return MAGIC + block(encode(record.kind, record.at_ns, record.payload) for record in kept)
+
+
+# ---------------------------------------------------------------------- what if
+
+
+def test_what_if_says_that_its_recording_ends_early(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = Run(tmp_path)
+    run.turn()
+    whole, cut = run.close(), tmp_path / "cut.tape"
+    cut.write_bytes(without(whole, Kind.END))
+    command = ["whatif", "--jobs", "1"]
+    assert main([*command, str(whole)]) == 0
+    assert "ends early" not in capsys.readouterr().out
+    assert main([*command, str(cut)]) == 0
+    assert "ends early cut.tape: no end" in capsys.readouterr().out
+    assert main([*command, "--json", str(cut)]) == 0
+    assert "no end" in json.loads(capsys.readouterr().out)["damage"]
+
+
+def test_a_recording_is_read_to_the_same_place_as_bytes_and_as_files(tmp_path: Path) -> None:
+    """What lies behind damage is of another time: the books would be wrong from there on."""
+    run = Run(tmp_path)
+    run.turn()
+    path = run.close()
+    first, second = path.with_name("x.0001.tape"), path.with_name("x.0002.tape")
+    first.write_bytes(path.read_bytes() + b"no block")
+    second.write_bytes(path.read_bytes())
+    parts = first.read_bytes(), second.read_bytes()
+    assert list(records(parts)) == list(records(first)) == list(records(path))
+
+
+def fill_of(run: Run, amount_x18: int) -> None:
+    """An order of the run is registered and fills, as the tracker is told."""
+    signer = Signer("0x" + "3c1d" * 16, chain_id=1, endpoint_address="0x" + "00" * 20)
+    tracker, price_x18 = run.recording.tracker(), to_x18(3_000)
+    order = signer.sign_order(
+        product_id=ETH.product_id, price_x18=price_x18, amount_x18=amount_x18, expiration_s=2**32,
+        nonce=1 << 62, appendix=1,
+    )  # fmt: skip
+    tracker.register(order)
+    tracker.on_sent(order.digest, 5)
+    size_x18, is_bid = abs(amount_x18), amount_x18 > 0
+    tracker.on_fill(
+        FillEvent(
+            ETH.product_id, 1, signer.subaccount(), order.digest, 1, size_x18, 0, size_x18, price_x18, True,
+            is_bid, 0, 9,
+        )
+    )  # fmt: skip
+
+
+def test_what_the_run_left_open_is_in_its_own_row(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    run.turn()
+    fill_of(run, to_x18("0.05"))
+    itself = recorded(run.close())
+    assert (itself.open_x18, itself.exit_x18) == (to_x18(150), 0)
+
+
+def test_a_pair_the_run_took_over_and_closed_is_closed_in_its_own_row(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    run.state = replace(PairState(phase=Phase.UNWINDING), legs=(LegState(held_x18=to_x18("0.1")), LegState()))
+    run.turn()
+    fill_of(run, to_x18("-0.1"))
+    itself = recorded(run.close())
+    assert (itself.open_x18, itself.exit_x18) == (0, to_x18(300))
