@@ -101,13 +101,13 @@ class InFlight:
         return True
 
     def withdraw(self, digest: str) -> None:
-        """A cancel of this order leaves."""
-        for flight in self._open.values():
+        """A cancel of this order leaves. A flight whose socket is gone counts: its other copy may be next."""
+        for flight in self._all():
             flight.is_withdrawn |= flight.request.digest == digest
 
     def withdraw_products(self, product_ids: Collection[int]) -> None:
         """A cancel of everything on these products leaves; none named means on all."""
-        for flight in self._open.values():
+        for flight in self._all():
             flight.is_withdrawn |= not product_ids or flight.request.product_id in product_ids
 
     def match(self, envelope: Mapping[str, Any], lane: Lane) -> Flight | None:

@@ -128,6 +128,23 @@ async def test_an_order_that_was_withdrawn_is_not_sent_again(sweep: bool) -> Non
     assert script.executed == []
 
 
+async def test_a_cancel_between_the_loss_of_the_socket_and_the_second_copy_withdraws_it() -> None:
+    """Whoever waits for the answer hears of the loss some turns of the loop later."""
+    script = Script(execute=lambda message: placed(message) if "place_order" in message else failure(2020))
+    async with gateway(script, reply_timeout_s=5.0) as client:
+        placing = asyncio.ensure_future(client.place(replace(ORDER, discard_after_ms=5_000)))
+        await until(lambda: len(script.over_socket) == 1, "sent")
+        (record,) = client.tracker.live()
+        client.link.cut("gone")
+        async with asyncio.timeout(5):
+            while client.stats()["in_flight"]:  # noqa: ASYNC110 - the very turn counts
+                await asyncio.sleep(0)
+        assert not placing.done()
+        assert (await client.cancel(4, record.digest)).error_code == 2020
+        assert (await placing).kind is OutcomeKind.UNKNOWN
+    assert [next(iter(message)) for message in script.executed] == ["cancel_orders"]
+
+
 async def test_a_sweep_of_another_product_withdraws_nothing() -> None:
     def answer(message: Any) -> Any:
         if "place_order" in message:
