@@ -68,6 +68,8 @@ class TimeSync:
         self._boot_lead_ns = self._boot_ns() - now_ns
         self._wall_lead_ns = wall_ns() - now_ns
         self._low_ns, self._high_ns = _NEVER, -_NEVER
+        self._awake_ns = -_NEVER
+        """When the last sleep was noticed."""
         self._samples: deque[TimeSample] = deque(maxlen=self._config.window)
         self.steps = 0
         """How often samples contradicted each other: one of the two clocks was stepped."""
@@ -77,10 +79,15 @@ class TimeSync:
         """How often the local wall clock was set. Orders do not use it."""
 
     def update(self, sample: TimeSample) -> None:
-        """Take a sample. Raises ValueError if it was answered before it was sent."""
+        """Take a sample, unless the machine slept meanwhile: the exchange may have read its clock before.
+
+        Raises ValueError if it was answered before it was sent.
+        """
         if sample.received_ns < sample.sent_ns:
             raise ValueError("time sample received before it was sent")
         now_ns = self.notice_jumps()
+        if sample.sent_ns < self._awake_ns:
+            return
         self._samples.append(sample)
         self._intersect()
         low, high = self._bounds_ns(now_ns)
@@ -100,6 +107,7 @@ class TimeSync:
         slept_ns = boot_ns - after_ns - self._boot_lead_ns
         if slept_ns > self._jump_ns:
             self.suspends += 1
+            self._awake_ns = after_ns
             self._boot_lead_ns += slept_ns
             self._wall_lead_ns += slept_ns
             self._samples.clear()

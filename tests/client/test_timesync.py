@@ -146,6 +146,26 @@ def test_a_machine_that_slept_does_not_know_the_exchanges_clock() -> None:
     assert sync.suspends == 1
 
 
+@pytest.mark.parametrize("is_noticed_before", [False, True])
+def test_an_answer_that_slept_on_its_way_says_nothing(is_noticed_before: bool) -> None:
+    """The exchange read its clock before the machine slept; the answer was read after it."""
+    machine = Machine()
+    sync = machine.sync()
+    sync.update(machine.sample())
+    sent_ns, server_ms = machine.mono_ns, machine.wall_ns // MS
+    machine.run(1)
+    machine.run(60_000, asleep=True)
+    if is_noticed_before:
+        assert not sync.is_known
+    machine.run(5)
+    sync.update(TimeSample(sent_ns, machine.mono_ns, server_ms))
+    assert not sync.is_known
+    machine.run(5)
+    sync.update(machine.sample())
+    assert sync.exchange_now_ms() == pytest.approx(machine.wall_ns / MS, abs=2)
+    assert (sync.suspends, sync.steps) == (1, 0)
+
+
 def test_a_wall_clock_that_is_set_is_noticed_both_ways_and_moves_nothing() -> None:
     machine = Machine()
     sync = machine.sync()
