@@ -173,8 +173,9 @@ class ArchivedOrder:
 class ArchivedMatch:
     """One match of one order. base_filled is signed; quote_filled is signed and includes the fee.
 
-    price_x18 is the maker's. cumulative_base_x18: filled of the order up to and with this match, signed.
-    balance_after: the perp balance it left its account with; None of a spot match.
+    price_x18 is the maker's; 0 if nothing was filled and nobody says. cumulative_base_x18: filled of the
+    order up to and with this match, signed. balance_after: the perp balance it left its account with; None
+    of a spot match.
     """
 
     digest: str
@@ -331,7 +332,10 @@ def _archived_match(row: Any, transactions: Mapping[int, Any]) -> ArchivedMatch:
     if product_id is None:
         product_id = row["post_balance"]["base"]["perp"]["product_id"]
     maker = match.get("maker")
-    price = integer(maker["order"]["priceX18"]) if maker else abs(quote + fee) * X18 // abs(base)
+    if maker:
+        price = integer(maker["order"]["priceX18"])
+    else:
+        price = abs(quote + fee) * X18 // abs(base) if base else 0
     return ArchivedMatch(
         digest=str(row["digest"]).lower(),
         sender=str(row["order"]["sender"]).lower(),

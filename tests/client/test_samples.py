@@ -85,6 +85,15 @@ def test_a_match_without_its_transaction_still_has_product_and_price() -> None:
     assert abs(match.price_x18 - to_x18("3021.4")) <= 10
 
 
+def test_a_match_of_nothing_has_no_price_and_hides_no_other() -> None:
+    response = dict(sample("archive_matches")["response"])
+    (row,) = response["matches"]
+    response |= {"txs": [], "matches": [{**row, "base_filled": "0"}, row]}
+    nothing, match = models.decode("archive matches", models.archived_matches, response)
+    assert (nothing.base_filled_x18, nothing.price_x18) == (0, 0)
+    assert match.base_filled_x18 > 0
+
+
 @pytest.mark.parametrize("name", sorted(READERS))
 def test_every_missing_field_is_a_bad_response(name: str) -> None:
     data = sample(name)["response"]["data"]
