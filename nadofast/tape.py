@@ -122,7 +122,7 @@ class Reader:
         while at + _RECORD.size <= len(raw):
             size, crc = _RECORD.unpack_from(raw, at)
             body = raw[at + _RECORD.size : at + _RECORD.size + size]
-            if len(body) < size or zlib.crc32(body) != crc:
+            if len(body) < max(size, _BODY.size) or zlib.crc32(body) != crc:
                 self.damage = where
                 return
             kind, at_ns = _BODY.unpack_from(body)

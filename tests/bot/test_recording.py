@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import os
 import random
+import struct
 import time
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +69,15 @@ def test_a_damaged_byte_ends_it_there_and_nothing_wrong_is_read() -> None:
         found, damage = unpack(data[:at] + bytes([data[at] ^ 0x41]) + data[at + 1 :])
         assert found == texts[: len(found)]
         assert damage or found == texts, at
+
+
+@pytest.mark.parametrize("body", [b"", b"\3", b"\3" + b"\0" * 7])
+def test_a_record_too_short_for_its_head_is_damage(body: bytes) -> None:
+    """Zeros are a record of nothing with a checksum that is right."""
+    short = struct.pack("<II", len(body), zlib.crc32(body)) + body
+    found, damage = unpack(MAGIC + block([encode(Kind.RECEIVED, 1, b"\0{}"), short]))
+    assert found == [b"{}"]
+    assert "damaged" in damage
 
 
 def test_a_newer_kind_of_record_ends_it_in_words() -> None:
