@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import OrderedDict
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from .errors import RequestTimeout
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from .gateway import OrderGateway
 
 POLL_S: Final = 0.3  # one look is at most 11 weight, whatever the number of orders
+MAX_CHANGED: Final = 10_000  # orders with news that nobody has fetched
 _log = logging.getLogger(__name__)
 
 
@@ -31,11 +33,13 @@ class NadoConnectionMode:
     def __init__(self, gateway: OrderGateway) -> None:
         self._gateway = gateway
         self._lanes = gateway.lanes
-        self._changed: dict[str, TrackedOrder] = {}
+        self._changed: OrderedDict[str, TrackedOrder] = OrderedDict()
         self._news = asyncio.Event()
         self._leave = gateway.tracker.on_change(self._on_change)
         self.switches = 0
         """How often it was told to change."""
+        self.missed = 0
+        """News of orders that nobody fetched before 10,000 others had some; the tracker still knows them."""
 
     def close(self) -> None:
         """Stop collecting updates."""
@@ -87,8 +91,11 @@ class NadoConnectionMode:
                         await self._gateway.refresh()
         except TimeoutError:
             raise RequestTimeout(f"no news of any order within {timeout_s} s") from None
-        return self._changed.pop(next(iter(self._changed)))
+        return self._changed.popitem(last=False)[1]
 
     def _on_change(self, order: TrackedOrder) -> None:
         self._changed.setdefault(order.digest, order)
+        if len(self._changed) > MAX_CHANGED:
+            self._changed.popitem(last=False)
+            self.missed += 1
         self._news.set()

@@ -11,7 +11,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -79,7 +79,7 @@ class OrderResolver:
         self._archive: SharedQuestion[str, models.ArchivedOrder] = SharedQuestion(self._ask_archive)
         self._clock: SharedQuestion[str, None] = SharedQuestion(self._ask_clock)
         self._waiting: dict[str, list[asyncio.Event]] = {}
-        tracker.on_change(self._wake)
+        self._leave: Callable[[], None] = lambda: None
 
     async def stop(self) -> None:
         """End the questions under way."""
@@ -342,6 +342,8 @@ class OrderResolver:
     def _news_of(self, digest: str) -> Iterator[asyncio.Event]:
         """An event that is set whenever a fact about this order comes in."""
         event = asyncio.Event()
+        if not self._waiting:  # only while somebody waits: a tracker outlives those that ask it
+            self._leave = self._tracker.on_change(self._wake)
         self._waiting.setdefault(digest, []).append(event)
         try:
             yield event
@@ -349,6 +351,8 @@ class OrderResolver:
             self._waiting[digest].remove(event)
             if not self._waiting[digest]:
                 del self._waiting[digest]
+            if not self._waiting:
+                self._leave()
 
     def _wake(self, order: TrackedOrder) -> None:
         for event in self._waiting.get(order.digest, ()):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
@@ -221,6 +223,18 @@ async def test_news_of_the_stream_end_the_wait_at_once() -> None:
     await until(lambda: "archive" in desk.truth.asked, "the first look")
     desk.tracker.on_resting(digest, SIZE)
     assert (await asyncio.wait_for(asking, 1)).path == "stream"
+
+
+async def test_a_tracker_outlives_those_that_asked_it() -> None:
+    """Gateways come and go over one tracker: each would be told, and kept, for ever."""
+    desk = Desk(Truth())
+    digest = desk.order()
+    assert await asyncio.create_task(desk.resolved(digest)) is OutcomeKind.UNKNOWN
+    gone = weakref.ref(desk.resolver)
+    del desk.resolver
+    gc.collect()
+    assert gone() is None
+    desk.tracker.on_resting(digest, SIZE)
 
 
 async def test_many_doubts_are_one_question() -> None:

@@ -150,6 +150,19 @@ async def test_an_order_that_changed_often_is_told_once_as_it_is_now() -> None:
             await modes.get_update(0.01)
 
 
+async def test_news_that_nobody_fetches_take_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection_mode, "MAX_CHANGED", 3)
+    async with scripted_gateway(Script()) as gateway:
+        modes = NadoConnectionMode(gateway)
+        orders = [sent(gateway) for _ in range(5)]
+        assert modes.missed == 2
+        gateway.tracker.on_resting(orders[3].digest, 1)  # waits already
+        assert modes.missed == 2
+        assert [await modes.get_update(1.0) for _ in range(3)] == orders[2:]
+        with pytest.raises(RequestTimeout):
+            await modes.get_update(0.01)
+
+
 async def test_orders_of_a_burst_survive_switches_in_both_directions(venue: Venue) -> None:
     """Each is at the exchange once, by whichever way it went; no switch changes or repeats one."""
     async with venue.gateway() as gateway:
