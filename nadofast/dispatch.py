@@ -7,6 +7,7 @@ import logging
 import time
 import weakref
 from collections.abc import Callable, Iterable
+from itertools import chain, count
 from typing import Any, Final
 
 from .appendix import unpack_appendix
@@ -66,7 +67,8 @@ class NadoEventRouter:
     def events(
         self, kinds: Iterable[str | type], limits: QueueLimits | None = None, *, name: str = ""
     ) -> NadoMessageQueue:
-        """A queue of its own; it lives as long as its reader holds it."""
+        """A queue of its own; it lives as long as its reader holds it. name: its kinds if none is given; a
+        number follows one that is taken."""
         queue = NadoMessageQueue(
             frozenset(check_kind(kind) for kind in kinds),
             limits,
@@ -74,6 +76,9 @@ class NadoEventRouter:
             recover=self._recover,
             on_overflow=self._on_overflow,
         )
+        taken = {other.name for other in self._queues}
+        names = chain([queue.name], (f"{queue.name} {number}" for number in count(2)))
+        queue.name = next(name for name in names if name not in taken)
         self._queues.add(queue)
         return queue
 

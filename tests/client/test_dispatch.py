@@ -26,6 +26,18 @@ async def test_a_forgotten_queue_costs_nothing() -> None:
     assert router.stats() == []
 
 
+async def test_queues_of_one_router_have_names_of_their_own() -> None:
+    """By which a reader of the statistics tells them apart."""
+    router = NadoEventRouter()
+    kept = [router.events(["trade"]), router.events(["trade"]), router.events(["trade"], name="mine")]
+    kept.append(router.events(["fill"], name="mine"))
+    assert [queue.name for queue in kept] == ["trade", "trade 2", "mine", "mine 2"]
+    assert len({stats.name for stats in router.stats()}) == 4
+    del kept[0]
+    gc.collect()
+    assert router.events(["trade"]).name == "trade"
+
+
 async def test_consumers_do_not_disturb_each_other(caplog: pytest.LogCaptureFixture) -> None:
     router = NadoEventRouter()
     seen: list[Any] = []
