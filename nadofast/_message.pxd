@@ -36,7 +36,7 @@ cdef enum:  # Message.kind
     KIND_COUNT
 
 
-# Fields of Message.fields: every top-level field this version reads; FIELD_NAMES in _scan.pyx has the same order.
+# Fields of Message.fields: every top-level field this version reads; FIELD_NAMES in _message.pyx has the same order.
 cdef enum:
     F_TYPE = 0
     F_TIMESTAMP

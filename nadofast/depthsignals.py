@@ -52,6 +52,17 @@ class BookSummary:
     known_levels: tuple[int, int]
 
 
+class _View(NamedTuple):
+    """Quantities by price of the best levels of a side. edge_x18: the worst of these prices, negative for a
+    bid; None if there are no others."""
+
+    qty_x18: dict[int, int]
+    edge_x18: int | None = None
+
+    def shows(self, key_x18: int) -> bool:
+        return self.edge_x18 is None or key_x18 <= self.edge_x18
+
+
 class NadoBookDepthHandler:
     """Signals of one product's book: `feed.on("book_depth", handler.on_book_depth)`.
 
@@ -62,7 +73,7 @@ class NadoBookDepthHandler:
     def __init__(self, book: OrderBook) -> None:
         self.book = book
         self.updates = 0
-        self._last: tuple[dict[int, int], dict[int, int]] = ({}, {})
+        self._last = {"bid": _View({}), "ask": _View({})}
 
     def on_book_depth(self, event: OrderBook | Readable) -> None:
         """Count a change of this handler's book. A raw book_depth message is applied to it first: for those
@@ -166,20 +177,23 @@ class NadoBookDepthHandler:
         self, levels: int, own_x18: Mapping[tuple[str, int], int] | None = None
     ) -> dict[tuple[str, int], int]:
         """Changes of quantity, in x18, on the best `levels` levels since the last call, by (side, price_x18),
-        side "bid" or "ask". own_x18: our own resting quantities now, which are taken off first: what is left
-        is what others did. Raises BookInvalid."""
+        side "bid" or "ask". A price that was beyond them then, or is now, is left out: it may have changed in
+        view or out of it. own_x18: our own resting quantities now, which are taken off first: what is left is
+        what others did. Raises BookInvalid."""
         own = own_x18 or {}
         self._readable()
-        now = tuple(
-            {price: qty - own.get((side, price), 0) for price, qty in read(levels)}
-            for side, read in (("bid", self.book.bids), ("ask", self.book.asks))
-        )
         changes = {}
-        for side, before, after in zip(("bid", "ask"), self._last, now, strict=True):
-            for price in before.keys() | after.keys():
-                if changed := after.get(price, 0) - before.get(price, 0):
+        for side, read, away in (("bid", self.book.bids, -1), ("ask", self.book.asks, 1)):
+            before, rows = self._last[side], read(levels)
+            after = _View(
+                {price: qty - own.get((side, price), 0) for price, qty in rows},
+                rows[-1][0] * away if len(rows) == levels else None,
+            )
+            for price in before.qty_x18.keys() | after.qty_x18.keys():
+                changed = after.qty_x18.get(price, 0) - before.qty_x18.get(price, 0)
+                if changed and before.shows(price * away) and after.shows(price * away):
                     changes[side, price] = changed
-        self._last = (now[0], now[1])
+            self._last[side] = after
         return changes
 
     # ------------------------------------------------------------------ parts

@@ -50,11 +50,11 @@ class NadoPerformanceMonitor:
         self._histograms.setdefault(kind, Histogram()).record_ns(int(latency_ms * _MS))
 
     def get_rps(self) -> float:
-        """Events a second over the last ten whole seconds, or since the start if that is less."""
+        """Events a second over this second and the nine before, or since the start if that is less."""
         now_ns = self._clock_ns()
-        second = now_ns // _NS
-        counted = sum(n for at, n in self._seconds.items() if second - RATE_WINDOW_S < at <= second)
-        return counted / min(float(RATE_WINDOW_S), max(1.0, (now_ns - self._started_ns) / _NS))
+        first = now_ns // _NS - RATE_WINDOW_S + 1
+        counted = sum(n for at, n in self._seconds.items() if at >= first)
+        return counted / max(1.0, (now_ns - max(self._started_ns, first * _NS)) / _NS)
 
     def get_latency_percentiles(self, event_type: str | None = None) -> dict[str, float]:
         """p50, p95, p99 in ms, of one kind or of all; empty if there was none."""

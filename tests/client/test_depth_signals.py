@@ -179,6 +179,23 @@ def test_level_changes_leave_our_own_size_out() -> None:
     }
 
 
+def test_a_level_that_only_comes_into_view_is_no_change() -> None:
+    """The best price moves, and with it the edge of what the best levels are."""
+    handler = NadoBookDepthHandler(book())
+    handler.level_changes(2)  # bids 100, 99; asks 101, 102
+    asks = [(101 * X18, X18), (102 * X18, 2 * X18)]
+    handler.book.load_snapshot([(99 * X18, 2 * X18), (98 * X18, 3 * X18)], asks, 2)
+    assert handler.level_changes(2) == {("bid", 100 * X18): -X18}
+    handler.book.load_snapshot([(100 * X18, X18), (99 * X18, 2 * X18), (98 * X18, X18)], asks[1:], 3)
+    assert handler.level_changes(2) == {("bid", 100 * X18): X18, ("ask", 101 * X18): -X18}
+    handler.book.load_snapshot([(99 * X18, 2 * X18)], [(100 * X18, X18), *asks], 4)
+    assert handler.level_changes(2) == {
+        ("bid", 100 * X18): -X18,
+        ("ask", 100 * X18): X18,
+        ("ask", 101 * X18): X18,
+    }
+
+
 async def test_signals_of_a_live_book(venue: Venue) -> None:
     async with venue.feed() as feed:
         handler = NadoBookDepthHandler(feed.book(4))

@@ -69,6 +69,16 @@ def test_the_monitor_counts_rates_and_percentiles() -> None:
         monitor.record_event("fill", -1)
 
 
+@pytest.mark.parametrize("seconds", [20, 20.05, 20.5, 20.95, 3.5, 10.0])
+def test_a_steady_rate_is_told_as_it_is_at_any_moment(seconds: float) -> None:
+    now = [1_000 * S + S // 3]
+    monitor = NadoPerformanceMonitor(clock_ns=lambda: now[0])
+    for _ in range(int(seconds * 100)):
+        now[0] += S // 100
+        monitor.record_event("fill", 1.0)
+    assert monitor.get_rps() == pytest.approx(100, rel=0.01)
+
+
 async def test_a_feed_tells_how_it_is(venue: Venue) -> None:
     async with venue.feed(rest=venue.rest) as feed:
         assert feed.get_connection_status() == {"websocket": "disconnected", "rest": "available"}
