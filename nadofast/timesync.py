@@ -80,9 +80,7 @@ class TimeSync:
 
     def update(self, sample: TimeSample) -> None:
         """Take a sample, unless the machine slept meanwhile: the exchange may have read its clock before.
-
-        Raises ValueError if it was answered before it was sent.
-        """
+        Raises ValueError if it was answered before it was sent."""
         if sample.received_ns < sample.sent_ns:
             raise ValueError("time sample received before it was sent")
         now_ns = self.notice_jumps()
