@@ -107,7 +107,8 @@ class StepWriter:
             held = self._isolated.position_x18(maker) + planned[0]
             if held == 0 or (held > 0) == maker.is_buy:
                 return 0
-            quantity_x18 = min(quantity_x18, abs(held))
+            increment = self._products[maker.product_id].size_increment_x18
+            quantity_x18 = min(quantity_x18, abs(held) // increment * increment)
         base, quote = maker_change(maker, quantity_x18)
         change = Change(planned[0] + base, planned[1] + quote)
         return 0 if self._isolated.refusal(maker, change) else quantity_x18

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from simcore import ETH, IOC, LIMIT, POST_ONLY, REDUCE_ONLY, Sim, Trader, code_of, x18
+from simcore import ETH, IOC, LIMIT, POST_ONLY, REDUCE_ONLY, WETH, Sim, Trader, code_of, x18
 
 from nadosim.x18 import ONE
 
@@ -39,6 +39,17 @@ def test_reduce_only_may_rest_and_is_cut_at_the_match() -> None:
     assert sim.updates()[-1] == ("cancelled", "0")
     assert sim.exchange.orders_state()[-1]["end"] == "reduce_only"
     assert sim.refusal(trader.order("sell", "3010", "1", POST_ONLY | REDUCE_ONLY)) == 2064
+
+
+def test_what_a_resting_reduce_only_order_trades_is_whole_increments() -> None:
+    """A token balance need not be a multiple of the increment; every match is."""
+    sim, trader = _world(resting_reduce_only="accept")
+    sim.exchange.fund(trader.sender, x18("0.5004"), WETH)
+    sim.place(trader.order("sell", "3010", "1", POST_ONLY | REDUCE_ONLY, product_id=WETH))
+    sim.house("buy", "3010", "1", WETH)
+    assert sim.private("fill")[-1]["filled_qty"] == str(x18("0.5"))
+    assert sim.account(trader).spots[WETH] == x18("0.0004")
+    assert sim.exchange.orders_state()[-1]["end"] == "reduce_only"
 
 
 @pytest.mark.parametrize(("recheck", "code"), [(False, 0), (True, 2011)])
