@@ -10,12 +10,13 @@ from .accounts import ZERO_ADDRESS, Subaccount
 from .core import Core
 from .engine import Order
 from .errors import ExchangeError
+from .fields import MALFORMED, lenient_int
 from .health import NO_CHANGES, Change, Margin
 from .product_views import product_view
 from .products import QUOTE_PRODUCT_ID, Product
-from .query_params import MALFORMED, Request, flag, hex_bytes, integer
+from .query_params import Request, flag, hex_bytes, integer
 from .requests import OrderType
-from .x18 import ONE, div_x18, mul_x18
+from .x18 import INT128_MAX, INT128_MIN, ONE, div_x18, mul_x18
 
 MAX_STEPS: Final = 1 << 80
 
@@ -205,8 +206,8 @@ class AccountQueries:
                     raise ExchangeError(2015)
                 before = changes.get(product_id, Change(0, 0))
                 changes[product_id] = Change(
-                    before.base_x18 + int(delta["amount_delta"]),
-                    before.quote_x18 + int(delta["v_quote_delta"]),
+                    before.base_x18 + lenient_int(delta["amount_delta"], INT128_MIN, INT128_MAX, "txns"),
+                    before.quote_x18 + lenient_int(delta["v_quote_delta"], INT128_MIN, INT128_MAX, "txns"),
                 )
         except (KeyError, TypeError, ValueError, OverflowError, RecursionError):
             raise ExchangeError(MALFORMED, "txns") from None

@@ -85,8 +85,13 @@ class SimServer:
         self.edge.refresh()
         self.hub.flush_depth()  # the first chain link exists before anybody listens
         app = self.surface.application(self.control.routes())
+        # A compressed request is nothing the API knows: its body is taken as it is, and is no JSON.
         self._runner = web.AppRunner(
-            app, handle_signals=False, access_log=None, shutdown_timeout=STOP_DEADLINE_S
+            app,
+            handle_signals=False,
+            access_log=None,
+            shutdown_timeout=STOP_DEADLINE_S,
+            auto_decompress=False,
         )
         await self._runner.setup()
         context, certificate = self._tls()

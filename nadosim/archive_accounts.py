@@ -57,11 +57,12 @@ class AccountArchive:
     def events(self, params: Params) -> dict[str, Any]:
         """Balance events, newest first. limit: {"raw": n} counts events, {"txs": n} transactions."""
         wanted = parse_filter({k: v for k, v in params.items() if k != "limit"})
-        kinds = params.get("event_types")
+        named = optional_list(params, "event_types")
+        kinds = None if named is None else frozenset(map(str, named))
         records = (
             record
             for record in self._core.history.balances_newest_first()
-            if _takes(wanted, record) and (not isinstance(kinds, list) or record.kind in kinds)
+            if _takes(wanted, record) and (kinds is None or record.kind in kinds)
         )
         page = list(_limited(records, params.get("limit")))
         txs = {record.submission_idx: _tx_view(record) for record in page}
@@ -89,25 +90,27 @@ class AccountArchive:
         if len(subaccounts) * len(times_s) > MAX_SNAPSHOTS:
             raise ExchangeError(MALFORMED, f"more than {MAX_SNAPSHOTS} snapshots")
         is_isolated = params.get("isolated")
-        return {
-            "snapshots": {
-                str(subaccount): {
-                    str(time_s): self._snapshot(str(subaccount).lower(), time_s, is_isolated)
-                    for time_s in times_s
-                }
-                for subaccount in subaccounts
-            }
-        }
-
-    def _snapshot(self, subaccount: str, time_s: int, is_isolated: object) -> list[dict[str, Any]]:
-        newest: dict[tuple[str, int], BalanceRecord] = {}
+        pasts: dict[str, list[BalanceRecord]] = {str(subaccount).lower(): [] for subaccount in subaccounts}
         for record in self._core.history.balances_newest_first():
             account = record.account
-            if subaccount not in (account.id, account.owner.id) or record.timestamp_ns // NS_PER_S > time_s:
-                continue
             if is_isolated is None or account.is_isolated is is_isolated:
-                newest.setdefault((account.id, record.product_id), record)
-        return [self._event_view(record) for record in newest.values()]
+                for subaccount in {account.id, account.owner.id} & pasts.keys():
+                    pasts[subaccount].append(record)
+        views = {subaccount: self._snapshots(past, times_s) for subaccount, past in pasts.items()}
+        return {"snapshots": {str(asked): views[str(asked).lower()] for asked in subaccounts}}
+
+    def _snapshots(self, past: list[BalanceRecord], times_s: list[int]) -> dict[str, list[dict[str, Any]]]:
+        """past: of one subaccount, newest first; used up."""
+        newest: dict[tuple[str, int], BalanceRecord] = {}
+        views = {}
+        for time_s in sorted(times_s):
+            while past and past[-1].timestamp_ns // NS_PER_S <= time_s:
+                record = past.pop()
+                key = (record.account.id, record.product_id)
+                newest.pop(key, None)  # so that the last one is the newest
+                newest[key] = record
+            views[time_s] = [self._event_view(record) for record in reversed(newest.values())]
+        return {str(time_s): views[time_s] for time_s in times_s}
 
     def linked_signer_rate_limit(self, params: Params) -> dict[str, Any]:
         """Changes of the linked signer that are left this week. wait_time: s until there is one more."""

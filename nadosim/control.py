@@ -19,6 +19,7 @@ from .exchange import Exchange
 from .fault_catalog import Act
 from .fault_state import Lies
 from .faults import Faults
+from .messages import Malformed, decode
 from .params import BadFault
 
 
@@ -68,11 +69,8 @@ class Control:
     async def set_faults(self, request: web.Request) -> web.Response:
         """Switch faults on or off; 400 with a reason if the request cannot be understood."""
         try:
-            body = orjson.loads(await request.read())
-            if not isinstance(body, dict):
-                raise BadFault("expected a JSON object")
-            self.strike(body)
-        except (orjson.JSONDecodeError, BadFault) as error:
+            self.strike(decode(await request.read()))
+        except (Malformed, BadFault) as error:
             return _json({"error": str(error)}, status=400)
         return _json(self._faults.snapshot())
 

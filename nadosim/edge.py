@@ -12,6 +12,7 @@ from .exchange import Exchange
 REFRESH_MS: Final = 500
 HISTORY: Final = 1_200  # samples a product: ten minutes
 MALFORMED: Final = 2038
+MAX_DIGITS: Final = 18  # what is repeated in a reply has to fit 64 bits
 
 _CACHED: Final[Mapping[str, dict[str, Any]]] = {
     "cached_status": {"type": "status"},
@@ -45,7 +46,6 @@ class EdgeCache:
     def answer(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """The whole reply, failures included."""
         kind = str(request.get("type"))
-        # Nested values can be read deeper than they can be written: only plain ones are repeated.
         echo = {"id": request["id"]} if isinstance(request.get("id"), int | str) else {}
         if kind == "ping" and not isinstance(request.get("client_time", 0), int | float | str | None):
             error = ExchangeError(MALFORMED, "client_time")
@@ -137,7 +137,7 @@ def _sample(product_id: int, at_ms: int, bid: int, ask: int) -> dict[str, Any]:
 
 def _integer(request: Mapping[str, Any], name: str, default: int) -> int:
     value = request.get(name, default)
-    if isinstance(value, str) and value.strip().isdecimal() and len(value) <= 20:
+    if isinstance(value, str) and value.strip().isdecimal() and len(value) <= MAX_DIGITS:
         return int(value)
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
         raise ExchangeError(MALFORMED, name)

@@ -20,6 +20,7 @@ from .exchange import Exchange
 from .fault_state import Lies
 from .faults import Faults
 from .limits import Limits, execute_weight, query_weight, sender_of
+from .messages import Malformed, decode
 
 log = logging.getLogger(__name__)
 
@@ -30,10 +31,6 @@ _NOTHING: Final[Mapping[str, Any]] = {}
 
 
 FORGED: Final = frozenset({2027, 2028, 2034, 2035})  # the wallet named is not the one that asked
-
-
-class Malformed(Exception):
-    """Not a request at all. The text says why."""
 
 
 class LostReply(Exception):
@@ -244,17 +241,6 @@ def _tags(name: str, body: Any, message: Mapping[str, Any]) -> tuple[dict[str, A
 
 def _id(request: Mapping[str, Any]) -> dict[str, Any]:
     return {"id": request["id"]} if isinstance(request.get("id"), int | str) else {}
-
-
-def decode(text: str | bytes) -> dict[str, Any]:
-    """JSON object of a request. Raises Malformed."""
-    try:
-        message = orjson.loads(text)
-    except orjson.JSONDecodeError as error:
-        raise Malformed(f"Not JSON: {error.msg} at byte {error.pos}.") from None
-    if not isinstance(message, dict):
-        raise Malformed("A request is a JSON object.")
-    return message
 
 
 def _failure(

@@ -12,7 +12,8 @@ from aiohttp.typedefs import Middleware
 
 from .errors import TEXTS
 from .faults import Faults
-from .gateway import Blocked, Malformed, TooMany, malformed
+from .gateway import Blocked, TooMany, malformed
+from .messages import Malformed
 
 log = logging.getLogger(__name__)
 

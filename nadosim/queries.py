@@ -8,10 +8,11 @@ from typing import Any, Final
 from .account_queries import AccountQueries
 from .core import Core
 from .errors import ExchangeError
+from .fields import MALFORMED
 from .order_views import order_view
 from .product_views import fee_rates_view, product_view, symbol_view
 from .products import QUOTE_PRODUCT_ID, Product
-from .query_params import MALFORMED, Request, hex_bytes, integer, product_ids
+from .query_params import Request, hex_bytes, integer, product_ids
 
 MAX_DEPTH: Final = 100
 NOT_OFFERED: Final = frozenset(

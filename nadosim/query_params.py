@@ -3,24 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
+from . import fields
 from .errors import ExchangeError
+from .x18 import INT128_MAX, INT128_MIN
 
-MALFORMED: Final = 2038
 Request = Mapping[str, Any]
 
 
 def integer(request: Request, name: str) -> int:
-    value = request.get(name)
-    if isinstance(value, str) and len(value) <= 40:
-        try:
-            return int(value)
-        except ValueError:
-            raise ExchangeError(MALFORMED, name) from None
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise ExchangeError(MALFORMED, name)
-    return value
+    return fields.lenient_int(request.get(name), INT128_MIN, INT128_MAX, name)
 
 
 def product_ids(request: Request) -> list[int]:
@@ -46,10 +39,7 @@ def product_ids(request: Request) -> list[int]:
 
 def hex_bytes(request: Request, name: str, size: int) -> str:
     """0x-hex of `size` bytes, in lower case."""
-    value = request.get(name)
-    if not isinstance(value, str) or len(value) != 2 + 2 * size or not value.startswith("0x"):
-        raise ExchangeError(MALFORMED, name)
-    return value.lower()
+    return fields.hex_bytes(request.get(name), size, name)
 
 
 def flag(request: Request, name: str, *, default: bool = False) -> bool:

@@ -20,9 +20,10 @@ from .edge import EdgeCache
 from .errors import TEXTS, ExchangeError
 from .exchange import Exchange
 from .faults import Faults
-from .gateway import Caller, Gateway, LostReply, Malformed, TooMany, decode
+from .gateway import Caller, Gateway, LostReply, TooMany
 from .http_rules import RATE_LIMIT, compressed, guard, refused
 from .limits import archive_weight
+from .messages import Malformed, decode
 from .sockets import MAX_MESSAGE_BYTES, MAX_SOCKETS_PER_ADDRESS, Sockets, TooManySockets
 from .streams import StreamHub
 

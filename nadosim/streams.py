@@ -17,6 +17,7 @@ from .depth import DEPTH_INTERVAL_S, DepthBatches
 from .errors import ExchangeError
 from .exchange import Exchange
 from .faults import Faults
+from .messages import Malformed, decode
 from .steps import Step
 from .tape import Tape
 from .topics import (
@@ -286,16 +287,13 @@ def _joined(
 
 def _decode(text: str | bytes) -> dict[str, Any]:
     try:
-        message = orjson.loads(text)
-    except orjson.JSONDecodeError:
-        raise ControlError("Not a JSON message.", 2038) from None
-    if not isinstance(message, dict):
-        raise ControlError("A message is a JSON object.", 2038)
-    return message
+        return decode(text)
+    except Malformed as error:
+        raise ControlError(str(error), 2038) from None
 
 
 def _scalar(value: Any) -> Any:
-    """What may be repeated to its sender: nested values can be read deeper than they can be written."""
+    """What may be repeated to its sender: an id or a time, no more than one."""
     return value if isinstance(value, int | float | str) else None
 
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final, TypeGuard
 
+from .errors import ExchangeError
+from .fields import hex_bytes
+
 PRIVATE: Final = frozenset({"order_update", "fill", "position_change"})
 OF_ONE_PRODUCT: Final = frozenset(
     {"best_bid_offer", "book_depth", "trade", "latest_candlestick", "funding_payment"}
@@ -80,10 +83,8 @@ def _granularity(stream: Mapping[str, Any]) -> int:
 
 
 def is_subaccount(value: Any) -> TypeGuard[str]:
-    if not isinstance(value, str) or len(value) != 66 or value[:2].lower() != "0x":
-        return False
     try:
-        bytes.fromhex(value[2:])
-    except ValueError:
+        hex_bytes(value, 32, "subaccount")
+    except ExchangeError:
         return False
     return True

@@ -11,6 +11,7 @@ from simcore import (
     ISOLATED,
     OTHER_HOUSE,
     SOL,
+    WETH,
     Sim,
     Trader,
     code_of,
@@ -21,7 +22,8 @@ from simcore import (
 )
 
 from nadosim.candles import GRANULARITIES_S
-from nadosim.x18 import ONE
+from nadosim.records import History
+from nadosim.x18 import NS_PER_S, ONE
 
 
 @pytest.fixture
@@ -161,6 +163,51 @@ def test_balance_events(sim: Sim, trader: Trader) -> None:
     )
     one = archive({"events": {"event_types": ["match_orders"], "limit": {"txs": 1}}})
     assert [len(one["events"]), len(one["txs"])] == [1, 1]
+
+
+def test_kinds_of_events_are_a_set_whatever_their_number(sim: Sim, trader: Trader) -> None:
+    """A message may name tens of thousands: looking each event up among them would hold everybody up."""
+    sim.exchange.fund(trader.sender, ONE)
+    kinds = _Searched(["deposit_collateral", "settle_pnl"])
+    assert sim.exchange.archive({"events": {"event_types": kinds}})["events"]
+    assert not sim.exchange.archive({"events": {"event_types": ["settle_pnl"]}})["events"]
+    assert kinds.searches == 0
+    assert code_of(sim.exchange.archive, {"events": {"event_types": "settle_pnl"}}) == 2038
+
+
+class _Searched(list[str]):
+    searches = 0
+
+    def __contains__(self, item: object) -> bool:
+        self.searches += 1
+        return super().__contains__(item)
+
+
+def test_many_account_snapshots_are_one_look_at_the_past(
+    sim: Sim, trader: Trader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start_s = sim.clock.now_ns() // NS_PER_S
+    for _ in range(4):
+        sim.clock.advance_s(10)
+        sim.exchange.fund(trader.sender, ONE)
+        sim.exchange.fund(trader.sender, ONE, WETH)
+    looks = []
+    newest_first = History.balances_newest_first
+    monkeypatch.setattr(History, "balances_newest_first", lambda self: looks.append(1) or newest_first(self))
+    times_s = [start_s - 1, start_s + 25, start_s + 60, start_s + 20]
+    asked = {"subaccounts": [trader.sender, "0x" + "11" * 32], "timestamps": times_s}
+    told = sim.exchange.archive({"account_snapshots": asked})["snapshots"]
+    assert list(told[trader.sender]) == [str(time_s) for time_s in times_s]
+    amounts = [
+        [
+            (view["product_id"], int(view["post_balance"]["spot"]["balance"]["amount"]) // ONE)
+            for view in views
+        ]
+        for views in told[trader.sender].values()
+    ]
+    assert amounts == [[], [(WETH, 2), (0, 5002)], [(WETH, 4), (0, 5004)], [(WETH, 2), (0, 5002)]]
+    assert not any(told["0x" + "11" * 32].values())
+    assert len(looks) == 1
 
 
 def test_subaccounts_and_backlog(sim: Sim, trader: Trader) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -102,6 +103,7 @@ def test_recv_time_window(sim: Sim, trader: Trader, ahead_ms: int, code: int) ->
         (("order", "expiration"), "-1"),
         (("order", "sender"), "0x12"),
         (("order", "sender"), "0x" + "zz" * 32),
+        (("order", "sender"), "0x" + " " * 64),
         (("order",), []),
         (("product_id",), "4"),
         (("signature",), None),
@@ -651,6 +653,8 @@ def test_archive_codes(sim: Sim) -> None:
         ({"type": "market_liquidity", "product_id": 4, "depth": 101}, 2038),
         ({"type": "order", "product_id": 4, "digest": "0x" + "11" * 32}, 2020),
         ({"type": "subaccount_info", "subaccount": "0x12"}, 2038),
+        ({"type": "subaccount_info", "subaccount": "0x" + "zz" * 32}, 2038),
+        ({"type": "nonces", "address": "0x" + " " * 40}, 2038),
         ({"type": "subaccount_info", "subaccount": "0x" + "11" * 32, "txns": "[1]"}, 2038),
     ],
 )
@@ -686,6 +690,12 @@ def test_simulated_changes_of_an_account(sim: Sim, trader: Trader) -> None:
     assert eth["balance"]["amount"] == "100000000000000000"
     assert info["pre_state"]["perp_balances"][1]["balance"]["amount"] == "0"
     assert info["pre_state"]["healths"][2]["health"] == str(5000 * ONE)
+
+
+def test_simulated_changes_are_no_wider_than_a_balance(sim: Sim, trader: Trader) -> None:
+    delta = {"product_id": ETH, "subaccount": trader.sender, "amount_delta": "9" * 4299, "v_quote_delta": "0"}
+    request = {"type": "subaccount_info", "subaccount": trader.sender}
+    assert _code(sim.exchange.query, {**request, "txns": json.dumps([{"apply_delta": delta}])}) == 2038
 
 
 def test_funding_shows_in_balances_at_once(sim: Sim, trader: Trader) -> None:

@@ -293,3 +293,50 @@ async def test_over_the_control_door(client: Client, rng: Random) -> None:
             status, _ = await client.post("/faults", {name: value}, base="control")
             assert status in (200, 400), (name, value)
     await client.fault(clear="all")
+
+
+TOO_DEEP = "[" * 1000 + "]" * 1000  # JSON can be read deeper than it can be repeated
+
+
+@pytest.mark.usefixtures("unharmed")
+@pytest.mark.parametrize(
+    ("base", "path", "body", "status"),
+    [
+        ("gateway", "/query", '{"type":"subaccount_info","pre_state":%s}', 422),
+        ("gateway", "/edge/query", '{"type":"ping","client_time":%s}', 422),
+        ("gateway", "/execute", '{"place_order":%s}', 422),
+        ("archive", "", '{"matches":{"subaccounts":[%s]}}', 422),
+        ("archive", "", '{"orders":{"digests":[%s]}}', 422),
+        ("control", "/faults", '{"drop":%s}', 400),
+    ],
+)
+async def test_what_nests_too_deeply(client: Client, base: str, path: str, body: str, status: int) -> None:
+    assert (await client.post(path, (body % TOO_DEEP).encode(), base=base))[0] == status
+
+
+@pytest.mark.usefixtures("unharmed")
+@pytest.mark.parametrize("name", ["gateway_ws", "gateway_ws_v2", "subscribe"])
+async def test_what_nests_too_deeply_on_a_socket(client: Client, name: str) -> None:
+    async with client.socket(name) as socket:
+        for text in (
+            '{"method":%s,"type":%s}',
+            '{"method":"subscribe","stream":{"type":"trade","product_id":%s}}',
+        ):
+            await socket.send(text.replace("%s", TOO_DEEP))
+            assert (await socket.receive())["error_code"] == 2038
+
+
+@pytest.mark.usefixtures("unharmed")
+@pytest.mark.parametrize("coding", ["gzip", "deflate", "br"])
+async def test_a_body_said_to_be_compressed(client: Client, coding: str) -> None:
+    headers = {"Content-Encoding": coding}
+    for path in ("/query", "/execute"):
+        url = client.ready["gateway"] + path
+        async with client.session.post(url, data=b"neither", headers=headers) as response:
+            assert (response.status, (await response.json())["error_code"]) == (422, 2038)
+
+
+@pytest.mark.usefixtures("unharmed")
+async def test_a_number_too_wide_to_be_repeated(client: Client) -> None:
+    asked = {"type": "cached_bbo_history", "interval_ms": "9" * 20}
+    assert (await client.get("/edge/query", **asked))[1]["error_code"] == 2038

@@ -218,12 +218,14 @@ def test_any_message_gets_exactly_one_reply(message: Any) -> None:
 
 @pytest.mark.parametrize("message", ['{"method":"ping","client_time":%s}', '{"method":"list","id":%s}'])
 def test_what_is_nested_is_not_repeated(world: World, message: str) -> None:
-    """Deeper than JSON can be written, though it can be read."""
+    """And deeper than JSON can be written, though it can be read, it is no message."""
     listener = Listener(world)
-    world.hub.handle(listener.subscriber, message % ("[" * 400 + "]" * 400))
-    (reply,) = listener.messages
-    assert reply["id"] is None
-    assert "client_time" not in str(reply["result"])
+    for depth in (1, 400):
+        world.hub.handle(listener.subscriber, message % ("[" * depth + "]" * depth))
+    plain, deep = listener.messages
+    assert plain["id"] is None
+    assert "client_time" not in str(plain["result"])
+    assert deep["error_code"] == 2038
 
 
 # Market data ----------------------------------------------------------------------------------------
