@@ -1,6 +1,6 @@
 """The composition root: builds everything, in this order, and takes it down in the reverse order.
 
-    venue → REST: identity, products, account → state directory → clock → feed → gate → gateway → pair
+    venue → link: everything that speaks to the exchange → what the account holds → pair
 
 Nothing trades before the exchange has proved to be the one it says it is, both books are valid, the account
 stream is live, the clock offset is known, and the account is flat or the operator has said what to do about
@@ -9,125 +9,39 @@ what it holds.
 
 from __future__ import annotations
 
-import asyncio
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from decimal import Decimal
-from functools import partial
-from pathlib import Path
-from typing import Final
 
 from nadofast.errors import NadoError
-from nadofast.feed import DEFAULT_STREAMS, Feed
-from nadofast.gateway import OrderGateway
-from nadofast.models import OpenOrder
 from nadofast.order_metrics import order_metrics
-from nadofast.orders import OrderTracker, TrackedOrder
-from nadofast.products import Product
-from nadofast.ratelimit import NadoRateLimiter
-from nadofast.rest import Rest, RestConfig
-from nadofast.secret import Secret
-from nadofast.signing import Signer
-from nadofast.timesync import TimeSync
-from nadofast.wire import FUNDING_PAYMENT
 
 from . import doctor, keeping, operations, preflight, report, rollout
-from .bookkeeping import book_events
 from .client import NadoClient
 from .config import Settings, SettingsError
 from .desk import DeskOrder, OrderDesk
-from .exchange_process import ExchangeStartError, Ready
-from .guard import Guard
+from .exchange_process import ExchangeStartError
 from .inputs import InputLog
-from .journal import JournalError
-from .keeping import Say
-from .latch import KillSwitch
-from .ledger import Ledger
-from .lifetime import report_loop_errors, start_and_stop, start_helper, unless_stopped
+from .job import Job
+from .lifetime import report_loop_errors, unless_stopped
+from .link import Link, connect
 from .logs import EventLog, Output
-from .market import Market
-from .model import End, ExitCode, PairState, Plan
+from .model import End, ExitCode, PairState
 from .observe import Observer
+from .opening import found_of, look, start_state
 from .pair import DNPairBot, MakeDesk, PairParts
-from .planning import limits_of, plan_of
 from .preflight import StartError
-from .reconcile import Holdings, Reconciler
 from .recorder import CycleRecorder
-from .recording import Recording, feed_config, gateway_config
-from .recovery import ARCHIVE_TIMEOUT_S, Recovery, take_stock
-from .restart import Found, OnOpen, first_state, refusal
-from .risk import RiskGate
+from .recording import Recording
+from .restart import Found, OnOpen, refusal
 from .rollout import Task
 from .shutdown import StopRequest
 from .signals import PairSignals
 from .sizing import LegQuote, NoSize, size_pair, smallest_pair
-from .standing import Standing
 from .tradecsv import TradesCsv
 from .units import show_usd
 from .venue import Venue, choose
-
-REST_TIMEOUT_S: Final = 2.0
-CLEAR_TIMEOUT_S: Final = 5.0
-CLEAR_PAUSE_S: Final = 0.1
-FLATTEN_READY_S: Final = 3.0
-"""A way out needs no stream: prices come over HTTP then."""
-FLATTEN_ARCHIVE_S: Final = 2.0
-"""Nor does it need to know what former orders cost; what they hold is in the positions."""
-ORDERS_UNKNOWN: Final = "journal: what became of former orders is not known"
-STREAMS: Final = (*DEFAULT_STREAMS, FUNDING_PAYMENT)
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """What one run was asked to do. ends_process: nothing but the last words comes after it. venue: where, as
-    `venue.choose` decides it; None = decided at the start. task: what the start is for."""
-
-    settings: Settings
-    seed: int
-    key: Secret | None
-    ends_process: bool = False
-    venue: Venue | None = None
-    task: Task = Task.TRADE
-
-    @property
-    def on_open(self) -> OnOpen:
-        """What happens to a pair that is found open."""
-        return OnOpen.FLATTEN if self.only_closes else OnOpen(self.settings.run.on_open)
-
-    @property
-    def only_closes(self) -> bool:
-        """What forbids to trade is no reason to stay exposed: it is said, and the start goes on."""
-        return self.task is Task.FLATTEN
-
-    def say_instead(self, log: EventLog) -> Say | None:
-        """Where a start that only closes says what would end another one; None: it shall end."""
-        if not self.only_closes:
-            return None
-        return lambda text: log.event(f"warning: {text}; closing all the same")
-
-
-@dataclass(frozen=True, slots=True)
-class Link:
-    """What speaks to the exchange, what is kept from it, and the gate that orders have to pass."""
-
-    products: tuple[Product, Product]
-    rest: Rest
-    feed: Feed
-    gate: RiskGate
-    gateway: OrderGateway
-    timesync: TimeSync
-    market: Market
-    ledger: Ledger
-    standing: Standing
-    guard: Guard
-    reconciler: Reconciler
-    plan: Plan
-    equity_x18: int
-    state_dir: Path
-    spare: Callable[[], OrderGateway]
-    signer: Signer
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,7 +178,7 @@ async def _start(
     ready = await exchange.start()
     how = f"pid {exchange.pid}, seed {job.seed}" if venue.is_embedded else f"at {ready.network.gateway_rest}"
     log.event(f"exchange  {how}, control {ready.control or 'none'}")
-    link = await _connect(job, venue, ready, stack, log, recording)
+    link = await connect(job, venue, ready, stack, log, recording)
     signals = PairSignals(link.feed, link.products)
     stack.callback(signals.stop)
     first, second = (
@@ -284,18 +198,18 @@ async def _start(
     if recording is not None:
         recording.setup(link.plan, ready.network)
     say = job.say_instead(log)
-    found = await _look(link, job.on_open, only_looks=job.task is Task.DRY_RUN, say=say)
+    found = await look(link, job.on_open, only_looks=job.task is Task.DRY_RUN, say=say)
     seen = await preflight.answer(lambda: link.reconciler.start(link.market.marks_x18))
     if found.is_clean and not link.ledger.is_flat:
         text = "the account was flat and is not any more: something else trades on it"
         if say is None:
             raise StartError(text)
         say(text)
-        found = _found(link, seen, found.resting)
+        found = found_of(link, seen, found.resting)
     session = Session(
         DNPairBot(parts, _desk_maker(parts)), parts, seen.cash_x18(p.product_id for p in link.products),
         link.equity_x18, found, link,
-        None if job.only_closes else _first_state(link, seen, job.on_open),
+        None if job.only_closes else start_state(link, seen, job.on_open),
     )  # fmt: skip
     if not job.only_closes:
         _announce(session, job, link)
@@ -318,158 +232,6 @@ async def _attach(session: Session, job: Job, link: Link, stack: AsyncExitStack)
         recent=observer.recent, families=lambda: order_metrics(parts.gateway),
         commands=operations.commands(stop), alerts=alerts, log=parts.log, watch=observer.watch,
         lag=observer.lag,
-    )  # fmt: skip
-
-
-async def _look(link: Link, choice: OnOpen, *, only_looks: bool, say: Say | None) -> Found:
-    """What the account holds. Orders on the books are taken off, unless the choice forbids to go on or this
-    start only looks. say: takes what would be refused otherwise."""
-    ids = tuple(product.product_id for product in link.products)
-    reconciler = link.reconciler
-    seen = await preflight.answer(lambda: reconciler.read(with_isolated=True))
-    books = [await preflight.answer(partial(reconciler.resting, product_id)) for product_id in ids]
-    found = _found(link, seen, tuple(order for book in books for order in book))
-    if only_looks:
-        return found
-    if reason := refusal(found, choice):
-        if say is None:
-            raise StartError(reason)
-        say(reason)
-    if found.resting:
-        try:
-            await _clear_books(link, ids)
-        except (StartError, NadoError) as error:
-            if say is None:
-                raise
-            say(str(error))
-    return found
-
-
-def _found(link: Link, seen: Holdings, resting: tuple[OpenOrder, ...]) -> Found:
-    first, second = (product.product_id for product in link.products)
-    return Found(
-        link.products,
-        (seen.position_x18(first), seen.position_x18(second)),
-        (seen.isolated_x18(first), seen.isolated_x18(second)),
-        resting,
-    )
-
-
-async def _clear_books(link: Link, ids: tuple[int, ...]) -> None:
-    try:
-        async with asyncio.timeout(CLEAR_TIMEOUT_S):
-            while await link.reconciler.count_resting():
-                await link.gateway.cancel_product(list(ids))
-                await asyncio.sleep(CLEAR_PAUSE_S)
-    except TimeoutError:
-        raise StartError(f"orders still rest {CLEAR_TIMEOUT_S:g} s after their cancel") from None
-
-
-def _first_state(link: Link, seen: Holdings, choice: OnOpen) -> PairState | None:
-    ids = [product.product_id for product in link.products]
-    marks = link.market.marks_x18
-    return first_state(
-        choice, link.products, (seen.position_x18(ids[0]), seen.position_x18(ids[1])),
-        (marks[ids[0]], marks[ids[1]]), link.gate.limits,
-        max_net_delta_bps=link.plan.max_net_delta_bps, now_ns=time.monotonic_ns(),
-    )  # fmt: skip
-
-
-async def _connect(
-    job: Job,
-    venue: Venue,
-    ready: Ready,
-    stack: AsyncExitStack,
-    log: EventLog,
-    recording: Recording | None,
-) -> Link:
-    """Everything that speaks to the exchange, proved, started and synchronised."""
-    say = job.say_instead(log)
-    account, limiter, timesync = job.settings.account, NadoRateLimiter(), TimeSync()
-    signer = preflight.choose_signer(ready, venue.key, account.owner_address)
-    subaccount = signer.subaccount(account.subaccount)
-    rest_config = RestConfig(timeout_s=REST_TIMEOUT_S, tap=recording)
-    rest = await stack.enter_async_context(Rest(ready.network, limiter=limiter, config=rest_config))
-    await preflight.prove_identity(rest)
-    await preflight.prove_signer(rest, signer, subaccount)
-    products = await preflight.pair_products(rest, job.settings, say)
-    info = await preflight.answer(lambda: rest.subaccount_info(subaccount))
-    by_id = {product.product_id: product for product in products}
-    state = keeping.open_state(job.settings, subaccount, ready, stack, venue, say)
-    feed = Feed(
-        ready.network, products=list(by_id), streams=STREAMS, signer=signer, rest=rest, timesync=timesync,
-        limiter=limiter, subaccount=account.subaccount, config=feed_config(job.settings, recording),
-    )  # fmt: skip
-    market, ledger = Market(feed, products), Ledger(tuple(by_id))
-    standing = keeping.open_standing(ledger, market, timesync, state, say)
-    limits = limits_of(job.settings, products, info.equity_x18, only_exits=job.only_closes)
-    gate = RiskGate(limits, standing.risk_view, KillSwitch(state.halt_path))
-    tracker = OrderTracker() if recording is None else recording.tracker()
-    owner = f"{ready.network.chain_id}:{subaccount}"
-    journal = (
-        keeping.open_journal(job.settings, state, owner, stack, recording)
-        if say is None
-        else keeping.journal_if_possible(job.settings, state, owner, stack, say)
-    )
-    stack.callback(tracker.on_change(journal.note))
-    if journal.found.damaged:
-        log.event(
-            f"warning   damaged lines in the journal: {journal.found.damaged}; orders they told of are not"
-            " known, what the exchange holds and has resting is read as ever"
-        )
-
-    def before_send(order: TrackedOrder) -> None:
-        gate.admit(order)
-        if job.task is Task.DRY_RUN:
-            rollout.shut(order)
-
-    def write_down(orders: Sequence[TrackedOrder]) -> None:
-        try:
-            journal.record_all(orders)
-        except (OSError, JournalError) as error:
-            gate.halt(f"journal: {error}")
-            if not all(map(gate.is_exit, orders)):  # a full disk blocks entries, never the way out
-                raise
-
-    def make_gateway() -> OrderGateway:
-        return OrderGateway(
-            ready.network, signer, products=by_id, timesync=timesync, rest=rest, limiter=limiter,
-            tracker=tracker, before_send=before_send, journal=write_down, signed_ahead=journal.prepare,
-            subaccount=account.subaccount, config=gateway_config(job.settings, recording),
-        )  # fmt: skip
-
-    gateway = make_gateway()
-    plan = rollout.plan_for(job.task, plan_of(job.settings, products, is_embedded=venue.is_embedded))
-    guard = Guard(feed, market, rest, timesync, limiter, cycle_weight=plan.cycle_weight)
-    reconciler = Reconciler(
-        rest, gateway, ledger, gateway.tracker, subaccount=subaccount, product_ids=tuple(by_id)
-    )
-    book_events(feed, ledger, gateway.tracker, reconciler)
-    await preflight.answer(guard.measure_clock)
-    await start_and_stop(stack, feed.start, feed.stop)
-    await start_and_stop(stack, gateway.start, gateway.stop)
-    recovery = Recovery(
-        journal.found, journal=journal, tracker=tracker, timesync=timesync, gateway=gateway, rest=rest,
-        subaccount=subaccount, product_ids=tuple(by_id),
-        adopt_foreign=job.on_open is not OnOpen.REFUSE and job.task is not Task.DRY_RUN,
-    )  # fmt: skip
-    archive_timeout_s = FLATTEN_ARCHIVE_S if job.only_closes else ARCHIVE_TIMEOUT_S
-    try:
-        left = await take_stock(recovery, reconciler, ledger, archive_timeout_s)
-    except (NadoError, OSError) as error:
-        if say is None:
-            raise
-        say(f"{ORDERS_UNKNOWN}: {error}")
-    else:
-        if left is not None:
-            start_helper(stack, left, on_failure=lambda error: gate.halt(f"internal error: {error}"))
-    start_helper(stack, guard.run(), on_failure=lambda error: gate.halt(f"internal error: {error}"))
-    timeout_s = FLATTEN_READY_S if job.only_closes else job.settings.run.ready_timeout_s
-    if (reason := await guard.wait_ready(timeout_s)) and not job.only_closes:
-        raise StartError(f"not ready after {timeout_s:g} s: {reason}")
-    return Link(
-        products, rest, feed, gate, gateway, timesync, market, ledger, standing, guard, reconciler, plan,
-        info.equity_x18, state.path, make_gateway, signer,
     )  # fmt: skip
 
 

@@ -12,9 +12,9 @@ from typing import Annotated, Any, Final
 import typer
 
 from . import commands, credentials, exporting, latch, oldflags, remote, speed, statedir, tapes, trials
-from .app import Job
 from .config import SettingsError, load
 from .control import ControlError
+from .job import Job
 from .model import ExitCode
 from .preflight import StartError
 from .rollout import Task

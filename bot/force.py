@@ -20,11 +20,12 @@ from typing import Any, Final
 from nadofast.errors import NadoError
 from nadofast.rest import Rest, RestConfig
 
-from . import app, control, credentials, preflight, start, statedir, takeover
-from .app import Job
+from . import control, credentials, preflight, start, statedir, takeover
 from .config import Effective, Settings, SettingsError
 from .control import ControlError
+from .job import Job
 from .latch import KillSwitch
+from .link import REST_TIMEOUT_S
 from .model import ExitCode
 from .preflight import StartError
 from .rollout import Task
@@ -161,7 +162,7 @@ async def _place(settings: Settings, venue: Venue, *, is_proved: bool) -> str:
     signer = preflight.choose_signer(ready, venue.key, credentials.find(settings.account).owner_address)
     subaccount = signer.subaccount(settings.account.subaccount)
     if is_proved:
-        async with Rest(ready.network, config=RestConfig(timeout_s=app.REST_TIMEOUT_S)) as rest:
+        async with Rest(ready.network, config=RestConfig(timeout_s=REST_TIMEOUT_S)) as rest:
             await preflight.prove_identity(rest)
             await preflight.prove_signer(rest, signer, subaccount)
             await preflight.listed_pair(rest, settings)

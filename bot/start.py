@@ -14,8 +14,8 @@ from typing import Final
 import uvloop
 
 from . import app
-from .app import Job
 from .config import Effective, Settings, SettingsError
+from .job import Job
 from .logs import EventLog, LogBridge, Output
 from .model import ExitCode
 from .rollout import Task

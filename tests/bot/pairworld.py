@@ -30,7 +30,7 @@ from troubles import Troubles
 import nadosim.fault_catalog
 import nadosim.faults
 import nadosim.gateway
-from bot import app
+from bot import opening
 from bot.bookkeeping import book_events
 from bot.client import NadoClient
 from bot.desk import DeskOrder, OrderDesk
@@ -392,11 +392,11 @@ class PairWorld:
             products=parts.plan.products, reconciler=parts.reconciler, gateway=parts.gateway, gate=parts.gate,
             market=parts.market, plan=parts.plan,
         )  # fmt: skip
-        self._found = await app._look(link, choice, only_looks=False, say=None)
+        self._found = await opening.look(link, choice, only_looks=False, say=None)
         seen = await parts.reconciler.start(parts.market.marks_x18)
         self.cash_x18, self.ledger_start_x18 = seen.cash_x18((ETH, SOL)), parts.ledger.cash_x18
         self.adjusted_at_start = parts.ledger.adjustments
-        self.start_state = app._first_state(link, seen, choice)
+        self.start_state = opening.start_state(link, seen, choice)
 
     def _plug(self, gateway: OrderGateway) -> None:
         """The model of a socket in the place of the concurrent lane's."""

@@ -12,9 +12,10 @@ from machinekit import plan
 from simproc import start_sim
 from test_risk_gate import LIMITS
 
-from bot import app
-from bot.app import Job, run
+from bot import link
+from bot.app import run
 from bot.config import load
+from bot.job import Job
 from bot.logs import Output
 from bot.model import Direction, ExitCode, PairState, Phase
 from bot.restart import Found, OnOpen, adopted_size, first_state, is_ours, refusal
@@ -190,7 +191,7 @@ async def test_what_fails_while_the_archive_is_asked_halts_the_start(
     async def take_stock(*_: object) -> Coroutine[Any, Any, object]:
         return fails()
 
-    monkeypatch.setattr(app, "take_stock", take_stock)
+    monkeypatch.setattr(link, "take_stock", take_stock)
     async with start_sim(seed=4) as sim:
         (tmp_path / "exchange.json").write_text(json.dumps(sim.ready))
         keys = {

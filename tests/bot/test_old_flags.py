@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from bot import cli, oldflags
-from bot.app import Job
 from bot.config import Effective, SettingsError, load
+from bot.job import Job
 
 
 def test_what_still_means_something_is_translated() -> None:

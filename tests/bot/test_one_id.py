@@ -9,8 +9,9 @@ from typing import Any
 
 from simproc import SimProcess
 
-from bot.app import Job, run
+from bot.app import run
 from bot.config import load
+from bot.job import Job
 from bot.logs import Output
 from bot.model import ExitCode
 from bot.tradecsv import TradesCsv

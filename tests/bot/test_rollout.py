@@ -14,9 +14,10 @@ import pytest
 from machinekit import inputs, plan
 from simproc import SimProcess
 
-from bot.app import Job, run
+from bot.app import run
 from bot.config import load
 from bot.doctor import Mark, ok
+from bot.job import Job
 from bot.ledger import Pnl
 from bot.logs import Output
 from bot.machine import decide

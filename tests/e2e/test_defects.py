@@ -12,8 +12,9 @@ import pytest
 import bot.desk
 import bot.pair
 import bot.reconcile
-from bot.app import Job, run
+from bot.app import run
 from bot.config import load
+from bot.job import Job
 from bot.logs import Output
 from bot.model import ExitCode, Phase
 from bot.tradecsv import TradesCsv
