@@ -13,7 +13,7 @@ from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from nadofast.backfill import to_fill
+from nadofast.backfill import next_top, to_fill
 from nadofast.errors import NadoError
 from nadofast.gateway import OrderGateway
 from nadofast.models import OpenOrder
@@ -191,17 +191,17 @@ async def _read_fills(
     product_ids: Sequence[int],
 ) -> None:
     """Bring in the fills of these orders, newest page first, until none is missing or the history ends."""
-    below: int | None = None
+    top: int | None = None
     for _ in range(MAX_PAGES):
         if not any(order.filled_x18 < order.known_filled_x18 for order in orders):
             return
-        page = await rest.archive_matches(subaccount, product_ids, limit=PAGE, max_submission_idx=below)
+        page = await rest.archive_matches(subaccount, product_ids, limit=PAGE, max_submission_idx=top)
         for match in page:
             if match.base_filled_x18 and tracker.get(match.digest) is not None:
                 tracker.on_fill(to_fill(match))
         if len(page) < PAGE:
             return
-        below = min(match.submission_idx for match in page) - 1
+        top = next_top(page)
 
 
 def _adopt(row: OpenOrder, tracker: OrderTracker, journal: Journal, subaccount: str) -> TrackedOrder:

@@ -174,9 +174,7 @@ class FillBackfill:
             if has_end or self._is_history(page[-1]):
                 has_end = True
                 break
-            # The last index again: one match may have two entries, on two pages.
-            last = page[-1].submission_idx
-            top = last if last < page[0].submission_idx else last - 1
+            top = next_top(page)
         self._tell(found)
         if not has_end:
             self._deeper = top
@@ -211,6 +209,13 @@ class FillBackfill:
         if started_s == 0:
             return self._mark is None
         return match.timestamp_s == started_s and not self._has_read
+
+
+def next_top(page: Sequence[ArchivedMatch]) -> int:
+    """`max_submission_idx` of the page behind this one: its last index again, because one match may have two
+    entries, on two pages."""
+    last = page[-1].submission_idx
+    return last if last < page[0].submission_idx else last - 1
 
 
 def to_fill(match: ArchivedMatch) -> FillEvent:

@@ -12,7 +12,7 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from .backfill import to_fill
+from .backfill import next_top, to_fill
 from .errors import EventOverflow, NadoError
 from .events import BoundaryEvent, FillEvent, FundingPaymentEvent, OrderUpdateEvent, PositionChangeEvent
 
@@ -163,9 +163,7 @@ class MissedFills:
                 gap.take(to_fill(match))
             if len(page) < self._config.page:
                 break
-            # The last index again: one match may have two entries, on two pages.
-            last = page[-1].submission_idx
-            gap.top = last if last < page[0].submission_idx else last - 1
+            gap.top = next_top(page)
         gap.top = None
 
 

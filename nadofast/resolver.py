@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from . import models, wire
-from .backfill import to_fill
+from .backfill import next_top, to_fill
 from .completeness import Completeness
 from .connection import Backoff
 from .errors import ExchangeError, NadoError
@@ -252,19 +252,19 @@ class OrderResolver:
 
     async def _read_fills(self, rest: Rest, record: TrackedOrder) -> None:
         """Newest page first, until no fill is missing. Fills of other orders on the way are taken along."""
-        below: int | None = None
+        top: int | None = None
         for _ in range(_MAX_PAGES):
             if record.filled_x18 >= record.known_filled_x18:
                 return
             page = await rest.archive_matches(
-                record.sender, [record.product_id], limit=_PAGE, max_submission_idx=below
+                record.sender, [record.product_id], limit=_PAGE, max_submission_idx=top
             )
             for match in page:
                 if match.base_filled_x18 and self._tracker.get(match.digest) is not None:
                     self._tracker.on_fill(to_fill(match))
             if len(page) < _PAGE:
                 return
-            below = min(match.submission_idx for match in page) - 1
+            top = next_top(page)
 
     # ------------------------------------------------------------------ questions, shared by all who ask
 

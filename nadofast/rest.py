@@ -229,7 +229,7 @@ class Rest:
         limit: int = 100,
         max_submission_idx: int | None = None,
     ) -> list[models.ArchivedMatch]:
-        """Matches, newest first; page downward with max_submission_idx = smallest seen - 1."""
+        """Matches, newest first; `backfill.next_top` of one page is max_submission_idx of the next."""
         request = wire.archive_matches([subaccount], product_ids, limit, max_submission_idx)
         return models.decode("archive matches", models.archived_matches, await self.archive(request))
 

@@ -381,6 +381,17 @@ async def test_fills_are_read_page_by_page(monkeypatch: pytest.MonkeyPatch) -> N
     assert desk.tracker.get(lost).known_filled_x18 == SIZE  # type: ignore[union-attr]
 
 
+async def test_a_match_with_two_entries_on_two_pages_is_read_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resolver_module, "_PAGE", 2)
+    desk = Desk(Truth(balance=balance_after(1)))
+    digest = desk.order()
+    others = [match("0x" + "33" * 32, index, balance_after(1)) for index in (10, 9)]
+    desk.truth.matches = [*others, match(digest, 9, balance_after(1)), match("0x" + "44" * 32, 8, None)]
+    desk.pass_ms(800)
+    assert await desk.resolved(digest) is OutcomeKind.CONFIRMED
+    assert await desk.resolver.settle(digest, 4, 0.5)
+
+
 async def test_waiting_for_a_moment_and_for_the_archive_to_reach_it() -> None:
     desk = Desk(Truth(balance=balance_after(1)))
     assert await desk.resolver.wait_past(START_MS - 10, 1)
