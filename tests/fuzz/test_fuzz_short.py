@@ -34,7 +34,7 @@ def fuzz(
         env=os.environ | environment,
         capture_output=True,
         text=True,
-        timeout=seconds + 120,
+        timeout=4 * seconds + 120,  # seconds are of the processor, which others use too
         check=False,
     )
     print(done.stdout[-2000:], done.stderr[-8000:])
