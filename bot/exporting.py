@@ -23,6 +23,7 @@ from .config import Settings, SettingsError
 from .extras import not_installed
 from .model import ExitCode
 from .preflight import StartError
+from .recordfile import RecordingReader
 from .recording import Recording, feed_config
 from .replay import STREAM
 from .tapes import open_recording
@@ -69,7 +70,7 @@ async def _record(
         async with nadofast.Feed(
             network, products=products, streams=STREAMS, config=feed_config(Settings(), recording)
         ) as feed:
-            await feed.wait_synced(SYNC_TIMEOUT_S)
+            await _synced(feed, stopped)
             end = None if seconds is None else began + seconds
             while (
                 recording.failure is None and not stopped.is_set() and (end is None or time.monotonic() < end)
@@ -83,6 +84,20 @@ async def _record(
     return f"recorded  {recording.records} records in {time.monotonic() - began:.0f} s"
 
 
+async def _synced(feed: nadofast.Feed, stopped: asyncio.Event) -> None:
+    """Until the books are there, or somebody has waited long enough. Raises NadoError."""
+    synced = asyncio.create_task(feed.wait_synced(SYNC_TIMEOUT_S))
+    asked = asyncio.create_task(stopped.wait())
+    try:
+        await asyncio.wait((synced, asked), return_when=asyncio.FIRST_COMPLETED)
+        if synced.done():
+            synced.result()
+    finally:
+        for task in (synced, asked):
+            task.cancel()
+        await asyncio.gather(synced, asked, return_exceptions=True)
+
+
 def export_command(
     file: Annotated[Path, typer.Argument(help="First file of a recording (.tape).")],
     directory: Annotated[Path, typer.Argument(help="Where the Parquet files go.")],
@@ -92,12 +107,28 @@ def export_command(
     Prices and sizes are x18 integers as decimal text, times integers in nanoseconds: nothing is rounded.
     """
     try:
-        import pyarrow as arrow
-        from pyarrow import parquet
+        import pyarrow  # noqa: F401
     except ModuleNotFoundError as error:
         raise not_installed(error, NEEDS) from None
     reader = open_recording(file)
-    directory.mkdir(parents=True, exist_ok=True)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        counts = _write(reader, directory)
+    except OSError as error:
+        raise SettingsError(f"{error.filename or directory}: {error.strerror or error}") from None
+    if not any(counts.values()):
+        raise SettingsError(f"{file}: no market data is in it{reader.damage and f' ({reader.damage})'}")
+    print("\n".join(f"{directory / name}.parquet: {count} rows" for name, count in counts.items() if count))
+    if reader.damage:
+        print(f"ends early: {reader.damage}")
+    return int(ExitCode.DONE)
+
+
+def _write(reader: RecordingReader, directory: Path) -> dict[str, int]:
+    """Rows of each table. Raises OSError."""
+    import pyarrow as arrow
+    from pyarrow import parquet
+
     waiting: dict[str, list[dict[str, Any]]] = {name: [] for name in TABLES}
     writers: dict[str, Any] = {}
     counts = dict.fromkeys(TABLES, 0)
@@ -118,18 +149,13 @@ def export_command(
                 flush(name)
         for name in TABLES:
             flush(name)
-    except OSError as error:
-        raise SettingsError(f"{directory}: {error.strerror}") from None
     finally:
         for writer in writers.values():
             writer.close()
-    print("\n".join(f"{directory / name}.parquet: {count} rows" for name, count in counts.items() if count))
-    if reader.damage:
-        print(f"ends early: {reader.damage}")
-    return int(ExitCode.DONE)
+    return counts
 
 
-def _rows(reader: Any) -> Iterator[tuple[str, dict[str, Any]]]:
+def _rows(reader: RecordingReader) -> Iterator[tuple[str, dict[str, Any]]]:
     """(table, row) of every market message of the streams."""
     streams: set[int] = set()
     for record in reader:

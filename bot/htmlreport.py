@@ -53,6 +53,7 @@ class Totals:
     complete: int
     skipped: int
     failed: int
+    cut_short: int
     gross_usd: Decimal
     fees_usd: Decimal
     funding_usd: Decimal
@@ -75,7 +76,8 @@ def totals(cycles: Sequence[Cycle]) -> Totals:
         cycles=len(cycles),
         complete=sum(cycle.is_complete for cycle in cycles),
         skipped=sum(cycle.skipped for cycle in cycles),
-        failed=sum(bool(cycle.failure) and not cycle.skipped for cycle in cycles),
+        failed=sum(bool(c.failure) and not c.skipped and not c.is_cut_short for c in cycles),
+        cut_short=sum(cycle.is_cut_short for cycle in cycles),
         gross_usd=sum((cycle.gross_usd or zero for cycle in cycles), zero),
         fees_usd=sum((cycle.fees_usd for cycle in cycles), zero),
         funding_usd=sum((cycle.funding_usd for cycle in cycles), zero),
@@ -112,7 +114,8 @@ def summary_lines(cycles: Sequence[Cycle], days: Days | None = None) -> list[str
     sums = totals(cycles)
     bps = "" if sums.net_bps is None else f" ({sums.net_bps:+.2f} bps of volume)"
     lines = [
-        f"cycles    {sums.cycles}: {sums.complete} complete, {sums.failed} failed, {sums.skipped} skipped",
+        f"cycles    {sums.cycles}: {sums.complete} complete, {sums.failed} failed,"
+        f" {sums.cut_short} cut short, {sums.skipped} skipped",
         f"volume    {sums.volume_usd:.2f} USD",
         f"price     {sums.gross_usd:+.4f} USD",
         f"fees      {-sums.fees_usd:+.4f} USD, {sums.fee_saved_usd:.4f} USD saved by resting",

@@ -2,7 +2,8 @@
 
 The first 32 CSV columns keep the names and the order that analysis tools of the pair bot family read; ours
 are appended to the right. One row is one order that filled; figures of the whole cycle stand on its last
-row only, so that summing a column gives the total. What was not measured is empty, never invented.
+row only, so that summing a column gives the total. What an emergency exit did has no row of its own and is in
+those figures alone. What was not measured is empty, never invented.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ OUR_COLUMNS: Final = (
     "symbol", "direction", "purpose", "digest", "is_maker", "sent_to_fill_ms", "leg_gap_write_ms",
     "leg_gap_fill_ms", "cycle_s", "worst_net_delta_bps", "unhedged_ms", "maker_share_pct",
     "fee_saved_usd", "repricings", "balance_change_usd", "failure", "delta_usd_s",
-    "second_leg_cost_usd", "residual_usd",
+    "second_leg_cost_usd", "residual_usd", "funding_usd", "volume_usd",
 )  # fmt: skip
 COLUMNS: Final = PAIR_COLUMNS + OUR_COLUMNS
 
@@ -290,6 +291,8 @@ def _totals(cycle: TradeMetrics) -> dict[str, str]:
         "delta_usd_s": _text(cycle.delta_usd_s),
         "second_leg_cost_usd": _show(cycle.second_leg_cost_x18),
         "residual_usd": _show(cycle.residual_x18),
+        "funding_usd": "" if cycle.pnl is None else show(-cycle.pnl.funding_x18),
+        "volume_usd": "" if cycle.pnl is None else show(cycle.pnl.volume_x18),
     }
 
 

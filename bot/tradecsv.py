@@ -12,11 +12,12 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 from . import watchfile
 from .metrics import COLUMNS, OrderRecord, TradeMetrics, rows
@@ -82,13 +83,13 @@ class CsvFile:
 
     def _begin(self) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("a+", newline="", encoding="utf-8") as file:
+        with self.path.open("a+b") as file:
             file.seek(0)
-            header = file.readline(MAX_HEADER).strip()
+            header = file.readline(MAX_HEADER).decode(errors="replace").strip()
             if header and header != ",".join(self._columns):
                 raise ValueError(f"the file exists and has other columns: {self.path.name}")
             if not header:
-                file.write(",".join(self._columns) + "\n")
+                file.write((",".join(self._columns) + "\n").encode())
 
     def append(self, table: Iterable[Row]) -> None:
         if not self._has_begun:
@@ -98,8 +99,8 @@ class CsvFile:
 
     def _write(self, text: str) -> None:
         try:
-            with self.path.open("a", newline="", encoding="utf-8") as file:
-                file.write(text)
+            with self.path.open("a+b") as file:
+                file.write(_after_a_tear(file) + text.encode())
         except OSError as error:
             self.failure = error.strerror or type(error).__name__
 
@@ -156,6 +157,14 @@ class TradesCsv:
     def log_watch(self, bucket: Bucket) -> None:
         """Five minutes are over, or the run is."""
         self._watch.append([watchfile.row(bucket)])
+
+
+def _after_a_tear(file: BinaryIO) -> bytes:
+    """What ends a line that a full disk or a kill has cut, so that the next one stands alone."""
+    if not file.seek(0, os.SEEK_END):
+        return b""
+    file.seek(-1, os.SEEK_END)
+    return b"" if file.read(1) == b"\n" else b"\n"
 
 
 def _why(file: CsvFile) -> str | None:

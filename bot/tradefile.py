@@ -10,6 +10,8 @@ from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Final
 
+from .steps import STOP_REQUESTED
+
 NEEDED: Final = ("timestamp", "side", "price", "quantity", "fee_usd", "pnl_with_fee", "cycle_id")
 
 
@@ -50,6 +52,7 @@ class Cycle:
     net_usd: Decimal | None = None
     balance_change_usd: Decimal | None = None
     told_funding_usd: Decimal | None = None
+    told_volume_usd: Decimal | None = None
     fee_saved_usd: Decimal = Decimal(0)
     figures: dict[str, float] = field(default_factory=dict)
     """leg_gap_write_ms, leg_gap_fill_ms, cycle_s, worst_net_delta_bps, unhedged_ms, maker_share_pct,
@@ -57,6 +60,9 @@ class Cycle:
 
     @property
     def fees_usd(self) -> Decimal:
+        """Of the whole cycle where the file says the funding, too; else of the orders that have a row."""
+        if self.told_funding_usd is not None and self.net_usd is not None and self.gross_usd is not None:
+            return self.gross_usd + self.told_funding_usd - self.net_usd
         return sum((trade.fee_usd for trade in self.trades), Decimal(0))
 
     @property
@@ -70,11 +76,18 @@ class Cycle:
 
     @property
     def volume_usd(self) -> Decimal:
+        if self.told_volume_usd is not None:
+            return self.told_volume_usd
         return sum((trade.notional_usd for trade in self.trades), Decimal(0))
 
     @property
     def is_complete(self) -> bool:
         return not self.skipped and not self.failure
+
+    @property
+    def is_cut_short(self) -> bool:
+        """A person ended it."""
+        return not self.skipped and self.failure == STOP_REQUESTED
 
 
 FIGURES: Final = (
@@ -106,14 +119,24 @@ def _cycles(path: Path, reader: csv.DictReader[str]) -> list[Cycle]:
     cycles: list[Cycle] = []
     for number, row in enumerate(reader, start=2):
         try:
+            if None in row or None in row.values():
+                raise ValueError("it is torn, or holds more than its header names")
             cycle_id = int(row["cycle_id"])
-            if not cycles or cycles[-1].cycle_id != cycle_id:
+            if not cycles or not _goes_on(cycles[-1], cycle_id, row):
                 direction = row.get("direction") or ""
                 cycles.append(Cycle(cycle_id, direction, datetime.fromisoformat(row["timestamp"])))
             _take(cycles[-1], row)
         except (ValueError, TypeError, InvalidOperation, KeyError) as error:
             raise TradeFileError(f"{path}: row {number} cannot be read: {error}") from None
     return cycles
+
+
+def _goes_on(cycle: Cycle, cycle_id: int, row: dict[str, str]) -> bool:
+    """Whether a row belongs to the cycle before it. The next run in the same file counts from one again; its
+    cycle ended at another time."""
+    ended = row.get("exit_timestamp")
+    is_another = ended and cycle.ended is not None and cycle.ended != datetime.fromisoformat(ended)
+    return cycle.cycle_id == cycle_id and not is_another
 
 
 def _take(cycle: Cycle, row: dict[str, str]) -> None:
@@ -128,6 +151,7 @@ def _take(cycle: Cycle, row: dict[str, str]) -> None:
         cycle.gross_usd = Decimal(row.get("pnl_no_fee") or row["pnl_with_fee"])
         cycle.balance_change_usd = _decimal(row.get("balance_change_usd"))
         cycle.told_funding_usd = _decimal(row.get("funding_usd"))
+        cycle.told_volume_usd = _decimal(row.get("volume_usd"))
         cycle.fee_saved_usd = _decimal(row.get("fee_saved_usd")) or Decimal(0)
         cycle.figures = {name: float(row[name]) for name in FIGURES if row.get(name)}
 

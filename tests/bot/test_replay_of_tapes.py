@@ -165,6 +165,26 @@ def without(path: Path, *kinds: Kind) -> bytes:
     return MAGIC + block(encode(record.kind, record.at_ns, record.payload) for record in kept)
 
 
+@pytest.mark.parametrize("content", [b"a letter to somebody", b"", MAGIC])
+def test_a_file_without_market_data_is_no_export(
+    tmp_path: Path, content: bytes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "x.tape"
+    file.write_bytes(content)
+    assert main(["export", str(file), str(tmp_path / "columns")]) == 2
+    assert f"{file}: no market data is in it" in capsys.readouterr().err
+
+
+def test_an_export_says_which_path_cannot_be_used(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = Run(tmp_path)
+    path, file = run.close(), tmp_path / "file"
+    file.write_text("in the way")
+    assert main(["export", str(path), str(file)]) == 2
+    assert capsys.readouterr().err == f"bot: {file}: File exists\n"
+    assert main(["export", str(tmp_path), str(tmp_path / "columns")]) == 2
+    assert capsys.readouterr().err == f"bot: {tmp_path}: Is a directory\n"
+
+
 # ---------------------------------------------------------------------- what if
 
 

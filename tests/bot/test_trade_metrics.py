@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from bot.htmlreport import totals
 from bot.ledger import Pnl
 from bot.metrics import (
     COLUMNS,
@@ -31,6 +32,7 @@ from bot.tradecsv import (
     metric_row,
     spread_row,
 )
+from bot.tradefile import read
 from nadofast.products import to_x18
 
 MS = 1_000_000
@@ -186,6 +188,49 @@ def test_the_file_is_readable_and_never_mixed(tmp_path: Path, cycle: TradeMetric
         TradesCsv(path / "below-a-file.csv", now, mode="sim")
 
 
+def test_a_torn_line_stays_a_line_of_its_own(tmp_path: Path, cycle: TradeMetrics) -> None:
+    """The disk was full, or the process was killed: what comes later must not be glued to it."""
+    path = tmp_path / "trades.csv"
+    TradesCsv(path, lambda job: job(), mode="sim").append(cycle)
+    whole = path.read_bytes()
+    for tear in range(1, len(whole.splitlines()[-1]), 40):
+        path.write_bytes(whole[:-tear])
+        TradesCsv(path, lambda job: job(), mode="sim").append(cycle)
+        lines = path.read_bytes().splitlines()
+        assert lines[6:] == whole.splitlines()[1:]
+        assert b"\n".join(lines[:6]) + b"\n" == whole[:-tear] + b"\n"
+
+
+def test_a_write_that_was_cut_is_not_glued_to_the_next_one(tmp_path: Path, cycle: TradeMetrics) -> None:
+    path = tmp_path / "trades.csv"
+    csv_file = TradesCsv(path, lambda job: job(), mode="sim")
+    with path.open("ab") as torn:
+        torn.write(b"nado,2026-")
+    csv_file.append(cycle)
+    assert path.read_bytes().splitlines()[1] == b"nado,2026-"
+
+
+def test_two_runs_in_one_file_are_two_runs_in_the_report(tmp_path: Path, cycle: TradeMetrics) -> None:
+    """Both begin to count their cycles at one."""
+    path = tmp_path / "trades.csv"
+    for minute in (1, 2):
+        cycle.ended_at = datetime(2026, 1, 2, 0, minute, tzinfo=UTC)
+        TradesCsv(path, lambda job: job(), mode="sim").append(cycle)
+    sums = totals(read([path]))
+    assert (sums.cycles, sums.net_usd) == (2, Decimal("-0.16"))
+    assert sums.volume_usd == 2 * Decimal(504)
+
+
+def test_what_was_closed_by_force_is_in_the_sums(tmp_path: Path, cycle: TradeMetrics) -> None:
+    """Orders of the emergency exit have no row; their fees are no funding, and they are volume."""
+    cycle.pnl = Pnl(to_x18("-0.03"), to_x18("0.07"), to_x18(600), to_x18("0.002"))
+    path = tmp_path / "trades.csv"
+    TradesCsv(path, lambda job: job(), mode="sim").append(cycle)
+    sums = totals(read([path]))
+    assert (sums.fees_usd, sums.funding_usd) == (Decimal("0.07"), Decimal("-0.002"))
+    assert (sums.volume_usd, sums.net_usd) == (600, Decimal("-0.102"))
+
+
 POSITION_NAMES = "exchange,timestamp,ticker,old_position,new_position,position_change,cycle_id,source,price"
 SPREAD_NAMES = (
     "cycle_id,timestamp,eth_spread_entry,sol_spread_entry,eth_spread_exit,sol_spread_exit,"
@@ -207,9 +252,9 @@ def test_the_other_files_have_the_family_names_and_order() -> None:
 
 
 def test_a_cycle_in_figures(cycle: TradeMetrics) -> None:
-    assert (METRIC_COLUMNS[-3:], COLUMNS[-3:]) == (
-        ("delta_usd_s", "second_leg_cost_usd", "residual_usd"),
-    ) * 2
+    shared = ("delta_usd_s", "second_leg_cost_usd", "residual_usd")
+    assert METRIC_COLUMNS[-3:] == shared
+    assert COLUMNS[-5:] == (*shared, "funding_usd", "volume_usd")
     cycle.reconciliation_ms = [5.0, 3.0]
     row = metric_row(cycle, to_x18("-0.2"))
     assert set(row) == set(METRIC_COLUMNS)

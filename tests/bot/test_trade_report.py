@@ -12,6 +12,7 @@ import pytest
 from bot import htmlreport, tradefile
 from bot.cli import main
 from bot.metrics import COLUMNS
+from bot.steps import STOP_REQUESTED
 from bot.tradefile import TradeFileError
 
 
@@ -71,10 +72,16 @@ def test_several_files_are_one_story(path: Path) -> None:
 def test_the_terminal_says_the_same_sums(path: Path) -> None:
     lines = htmlreport.summary_lines(tradefile.read([path]))
     text = "\n".join(lines)
-    for part in ("2: 1 complete, 0 failed, 1 skipped", "-0.0441 USD", "net       -0.0391", "balances: equal"):
+    for part in (
+        "2: 1 complete, 0 failed, 0 cut short, 1 skipped",
+        "-0.0441 USD",
+        "net       -0.0391",
+        "balances: equal",
+    ):
         assert part in text
 
 
+HEAD = b"timestamp,side,price,quantity,fee_usd,pnl_with_fee,cycle_id"
 WATCHED = """timestamp,seconds,looks,fresh_looks,cycles,fills,halts,link_losses,worst_age_ms,worst_age_symbol
 2026-11-24T17:35:00.000+00:00,300.0,600,597,3,12,0,1,812.5,ETH-PERP
 2026-11-25T00:01:00.000+00:00,60.0,120,120,1,4,1,0,,
@@ -110,6 +117,13 @@ def test_how_it_was_watched_stands_beside_the_sums(path: Path, capsys: pytest.Ca
         assert "<h2>Watched</h2>" not in page.read_text(encoding="utf-8")
 
 
+def test_a_cycle_that_a_person_ended_has_not_failed(tmp_path: Path) -> None:
+    """As the run itself counts it."""
+    stopped = leg(1, "buy", "3000.1", "0.01", failure=STOP_REQUESTED, pnl_with_fee="-0.01")
+    sums = htmlreport.totals(tradefile.read([trades_file(tmp_path / "t.csv", [stopped])]))
+    assert (sums.complete, sums.failed, sums.cut_short) == (0, 0, 1)
+
+
 def test_a_difference_to_the_exchange_is_said_out_loud(path: Path) -> None:
     cycles = tradefile.read([path])
     assert cycles[0].balance_change_usd is not None
@@ -142,6 +156,8 @@ def test_nothing_to_report_is_an_error_not_an_empty_page(tmp_path: Path) -> None
         (b"timestamp,side,price,quantity,fee_usd,pnl_with_fee,cycle_id\nnow,buy,1,1,0,,1\n", "row 2"),
         (b"timestamp,side,price,quantity,fee_usd,pnl_with_fee,cycle_id\n2026-01-01,buy,x,1,0,,1\n", "row 2"),
         (b"timestamp,side,price,quantity,fee_usd,pnl_with_fee,cycle_id\n2026-01-01,buy\n", "row 2"),
+        (HEAD + b",failure\n2026-01-01,buy,1,1,0,-1,1,\n2026-01-01,buy,1,1,0,-1,2", "row 3 .* torn"),
+        (HEAD + b"\n2026-01-01,buy,1,1,0,-1,1,2026-01-01,buy,1,1,0,-1,1\n", "row 2 .* torn"),
     ],
 )
 def test_a_file_that_is_none_is_refused_with_the_place(tmp_path: Path, content: bytes, reason: str) -> None:

@@ -6,13 +6,17 @@ import asyncio
 import json
 import os
 import signal
+import socket
 import sys
 import time
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
 from clientkit import Venue
 from simproc import ROOT
 
+from bot.exporting import SYNC_TIMEOUT_S
 from bot.recordfile import RecordingReader
 from nadofast._core import FeedCore
 from nadofast.tape import Kind
@@ -28,13 +32,37 @@ def wait_for_data(path: Path) -> None:
         time.sleep(0.1)
 
 
-async def test_market_data_is_recorded_until_it_is_interrupted(venue: Venue, tmp_path: Path) -> None:
-    ready, directory = tmp_path / "ready.json", tmp_path / "tapes"
-    ready.write_text(json.dumps(venue.ready))
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "bot", "record", str(directory), "--product", "4", "--product", "8",
-        "--exchange", str(ready), stdout=asyncio.subprocess.PIPE, env=os.environ | {"PYTHONPATH": str(ROOT)},
+async def recorder(directory: Path, ready: dict[str, Any]) -> asyncio.subprocess.Process:
+    """The command, as somebody starts it from a shell."""
+    file = directory / "ready.json"
+    file.write_text(json.dumps(ready))
+    return await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "bot", "record", str(directory / "tapes"), "--product", "4", "--product", "8",
+        "--exchange", str(file), stdout=asyncio.subprocess.PIPE, env=os.environ | {"PYTHONPATH": str(ROOT)},
     )  # fmt: skip
+
+
+async def test_it_listens_to_a_signal_while_nobody_answers(venue: Venue, tmp_path: Path) -> None:
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        port, theirs = nobody.getsockname()[1], urlsplit(venue.ready["gateway"]).port
+        ready = json.loads(json.dumps(venue.ready).replace(f":{theirs}/", f":{port}/"))
+        process = await recorder(tmp_path, ready)
+        try:
+            async with asyncio.timeout(SYNC_TIMEOUT_S - 10):
+                assert process.stdout is not None
+                assert (await process.stdout.readline()).startswith(b"recording ")
+                process.send_signal(signal.SIGINT)
+                said, _ = await process.communicate()
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.communicate()
+    assert (process.returncode, said[:9]) == (0, b"recorded ")
+
+
+async def test_market_data_is_recorded_until_it_is_interrupted(venue: Venue, tmp_path: Path) -> None:
+    process = await recorder(tmp_path, venue.ready)
     try:
         async with asyncio.timeout(DEADLINE_S):
             assert process.stdout is not None
