@@ -1,7 +1,7 @@
 """Typed results of gateway queries and archive requests, and how they are read from JSON.
 
-Every integer is accepted as a JSON number or a decimal string, unknown fields are ignored, a missing
-required field raises BadResponse that names the query and the field.
+Every integer is accepted as a JSON number or a decimal string, every boolean as one or as its name, unknown
+fields are ignored, a missing required field raises BadResponse that names the query and the field.
 """
 
 from __future__ import annotations
@@ -243,7 +243,7 @@ def subaccount_info(data: Any) -> SubaccountInfo:
     initial, maintenance, unweighted = (integer(row["health"]) for row in data["healths"])
     return SubaccountInfo(
         subaccount=str(data["subaccount"]).lower(),
-        exists=bool(data["exists"]),
+        exists=_flag(data["exists"]),
         quote_x18=spot.get(0, 0),
         spot=spot,
         perp=perp,
@@ -346,13 +346,21 @@ def _archived_match(row: Any, transactions: Mapping[int, Any]) -> ArchivedMatch:
         quote_filled_x18=quote,
         fee_x18=fee,
         submission_idx=submission_idx,
-        is_taker=bool(row.get("is_taker", False)),
-        isolated=bool(row.get("isolated", False)),
+        is_taker=_flag(row.get("is_taker") or False),
+        isolated=_flag(row.get("isolated") or False),
         timestamp_s=integer(transaction.get("timestamp", 0)),
         appendix=integer(row["order"]["appendix"]),
         amount_x18=integer(row["order"]["amount"]),
         balance_after=_balance_after(row),
     )
+
+
+def _flag(value: Any) -> bool:
+    if value is True or value == "true":
+        return True
+    if value is False or value == "false":
+        return False
+    raise ValueError(f"{str(value)[:40]!r} is neither true nor false")
 
 
 def _balance_after(row: Any) -> PerpBalance | None:

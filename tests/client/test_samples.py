@@ -94,6 +94,23 @@ def test_a_match_of_nothing_has_no_price_and_hides_no_other() -> None:
     assert match.base_filled_x18 > 0
 
 
+@pytest.mark.parametrize(
+    ("said", "meant"),
+    [(True, True), (False, False), ("true", True), ("false", False), ("no", None), (1, None)],
+)
+def test_a_flag_in_words_is_not_taken_for_yes(said: Any, meant: bool | None) -> None:
+    response = dict(sample("archive_matches")["response"])
+    response["matches"] = [row | {"is_taker": said, "isolated": said} for row in response["matches"]]
+    if meant is None:
+        with pytest.raises(errors.BadResponse, match="neither true nor false"):
+            models.decode("archive matches", models.archived_matches, response)
+        return
+    (match,) = models.archived_matches(response)
+    assert (match.is_taker, match.isolated) == (meant, meant)
+    data = sample("query_subaccount_info")["response"]["data"] | {"exists": said}
+    assert models.subaccount_info(data).exists is meant
+
+
 @pytest.mark.parametrize("name", sorted(READERS))
 def test_every_missing_field_is_a_bad_response(name: str) -> None:
     data = sample(name)["response"]["data"]
