@@ -222,20 +222,26 @@ class NadoConnectionManager:
         return 0 if self._listener is None else self._listener.last_frame_ns
 
     def start(self) -> None:
-        """Begin to connect, in the background. Once."""
+        """Begin to connect, in the background. Once; not before a `stop` under way has ended."""
         if self._task is None:
             self._stopping = False
             self._task = asyncio.get_running_loop().create_task(self._run(), name=f"link {self.name}")
 
     async def stop(self) -> None:
-        """Close the socket and end the supervision; at most about `close_timeout_s` on a healthy link."""
-        task, self._task = self._task, None
-        self._stopping = True
+        """Close the socket and end the supervision; at most about `close_timeout_s` on a healthy link.
+
+        Cancelled, it goes on by itself, and the next one waits for its end.
+        """
+        task = self._task
         if task is not None:
-            task.cancel()
+            if not self._stopping:
+                self._stopping = True
+                task.cancel()
             await asyncio.wait([task])
-            if not task.cancelled() and task.exception() is not None:
-                _log.error("link %s: supervision had failed", self.name, exc_info=task.exception())
+            if self._task is task:
+                self._task = None
+                if not task.cancelled() and task.exception() is not None:
+                    _log.error("link %s: supervision had failed", self.name, exc_info=task.exception())
         if self._connecting is not None:
             # A handshake in progress cannot be cut from outside; it ends within its own timeout.
             await asyncio.wait([self._connecting], timeout=self.config.handshake_timeout_s + 1)

@@ -180,6 +180,22 @@ async def test_a_close_frame_is_named() -> None:
     assert "too many sockets" in link.last_error
 
 
+async def test_a_stop_that_is_cancelled_is_finished_by_the_next_one() -> None:
+    """A gateway stops while one of its sockets is being retired."""
+    async with ws_server(echo) as url:
+        link = manager(url)
+        await link.ensure_connected(5)
+        first = asyncio.create_task(link.stop())
+        await asyncio.sleep(0)
+        first.cancel()
+        await asyncio.wait([first])
+        await link.stop()
+        assert link.state is LinkState.DISCONNECTED
+        assert [task for task in asyncio.all_tasks() if task.get_name() == f"link {link.name}"] == []
+        await link.ensure_connected(5)
+        await link.stop()
+
+
 async def test_setup_that_fails_or_hangs_gives_the_socket_up() -> None:
     calls = []
 
