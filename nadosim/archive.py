@@ -10,6 +10,7 @@ from .archive_fills import FillArchive
 from .archive_market import MarketArchive
 from .archive_params import MALFORMED
 from .errors import ExchangeError
+from .records import History
 
 Params = Mapping[str, Any]
 
@@ -17,7 +18,10 @@ Params = Mapping[str, Any]
 class Archive:
     """Answers `{"<query>": {...}}`."""
 
-    def __init__(self, fills: FillArchive, market: MarketArchive, accounts: AccountArchive) -> None:
+    def __init__(
+        self, history: History, fills: FillArchive, market: MarketArchive, accounts: AccountArchive
+    ) -> None:
+        self._history = history
         self._answers: dict[str, Callable[[Params], Any]] = {
             "orders": fills.orders,
             "matches": fills.matches,
@@ -39,8 +43,11 @@ class Archive:
             "quote_price": market.quote_price,
         }
 
-    def answer(self, request: Mapping[str, Any]) -> Any:
-        """Raises ExchangeError: 2038 for what is no archive query, 4001 for one that is not offered."""
+    def answer(self, request: Mapping[str, Any], known_ns: int | None) -> Any:
+        """As an archive answers that knows what accounts did up to known_ns; None: all of it.
+
+        Raises ExchangeError: 2038 for what is no archive query, 4001 for one that is not offered.
+        """
         if len(request) != 1:
             raise ExchangeError(MALFORMED, "expected one archive query")
         ((name, params),) = request.items()
@@ -49,7 +56,8 @@ class Archive:
         handler = self._answers.get(name)
         if handler is None:
             raise ExchangeError(4001 if name in NOT_OFFERED else MALFORMED, str(name))
-        return handler(params)
+        with self._history.as_of(known_ns):
+            return handler(params)
 
 
 NOT_OFFERED = frozenset(

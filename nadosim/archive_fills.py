@@ -5,7 +5,7 @@ quote_filled includes the fees. Entry and realised figures are by average entry,
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from itertools import islice
 from typing import Any, Final
 
@@ -20,6 +20,7 @@ from .records import FillRecord, History, OrderRecord
 from .x18 import NS_PER_S
 
 NO_SIGNATURE: Final = "0x"  # signed orders are not handed out
+FilledOrder = tuple[Order, list[FillRecord]]
 
 
 class FillArchive:
@@ -31,7 +32,7 @@ class FillArchive:
 
     def orders(self, params: Mapping[str, Any]) -> dict[str, Any]:
         """By digests (3000 with another filter, 3001 if too many), or newest last fill first."""
-        return {"orders": [self._order_view(record) for record in self._orders(params)]}
+        return {"orders": [self._order_view(order, fills) for order, fills in self._orders(params)]}
 
     def matches(self, params: Mapping[str, Any]) -> dict[str, Any]:
         wanted = parse_filter(params)
@@ -40,7 +41,7 @@ class FillArchive:
         txs = {fill.match.submission_idx: _tx_view(fill) for fill in fills}
         return {"matches": [_match_view(fill) for fill in fills], "txs": list(txs.values())}
 
-    def _orders(self, params: Mapping[str, Any]) -> Iterator[OrderRecord]:
+    def _orders(self, params: Mapping[str, Any]) -> list[FilledOrder]:
         if params.get("digests") is None:
             return self._filtered_orders(parse_filter(params))
         if any(params.get(key) is not None for key in ("subaccounts", "product_ids", "max_time", "idx")):
@@ -49,15 +50,19 @@ class FillArchive:
         if len(digests) > MAX_LIMIT:
             raise ExchangeError(3001)
         found = (self._history.order(str(digest).lower()) for digest in digests)
-        return (record for record in found if record is not None and record.fills)
+        return self._filled(record for record in found if record is not None)
 
-    def _filtered_orders(self, wanted: Filter) -> Iterator[OrderRecord]:
-        matching = [r for r in self._history.orders() if r.fills and _takes(wanted, r.fills[-1])]
-        matching.sort(key=lambda record: record.fills[-1].match.submission_idx, reverse=True)
-        return iter(matching[: wanted.limit])
+    def _filtered_orders(self, wanted: Filter) -> list[FilledOrder]:
+        matching = [one for one in self._filled(self._history.orders()) if _takes(wanted, one[1][-1])]
+        matching.sort(key=lambda one: one[1][-1].match.submission_idx, reverse=True)
+        return matching[: wanted.limit]
 
-    def _order_view(self, record: OrderRecord) -> dict[str, Any]:
-        order, fills = record.order, record.fills
+    def _filled(self, records: Iterable[OrderRecord]) -> list[FilledOrder]:
+        """Orders that had a fill the archive knows of."""
+        known = ((record.order, self._history.fills_of(record)) for record in records)
+        return [(order, fills) for order, fills in known if fills]
+
+    def _order_view(self, order: Order, fills: list[FillRecord]) -> dict[str, Any]:
         return {
             "digest": order.digest,
             "subaccount": reported_id(self._config, fills[-1].match.bearer),

@@ -6,7 +6,7 @@ import time
 
 
 class Clock:
-    """Nanoseconds since the epoch. offset_ns: how wrong the clock is told to be."""
+    """Nanoseconds since the epoch. offset_ns: how wrong the clock that clients see is told to be."""
 
     def __init__(self) -> None:
         self.offset_ns = 0
@@ -14,7 +14,11 @@ class Clock:
 
     def now_ns(self) -> int:
         """A reading: may repeat, and may step back with the system's clock."""
-        return time.time_ns() + self.offset_ns
+        return self.true_ns() + self.offset_ns
+
+    def true_ns(self) -> int:
+        """The time by which the exchange does what it does by itself, however wrong its clock."""
+        return time.time_ns()
 
     def now_ms(self) -> int:
         return self.now_ns() // 1_000_000
@@ -32,7 +36,7 @@ class ManualClock(Clock):
         super().__init__()
         self._now_ns = start_ns
 
-    def now_ns(self) -> int:
+    def true_ns(self) -> int:
         return self._now_ns
 
     def advance_ns(self, delta_ns: int) -> None:

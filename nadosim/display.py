@@ -11,7 +11,6 @@ from .products import QUOTE_PRODUCT_ID, Product
 from .tape import Bar, Tape
 from .x18 import ONE
 
-HOUR_S: Final = 3_600
 MAX_DEPTH: Final = 100
 MAX_TRADES: Final = 500
 NAMES: Final[Mapping[str, str]] = {
@@ -132,7 +131,7 @@ class Display:
 
     def _contract(self, product: Product) -> dict[str, Any]:
         state = self._exchange.accounts.states[product.product_id]
-        ticker, now_s = self._ticker(product), self._exchange.clock.now_ms() // 1000
+        ticker = self._ticker(product)
         open_interest = _plain(state.open_interest_x18)
         return {
             **ticker,
@@ -144,7 +143,7 @@ class Display:
             "index_price": _plain(state.oracle_price_x18),
             "mark_price": _plain(self._mark_x18(product)),
             "funding_rate": _plain(self._exchange.funding.daily_rate_x18(product.product_id)),
-            "next_funding_rate_timestamp": (now_s // HOUR_S + 1) * HOUR_S,
+            "next_funding_rate_timestamp": self._exchange.schedule.next_hour_s(),
         }
 
     def _trades(self, params: Params) -> list[dict[str, Any]]:

@@ -10,7 +10,6 @@ import struct
 import zlib
 from dataclasses import dataclass
 from enum import Enum
-from functools import lru_cache
 from typing import Final
 
 import orjson
@@ -18,6 +17,7 @@ import orjson
 from .faults import Faults
 
 RSV1_TEXT: Final = 0xC1
+BLOCK_BYTES: Final = 1 << 20
 PLAIN_TEXT: Final = 0x81
 GARBAGE: Final = bytes.fromhex("ffffdeadbeef00ff") * 4  # block type 3 does not exist
 DISPUTED: Final = frozenset({"timestamp", "submission_idx", "dt", "update_time", "time", "id", "placed_at"})
@@ -136,15 +136,19 @@ def raw_frame(message: Outgoing, *, deflates: bool) -> bytes:
             return _header(first, len(GARBAGE)) + GARBAGE
 
 
-@lru_cache(maxsize=4)
 def _bomb(size: int) -> bytes:
-    """A raw deflate message of about a thousandth of the size it inflates to."""
+    """A raw deflate message of about a thousandth of the size it inflates to: `size` blanks in braces.
+
+    One block that refers to nothing before it is repeated: compressing all of it would hold up the loop.
+    """
     deflate = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
-    chunk = b" " * (1 << 20)
-    parts = [deflate.compress(b"{")]
-    parts += [deflate.compress(chunk[: min(len(chunk), size - at)]) for at in range(0, size, len(chunk))]
-    parts += [deflate.compress(b"}"), deflate.flush(zlib.Z_SYNC_FLUSH)]
-    return b"".join(parts).removesuffix(b"\x00\x00\xff\xff")
+
+    def block(text: bytes) -> bytes:
+        return deflate.compress(text) + deflate.flush(zlib.Z_FULL_FLUSH)
+
+    repeats, rest = divmod(size, BLOCK_BYTES)
+    blocks = block(b"{") + block(b" " * BLOCK_BYTES) * repeats + block(b" " * rest + b"}")
+    return blocks.removesuffix(b"\x00\x00\xff\xff")
 
 
 def _header(first: int, length: int) -> bytes:

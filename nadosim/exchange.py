@@ -35,6 +35,7 @@ from .settlement import Settlement
 from .signatures import check_signer
 from .steps import Step
 from .wallet import Wallet
+from .x18 import NS_PER_S
 
 __all__ = [
     "ACTIVE",
@@ -74,7 +75,7 @@ class Exchange:
         self._wallet = Wallet(core, self.liquidation)
         self._queries = Queries(core)
         market = MarketArchive(core, self.funding)
-        self._archive = Archive(FillArchive(config, core.history), market, AccountArchive(core))
+        self._archive = Archive(core.history, FillArchive(config, core.history), market, AccountArchive(core))
         self.schedule = Schedule(
             core,
             self.funding,
@@ -161,9 +162,12 @@ class Exchange:
         self._core.expire()
         return self._queries.answer(request)
 
-    def archive(self, request: Mapping[str, Any]) -> Any:
-        """Answer of the archive. Raises ExchangeError."""
-        return self._archive.answer(request)
+    def archive(self, request: Mapping[str, Any], lag_s: float = 0.0) -> Any:
+        """Answer of an archive that is lag_s behind in what accounts did. Raises ExchangeError."""
+        known_ns = None
+        if lag_s:
+            known_ns = max(self.clock.now_ns(), self._core.last_step_ns) - int(lag_s * NS_PER_S)
+        return self._archive.answer(request, known_ns)
 
     def bbo(self, product_id: int) -> tuple[int, int, int, int]:
         """(bid price, bid qty, ask price, ask qty) with the wire's sentinels for an empty side."""

@@ -125,7 +125,7 @@ _MISHAPS: Final[Mapping[str, Spec]] = {
     ),
     "stale_snapshot": Spec("occasion", "market_liquidity answers with the book of the time this was asked"),
     "archive_lag": Spec(
-        "state", "the archive does not know the newest fills yet", "seconds", {"seconds": _SECONDS}
+        "state", "the archive does not know yet what accounts did last", "seconds", {"seconds": _SECONDS}
     ),
     # subscriptions
     "auth_refused": Spec(
@@ -251,12 +251,7 @@ def _switching(faults: Faults, name: str, value: Any, actions: Mapping[str, Act]
 def _means_off(name: str, value: Any) -> bool:
     if name in SWITCHES:
         return value is None
-    if value is None or value is False:
-        return True
-    if name == "status" and value == "active":
-        return True
-    main = CATALOG[name].main
-    return main in ("count", "for_s", "ms", "seconds") and value == 0 and not isinstance(value, bool)
+    return value is None or value == 0 or (name == "status" and value == "active")
 
 
 def read(name: str, value: Any) -> Rule:
@@ -273,7 +268,7 @@ def read(name: str, value: Any) -> Rule:
             raise BadFault(f"{name}: {key} is missing")
     parameters = {key: checked.pop(key, param.default) for key, param in spec.params.items()}
     for_s = checked.pop("for_s", DEFAULT_DOWN_S if name in ("maintenance", "restart") else None)
-    rule = Rule(name, parameters, **checked)
+    rule = Rule(name, parameters, is_state=spec.nature == "state", **checked)
     if for_s is not None:
         rule.until_s = monotonic() + for_s
     elif spec.nature == "occasion" and "count" not in checked and "probability" not in checked:

@@ -44,6 +44,7 @@ class Rule:
     scope: `subscribe`, `gateway`, `http` or `all`. kind: type of an event, name of a request or reply.
     connection: number of a socket, see /sim/health. skip: matching occasions that pass unharmed first.
     count: occasions left. until_s: monotonic time of its end. value: parameters of the fault.
+    is_state: it lasts, and a newer rule of the same fault takes its place while both are on.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Rule:
     count: int | None = None
     probability: float = 1.0
     until_s: float | None = None
+    is_state: bool = False
     hits: int = 0
 
     @property
@@ -104,7 +106,7 @@ class Faults:
         self._rng = Random(seed)
 
     def add(self, rule: Rule) -> None:
-        self._rules.setdefault(rule.name, []).append(rule)
+        self._rules[rule.name] = [*self.all_standing(rule.name), rule]
         self._refresh()
 
     def clear(self, name: str | None = None) -> None:
@@ -124,11 +126,14 @@ class Faults:
         product_id: int | None = None,
         connection: int | None = None,
     ) -> Rule | None:
-        """The rule by which this very occasion goes wrong, already counted; None if it goes well."""
+        """The rule by which this very occasion goes wrong, already counted; None if it goes well.
+
+        Occasions are used up in the order they came; of several states the newest holds.
+        """
         rules = self._rules.get(name)
         if not rules:
             return None
-        for rule in rules:
+        for rule in reversed(rules) if rules[-1].is_state else rules:
             if rule.is_over or not rule.concerns(scope, kind, product_id, connection):
                 continue
             if rule.skip:

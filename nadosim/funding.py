@@ -35,7 +35,7 @@ class Funding:
 
     def __init__(self, core: Core) -> None:
         self._core = core
-        now_ns = core.clock.now_ns()
+        now_ns = core.clock.true_ns()
         self._premiums = {
             p.product_id: _Premium(observed_ns=now_ns) for p in core.products.values() if p.is_perp
         }
@@ -46,7 +46,7 @@ class Funding:
         premium = self._premiums.get(product_id)
         if premium is None:
             return
-        now_ns = self._core.clock.now_ns()
+        now_ns = self._core.clock.true_ns()
         stood_ns = max(0, now_ns - premium.observed_ns)
         premium.sum_x18_ns += premium.latest_x18 * stood_ns
         premium.duration_ns += stood_ns
@@ -121,7 +121,7 @@ class Funding:
 
     def _average_x18(self, product_id: int) -> int:
         premium = self._premiums[product_id]
-        stood_ns = max(0, self._core.clock.now_ns() - premium.observed_ns)
+        stood_ns = max(0, self._core.clock.true_ns() - premium.observed_ns)
         total = premium.sum_x18_ns + premium.latest_x18 * stood_ns
         duration = premium.duration_ns + stood_ns
         return div_trunc(total, duration) if duration else premium.latest_x18

@@ -75,7 +75,7 @@ class Gateway:
         message: Mapping[str, Any] = _NOTHING
         try:
             message = decode(text)
-            await self.hold_up(caller)
+            await self.hold_up(caller, kind_of(message))
             if isinstance(message.get("type"), str):
                 reply = self.query(message, caller)
             else:
@@ -86,9 +86,9 @@ class Gateway:
             return None
         return orjson.dumps(reply)
 
-    async def hold_up(self, caller: Caller) -> None:
-        """The fault of a slow way in."""
-        rule = self._faults.take("delay_request", scope=caller.scope, connection=caller.connection)
+    async def hold_up(self, caller: Caller, kind: str) -> None:
+        """The fault of a slow way in. kind: name of the request."""
+        rule = self._faults.take("delay_request", scope=caller.scope, kind=kind, connection=caller.connection)
         if rule is not None:
             ms = rule.value["ms"] + self._faults.between(0.0, rule.value["jitter_ms"])
             await asyncio.sleep(ms / 1e3)
@@ -220,6 +220,12 @@ class Gateway:
         if len(names) != 1 or names[0] not in known:
             raise Malformed(f"Unknown request; executes are {', '.join(known)}, queries name their type.")
         return names[0], message[names[0]]
+
+
+def kind_of(message: Mapping[str, Any]) -> str:
+    """Type of a query, name of an execute: what faults can name a request by."""
+    kind = message.get("type")
+    return kind if isinstance(kind, str) else next((name for name in message if name != "id"), "")
 
 
 async def _sleep_until(due_ns: int) -> None:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import dropwhile, takewhile
+from typing import TypeVar
 
 from .accounts import PerpBalance, Subaccount
 from .engine import Order
@@ -86,6 +89,10 @@ class FillRecord:
     net_entry_unrealized_x18: int
     net_entry_cumulative_x18: int
 
+    @property
+    def timestamp_ns(self) -> int:
+        return self.match.timestamp_ns
+
 
 @dataclass(frozen=True, slots=True)
 class BalanceRecord:
@@ -143,6 +150,9 @@ class ExecuteRecord:
     error_code: int | None = None
 
 
+Told = TypeVar("Told", FillRecord, BalanceRecord, FundingRecord)
+
+
 class History:
     """Newest `limit` finished orders, fills and executes; live orders are always kept."""
 
@@ -156,6 +166,16 @@ class History:
         self._fundings: deque[FundingRecord] = deque(maxlen=limit)
         self._net_funding: dict[tuple[str, int], int] = {}
         self._entries: dict[tuple[str, int], NetEntry] = {}
+        self._known_ns: int | None = None
+
+    @contextmanager
+    def as_of(self, known_ns: int | None) -> Iterator[None]:
+        """Inside the block nothing newer is told: what an archive knows that is behind."""
+        self._known_ns = known_ns
+        try:
+            yield
+        finally:
+            self._known_ns = None
 
     def opened(self, order: Order) -> None:
         """A real order reached the engine. A digest that comes back keeps its fills."""
@@ -217,10 +237,10 @@ class History:
         self._fundings.append(record)
 
     def balances_newest_first(self) -> Iterator[BalanceRecord]:
-        return reversed(self._balances)
+        return self._told(reversed(self._balances))
 
     def fundings_newest_first(self) -> Iterator[FundingRecord]:
-        return reversed(self._fundings)
+        return self._told(reversed(self._fundings))
 
     def executed(self, received_ns: int, kind: str, sender: str = "") -> ExecuteRecord:
         record = ExecuteRecord(received_ns, kind, sender)
@@ -239,8 +259,30 @@ class History:
         return iter(self._fills)
 
     def fills_newest_first(self) -> Iterator[FillRecord]:
-        return reversed(self._fills)
+        return self._told(reversed(self._fills))
+
+    def fills_of(self, record: OrderRecord) -> list[FillRecord]:
+        """Oldest first."""
+        known_ns = self._known_ns
+        if known_ns is None:
+            return record.fills
+        return [fill for fill in record.fills if fill.timestamp_ns <= known_ns]
+
+    def untold(self) -> int:
+        """How many transactions of real accounts are too new to be told."""
+        known_ns = self._known_ns
+        if known_ns is None:
+            return 0
+        changes = takewhile(lambda record: record.timestamp_ns > known_ns, reversed(self._balances))
+        payments = takewhile(lambda record: record.timestamp_ns > known_ns, reversed(self._fundings))
+        return len({r.submission_idx for r in changes} | {r.submission_idx for r in payments})
 
     def executes(self) -> Iterator[ExecuteRecord]:
         """Oldest first."""
         return iter(self._executes)
+
+    def _told(self, newest_first: Iterator[Told]) -> Iterator[Told]:
+        known_ns = self._known_ns
+        if known_ns is None:
+            return newest_first
+        return dropwhile(lambda record: record.timestamp_ns > known_ns, newest_first)

@@ -37,7 +37,7 @@ class Schedule:
         self._take_snapshot = take_snapshot
         self._protect = protect
         self._rng = Random(seed)
-        self._start_ns = core.clock.now_ns()
+        self._start_ns = core.clock.true_ns()
         self._hour = self._market_s() // HOUR_S
         self._rate_due_s = self._start_ns // NS_PER_S + RATE_INTERVAL_S
         self._snapshot_due_s = self._start_ns // NS_PER_S + SNAPSHOT_INTERVAL_S
@@ -46,7 +46,7 @@ class Schedule:
     def run_due(self) -> None:
         """Everything whose time has come. A clock that jumped pays one hour of funding, not every one."""
         self._core.expire()
-        now_s = self._core.clock.now_ns() // NS_PER_S
+        now_s = self._core.clock.true_ns() // NS_PER_S
         hour = self._market_s() // HOUR_S
         if hour > self._hour:
             self._hour = hour
@@ -58,8 +58,8 @@ class Schedule:
         if now_s >= self._snapshot_due_s:
             self._snapshot_due_s = now_s + SNAPSHOT_INTERVAL_S
             self._take_snapshot()
-        if self._core.config.settle_interval_s and self._core.clock.now_ns() >= self._settle_due_ns:
-            self._settle_due_ns = self._core.clock.now_ns() + self._settle_pause_ns()
+        if self._core.config.settle_interval_s and self._core.clock.true_ns() >= self._settle_due_ns:
+            self._settle_due_ns = self._core.clock.true_ns() + self._settle_pause_ns()
             self._settle_somebody()
 
     def pay_hour(self) -> None:
@@ -68,13 +68,13 @@ class Schedule:
         self._protect()
 
     def next_hour_s(self) -> int:
-        """Real time (s) of the next funding payment."""
+        """When the next funding is paid (s), by the clock that clients see."""
         left_s = HOUR_S - self._market_s() % HOUR_S
         return self._core.clock.now_ns() // NS_PER_S + max(1, round(left_s / self._core.config.speed))
 
     def _market_s(self) -> int:
         """Exchange time: real time at the start, then `speed` times as fast."""
-        passed_ns = self._core.clock.now_ns() - self._start_ns
+        passed_ns = self._core.clock.true_ns() - self._start_ns
         return (self._start_ns + int(passed_ns * self._core.config.speed)) // NS_PER_S
 
     def _settle_pause_ns(self) -> int:

@@ -20,7 +20,7 @@ from .edge import EdgeCache
 from .errors import TEXTS, ExchangeError
 from .exchange import Exchange
 from .faults import Faults
-from .gateway import Caller, Gateway, LostReply, TooMany
+from .gateway import Caller, Gateway, LostReply, TooMany, kind_of
 from .http_rules import RATE_LIMIT, compressed, guard, refused
 from .limits import archive_weight
 from .messages import Malformed, decode
@@ -84,12 +84,12 @@ class Surface:
     async def query(self, request: web.Request) -> web.Response:
         """GET with the fields as URL parameters, or POST with a JSON body."""
         fields, caller = await _fields(request), _caller(request)
-        await self._gateway.hold_up(caller)
+        await self._gateway.hold_up(caller, fields["type"])
         return compressed(request, orjson.dumps(self._gateway.query(fields, caller)))
 
     async def execute(self, request: web.Request) -> web.Response:
         message, caller = decode(await request.read()), _caller(request)
-        await self._gateway.hold_up(caller)
+        await self._gateway.hold_up(caller, kind_of(message))
         try:
             reply = await self._gateway.execute(message, caller)
         except LostReply:
@@ -121,13 +121,11 @@ class Surface:
         """Archive errors have no `status`."""
         asked = decode(await request.read())
         self._charge("archive", request, archive_weight(asked))
+        rule = self._faults.take("archive_lag")
         try:
-            reply = self._exchange.archive(asked)
+            reply = self._exchange.archive(asked, 0.0 if rule is None else rule.value["seconds"])
         except ExchangeError as error:
             reply = {"error": error.text, "error_code": error.code}
-        rule = self._faults.take("archive_lag")
-        if rule is not None:
-            reply = _as_known_at(reply, self._exchange.clock.now_ms() / 1e3 - rule.value["seconds"])
         return compressed(request, orjson.dumps(reply))
 
     async def gateway_v2(self, request: web.Request) -> web.Response:
@@ -248,19 +246,23 @@ class _Crowd:
             self._slots.release()
         if reply is None:
             return
-        rule = self._faults.take("out_of_order", connection=self._connection.number)
-        if rule is not None:
-            await self._wait_for_another(rule.value["ms"] / 1e3)
+        if self._faults.standing("out_of_order") is not None:
+            await self._maybe_wait(reply)
         self._connection.send(reply)
         held, self._held = self._held, []
         for event in held:
             event.set()
 
-    async def _wait_for_another(self, patience_s: float) -> None:
+    async def _maybe_wait(self, reply: bytes) -> None:
+        """Until another reply has left, if the fault wants it so."""
+        _, _, kind = orjson.loads(reply).get("request_type", "").partition("_")
+        rule = self._faults.take("out_of_order", kind=kind, connection=self._connection.number)
+        if rule is None:
+            return
         event = asyncio.Event()
         self._held.append(event)
         try:
-            async with asyncio.timeout(patience_s):
+            async with asyncio.timeout(rule.value["ms"] / 1e3):
                 await event.wait()
         except TimeoutError:
             return
@@ -279,18 +281,3 @@ def _offers_deflate(request: web.Request) -> bool:
 
 def _caller(request: web.Request) -> Caller:
     return Caller(request.remote or "")
-
-
-def _as_known_at(reply: Any, known_s: float) -> Any:
-    """What an archive that lags would have said: no order, match or balance event newer than known_s."""
-    if not isinstance(reply, dict):
-        return reply
-    lagging = dict(reply)
-    if "orders" in reply:
-        lagging["orders"] = [o for o in reply["orders"] if int(o["last_fill_timestamp"]) <= known_s]
-    if "txs" in reply:
-        lagging["txs"] = [tx for tx in reply["txs"] if int(tx["timestamp"]) <= known_s]
-        known = {tx["submission_idx"] for tx in lagging["txs"]}
-        for name in {"matches", "events", "products"} & reply.keys():
-            lagging[name] = [entry for entry in reply[name] if entry["submission_idx"] in known]
-    return lagging

@@ -19,6 +19,7 @@ from .lag import LagHistogram
 MAX_SOCKETS_PER_ADDRESS: Final = 100
 MAX_MESSAGE_BYTES: Final = 256 * 1024
 TURN_MESSAGES: Final = 16  # handled for one client before the others get a turn
+HEARD: Final = (WSMsgType.TEXT, WSMsgType.BINARY, WSMsgType.PING, WSMsgType.PONG)
 NOT_CARRIED: Final = orjson.dumps({"error": "Text frames only.", "error_code": 2038})
 
 OnText = Callable[[str], Awaitable[None]]
@@ -89,6 +90,8 @@ class Sockets:
         ws, handled = connection.ws, 0
         while True:
             message = await ws.receive()
+            if connection.is_half_open and message.type in HEARD:
+                continue  # it was on its way in already
             if message.type is WSMsgType.TEXT:
                 await self._maybe_stall(connection)
                 await on_text(message.data)

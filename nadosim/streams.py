@@ -147,7 +147,7 @@ class StreamHub:
         for topic in wanted:
             if self._needs_owner(topic[0]) and subscriber.wallet != topic[1][:42]:
                 raise ControlError(f"Authentication required for stream {topic[0]}.")
-        if len(subscriber.streams) + len(wanted) > MAX_STREAMS:
+        if len(subscriber.streams.keys() | wanted) > MAX_STREAMS:
             raise ControlError(f"More than {MAX_STREAMS} streams on one connection.", 1000)
         for topic in wanted:
             subscriber.streams[topic] = describe(topic)

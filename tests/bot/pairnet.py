@@ -22,7 +22,7 @@ from nadofast.events import FillEvent, OrderUpdateEvent
 from nadofast.fallback import ConnectionMode
 from nadofast.ratelimit import NadoRateLimiter
 from nadosim.clock import Clock
-from nadosim.gateway import Blocked, Caller, LostReply, TooMany
+from nadosim.gateway import Blocked, Caller, LostReply, TooMany, kind_of
 
 if TYPE_CHECKING:
     from pairworld import PairWorld
@@ -39,8 +39,8 @@ class WorldClock(Clock):
         super().__init__()
         self._loop = loop
 
-    def now_ns(self) -> int:
-        return EPOCH_NS + self._loop.now_ns() + self.offset_ns
+    def true_ns(self) -> int:
+        return EPOCH_NS + self._loop.now_ns()
 
 
 @dataclass
@@ -102,7 +102,7 @@ class WorldRest(Rest):
         await asyncio.sleep(world.rng.uniform(0.0005, 0.004))
         caller = Caller("10.0.0.1")
         try:
-            await world.door.hold_up(caller)
+            await world.door.hold_up(caller, kind_of(orjson.loads(body or b"{}")))
             if kind == "time":
                 answer: Any = world.exchange.clock.now_ms()
             elif url == self.network.archive:

@@ -453,16 +453,7 @@ class PairWorld:
 
     def archived(self, request: dict[str, Any]) -> Any:
         """The archive, as far behind as this world's is."""
-        answer = self.exchange.archive(request)
-        if self.archive_lag_s and isinstance(answer, dict) and "matches" in answer:
-            seen_s = (self.exchange.clock.now_ns() / 1e9) - self.archive_lag_s
-            late = {tx["submission_idx"] for tx in answer["txs"] if int(tx["timestamp"]) > seen_s}
-            answer = {
-                **answer,
-                "matches": [row for row in answer["matches"] if row["submission_idx"] not in late],
-                "txs": [tx for tx in answer["txs"] if tx["submission_idx"] not in late],
-            }
-        return answer
+        return self.exchange.archive(request, self.archive_lag_s)
 
     def _on_step(self, step: Step) -> None:
         if self.feed is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+import time
 from typing import Any
 
 import aiohttp
@@ -126,6 +127,15 @@ async def test_the_cache_tells_the_time_and_refuses_nonsense(client: Client) -> 
         ({"type": "cached_bbo_history", "limit": -1}, 2038),
     ):
         assert (await client.post("/edge/query", request))[1]["error_code"] == code
+
+
+async def test_the_next_funding_is_when_it_will_be() -> None:
+    """Hours run faster where time does."""
+    async with start_sim(rate=0, speed=360.0) as server, aiohttp.ClientSession() as session:
+        url = server.ready["archive"].replace("/v1", "/v2") + "/contracts"
+        async with session.get(url) as response:
+            contract = (await response.json())[TICKER]
+        assert abs(contract["next_funding_rate_timestamp"] - time.time()) <= 3600 / 360 + 2
 
 
 async def test_a_repeated_product_is_told_once(client: Client) -> None:

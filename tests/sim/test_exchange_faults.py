@@ -13,7 +13,7 @@ from typing import Any
 import aiohttp
 import pytest
 from quickest import quickest
-from simcore import ETH, IOC, POST_ONLY, SOL, Trader
+from simcore import ETH, HOUSE, IOC, POST_ONLY, SOL, Trader, x18
 from simproc import start_sim
 from wireclient import Client, Socket, eventually
 
@@ -22,8 +22,10 @@ from nadosim.fault_catalog import CATALOG, read
 from nadosim.fault_script import parse
 from nadosim.faults import Faults, Rule
 from nadosim.params import BadFault
+from nadosim.requests import OrderType
 from nadosim.steps import Step
 from nadosim.switches import PARAMS as SWITCHES
+from nadosim.x18 import ONE
 
 Way = Callable[[Client, SimServer, Trader], Awaitable[None]]
 WAYS: dict[str, list[Way]] = {}
@@ -99,6 +101,22 @@ async def _half_open(client: Client, server: SimServer, trader: Trader) -> None:
         with pytest.raises(TimeoutError):
             await socket.receive(0.2)
         assert server.surface.sockets.by_scope["subscribe"] == 1
+        server.surface.sockets.cut_all("test ends")
+
+
+@way("half_open")
+async def _half_open_with_a_ping_already_read(client: Client, server: SimServer, trader: Trader) -> None:
+    await client.fault(delay_request=200)
+    async with client.socket("gateway_ws", autoping=False) as socket:
+        await socket.send({"type": "status"})
+        await eventually(lambda: server.faults.counts["delay_request"] == 1)
+        await socket.ws.ping()
+        await socket.send(_resting(trader))
+        await asyncio.sleep(0.05)  # both are read, and wait behind the first
+        await client.fault(half_open="gateway")
+        with pytest.raises(TimeoutError):
+            await socket.receive(0.4)
+        assert not server.exchange.books[ETH].of_account(trader.sender)
         server.surface.sockets.cut_all("test ends")
 
 
@@ -290,6 +308,20 @@ async def _delay_request(client: Client, server: SimServer, trader: Trader) -> N
     assert time.monotonic() - started >= 0.24
 
 
+@way("delay_request")
+async def _delay_of_one_kind(client: Client, server: SimServer, trader: Trader) -> None:
+    await client.fault(delay_request={"ms": 120, "kind": "place_order"})
+    started = time.monotonic()
+    await client.post("/execute", _resting(trader))
+    await client.get("/query", type="status")
+    async with client.socket("gateway_ws") as socket:
+        for message in (_resting(trader), {"type": "status"}):
+            await socket.send(message)
+            assert (await socket.receive())["status"] == "success"
+    assert time.monotonic() - started >= 0.24
+    assert server.faults.counts["delay_request"] == 2
+
+
 @way("lose_reply")
 async def _lose_reply(client: Client, server: SimServer, trader: Trader) -> None:
     await client.fault(lose_reply=2)
@@ -327,6 +359,19 @@ async def _out_of_order(client: Client, server: SimServer, trader: Trader) -> No
         await socket.send(_resting(trader, "2899", client_id=1))
         await socket.send(_resting(trader, "2898", client_id=2))
         assert [(await socket.receive())["id"] for _ in range(2)] == [2, 1]
+
+
+@way("out_of_order")
+async def _out_of_order_of_one_kind(client: Client, server: SimServer, trader: Trader) -> None:
+    await client.fault(out_of_order={"kind": "place_order", "ms": 2_000})
+    async with client.socket("gateway_ws_v2") as socket:
+        await socket.send(_resting(trader, "2899", client_id=1))
+        await eventually(lambda: server.faults.counts["out_of_order"] == 1)
+        await socket.send({"type": "status"})
+        assert [(await socket.receive())["request_type"] for _ in range(2)] == [
+            "query_status",
+            "execute_place_order",
+        ]
 
 
 @way("query_only")
@@ -372,6 +417,40 @@ async def _archive_lag(client: Client, server: SimServer, trader: Trader) -> Non
     assert lagging[1] == {"matches": [], "txs": []}
     await client.fault(archive_lag=None)
     assert len((await client.post("", asked, base="archive"))[1]["orders"]) == 1
+
+
+@way("archive_lag")
+async def _archive_lag_hides_the_newest_only(client: Client, server: SimServer, trader: Trader) -> None:
+    """The archive is a few seconds behind, and whole as far as it goes: a page is as long as ever."""
+    known = (await client.post("/execute", _ioc(trader)))[1]["data"]["digest"]
+    best = server.exchange.bbo(ETH)[0] + x18("0.1")
+    resting = trader.order("buy", str(best / ONE), "0.2", POST_ONLY)
+    digest = (await client.post("/execute", {"place_order": resting}))[1]["data"]["digest"]
+    server.exchange.house_place(HOUSE, ETH, best, -ONE // 10, OrderType.IOC)
+    await client.fault(clock_offset=3_000)
+    server.exchange.house_place(HOUSE, ETH, best, -ONE // 10, OrderType.IOC)
+    server.exchange.pay_funding(ETH, ONE)
+    mine = {"subaccounts": [trader.sender]}
+
+    async def ask(name: str, **fields: Any) -> Any:
+        return (await client.post("", {name: {**mine, **fields}}, base="archive"))[1]
+
+    assert [m["digest"] for m in (await ask("matches"))["matches"]] == [digest, digest, known]
+    await client.fault(archive_lag=1.5)
+    page = await ask("matches", limit=1)
+    assert [(m["digest"], m["base_filled"]) for m in page["matches"]] == [(digest, str(ONE // 10))]
+    orders = (await ask("orders"))["orders"]
+    assert [(o["digest"], o["base_filled"]) for o in orders] == [
+        (digest, str(ONE // 10)),
+        (known, str(ONE // 10)),
+    ]
+    one = (await client.post("", {"orders": {"digests": [digest]}}, base="archive"))[1]["orders"]
+    assert one == orders[:1]
+    assert (await ask("events", limit={"raw": 1}))["events"][0]["submission_idx"] == "2"
+    payments = {"interest_and_funding": {"subaccount": trader.sender}}
+    assert (await client.post("", payments, base="archive"))[1]["funding_payments"] == []
+    backlog = (await client.post("", {"backlog": {}}, base="archive"))[1]
+    assert (backlog["backlog_size"], backlog["total_txs"]) == ("2", "2")
 
 
 # Subscriptions --------------------------------------------------------------------------------------

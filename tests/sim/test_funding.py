@@ -100,6 +100,24 @@ def test_hours_come_on_the_hour_and_as_fast_as_asked(speed: float) -> None:
     assert len(sim.public("funding_payment")) == 2
 
 
+@pytest.mark.parametrize("wrong_s", [-100_000, 100_000])
+def test_a_wrong_clock_disturbs_no_schedule(sim: Sim, holder: Trader, wrong_s: int) -> None:
+    """While it is wrong, and when it is right again."""
+    next_hour_s = sim.exchange.schedule.next_hour_s()
+    sim.clock.offset_ns = wrong_s * NS_PER_S
+    sim.exchange.run_due()
+    assert not sim.public("funding_payment")
+    assert sim.exchange.schedule.next_hour_s() == next_hour_s + wrong_s
+    sim.clock.offset_ns = 0
+    for _ in range(60):
+        sim.clock.advance_s(1)
+        sim.exchange.run_due()
+    assert len(sim.public("funding_rate")) == 9
+    sim.clock.advance_s(HOUR_S)
+    sim.exchange.run_due()
+    assert len(sim.public("funding_payment")) == 1
+
+
 def test_rates_are_told_every_twenty_seconds(sim: Sim) -> None:
     for _ in range(60):
         sim.clock.advance_s(1)

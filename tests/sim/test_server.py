@@ -368,7 +368,7 @@ async def test_status_and_chain_id_can_lie(client: Client, trader: Trader) -> No
         {"lose_reply": "2"},
         {"status": "asleep"},
         {"pause_market": 1},
-        {"chain_id": 0},
+        {"chain_id": -1},
         {"drop_depth": {"count": 1}},
         {"lose_reply": 1, "melt": 1},
     ],

@@ -216,6 +216,17 @@ def test_any_message_gets_exactly_one_reply(message: Any) -> None:
     assert ("result" in reply) != ("error" in reply)
 
 
+def test_a_stream_that_is_followed_already_takes_no_more_room(world: World) -> None:
+    streams = [
+        {"type": "fill", "subaccount": f"0x{number:064x}", "product_id": None}
+        for number in range(MAX_STREAMS)
+    ]
+    listener = Listener(world).follow(*streams)
+    assert listener.ask("subscribe", stream=streams[7])["result"] is None
+    assert listener.ask("subscribe_multi", streams=streams[3:9])["result"] is None
+    assert listener.ask("subscribe", stream=public("trade"))["error_code"] == 1000
+
+
 @pytest.mark.parametrize("message", ['{"method":"ping","client_time":%s}', '{"method":"list","id":%s}'])
 def test_what_is_nested_is_not_repeated(world: World, message: str) -> None:
     """And deeper than JSON can be written, though it can be read, it is no message."""

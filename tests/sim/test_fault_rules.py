@@ -1,0 +1,79 @@
+"""Rules of faults: how a request for one is read, which one strikes, and when it is forgotten."""
+
+from __future__ import annotations
+
+import time
+import zlib
+from typing import Any
+
+import pytest
+
+from nadosim import fault_catalog
+from nadosim.distortion import Form, Outgoing, raw_frame
+from nadosim.fault_catalog import CATALOG
+from nadosim.faults import Faults, Rule
+from nadosim.switches import PARAMS as SWITCHES
+
+
+def _throw(faults: Faults, **request: Any) -> None:
+    fault_catalog.apply(faults, request, {})
+
+
+@pytest.mark.parametrize("name", sorted(set(CATALOG) - set(SWITCHES)))
+@pytest.mark.parametrize("off", [None, False, 0])
+def test_every_fault_can_be_switched_off(name: str, off: Any) -> None:
+    faults = Faults()
+    faults.add(Rule(name))
+    faults.add(Rule("unconcerned"))
+    _throw(faults, **{name: off})
+    assert faults.standing(name) is None
+    assert faults.standing("unconcerned") is not None
+
+
+@pytest.mark.parametrize(
+    ("name", "key"), [("delay", "ms"), ("archive_lag", "seconds"), ("clock_offset", "ms")]
+)
+def test_the_newest_of_several_states_holds(name: str, key: str) -> None:
+    faults = Faults()
+    _throw(faults, **{name: 1})
+    _throw(faults, **{name: {key: 2, "for_s": 60}})
+    standing, taken = faults.standing(name), faults.take(name)
+    assert standing is not None
+    assert taken is standing
+    assert taken.value[key] == 2
+
+
+def test_occasions_are_used_up_in_the_order_they_came() -> None:
+    faults = Faults()
+    _throw(faults, refuse=[2070, 2006])
+    struck = [faults.take("refuse") for _ in range(3)]
+    assert [rule and rule.value["code"] for rule in struck] == [2070, 2006, None]
+
+
+@pytest.mark.parametrize("name", ["pause_market", "maintenance", "dead_digest", "drop"])
+def test_what_is_over_is_forgotten(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or a schedule that runs for days would make every look at a fault longer than the one before."""
+    faults = Faults()
+    value = {"value": "reject"} if name == "dead_digest" else {}
+    for _ in range(50):
+        _throw(faults, **{name: {**value, "for_s": 0}})
+    looks = []
+    is_over = Rule.is_over
+    monkeypatch.setattr(Rule, "is_over", property(lambda rule: looks.append(rule) or is_over.fget(rule)))
+    assert faults.standing(name) is None
+    assert len(looks) == 1
+
+
+@pytest.mark.parametrize("size", [65_536, (1 << 20) + 3, 5 << 20])
+def test_a_bomb_inflates_to_what_was_asked_for(size: int) -> None:
+    frame = raw_frame(Outgoing(b"{}", form=Form.BOMB, size=size), deflates=True)
+    body = frame[frame.index(b"\x7e") + 3 :] if frame[1] == 126 else frame[2:]
+    inflated = zlib.decompressobj(-zlib.MAX_WBITS).decompress(body + b"\x00\x00\xff\xff")
+    assert inflated == b"{" + b" " * size + b"}"
+
+
+def test_a_bomb_is_made_without_holding_everybody_up() -> None:
+    started_s = time.process_time()
+    frame = raw_frame(Outgoing(b"{}", form=Form.BOMB, size=1 << 29), deflates=True)
+    assert time.process_time() - started_s < 0.5
+    assert len(frame) < 1 << 20
