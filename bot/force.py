@@ -65,6 +65,10 @@ def flatten_by_force(effective: Effective, directory: Path | None, socket_name: 
         start.complain(str(error))
     except KeyboardInterrupt:
         start.complain("interrupted")
+    except SettingsError:
+        raise
+    except Exception as error:
+        start.complain(f"internal error: {type(error).__name__}: {error}")
     return int(ExitCode.EXPOSED)
 
 
@@ -105,16 +109,28 @@ def _end_with_its_exchange(effective: Effective, directory: Path | None, *, has_
             f" {effective.settings.output.state_dir}, and these settings ({given}) are for the embedded"
             " exchange, which ends with its bot; name the one that is meant with --config or --exchange"
         )
-    about = statedir.read_json(directory / "about.json") or {}
-    if not str(about.get("instance", "")).startswith(f"{statedir.CHILD} "):
+    instance = _instance(directory)
+    if not instance.startswith(f"{statedir.CHILD} "):
         seen = "; it has ended, and its exchange was not asked whether it is flat" if has_ended else ""
         raise SettingsError(
-            f"the bot in {directory.name} trades at {about.get('instance', 'another exchange')}:"
+            f"the bot in {directory.name} trades at {instance}:"
             f" give the settings it runs with (--config, --exchange){seen}"
         )
     _end_holder(directory)
     print("its embedded exchange ends with it: nothing is left open")
     return int(ExitCode.DONE)
+
+
+def _instance(directory: Path) -> str:
+    """Which exchange the bot there trades at, by its own word. Raises StartError if it does not say."""
+    path = directory / "about.json"
+    try:
+        return str((statedir.read_json(path) or {})["instance"])
+    except (OSError, ValueError, KeyError) as error:
+        raise StartError(
+            f"{path} does not say at which exchange that bot trades ({type(error).__name__}), so what it has"
+            " open is not known: give the settings it runs with (--config, --exchange)"
+        ) from None
 
 
 def _end(directory: Path, unproved: Callable[[], Coroutine[Any, Any, str]] | None) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from bot import force, statedir, takeover
+from bot.cli import main
 from bot.config import load
 from bot.preflight import StartError
 from bot.statedir import StateDir
@@ -160,3 +161,37 @@ def test_one_that_came_back_is_not_ended_before_the_way_out_is_proved(
         code = force.flatten_by_force(effective, None, "control.sock")
         assert process.poll() is None
     assert code == force.ExitCode.EXPOSED
+
+
+@pytest.mark.parametrize("content", [None, b"", b"{", b"[]", b"\xff\xfe"])
+def test_who_does_not_say_where_it_trades_is_not_ended(
+    tmp_path: Path, content: bytes | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its exchange may be one that goes on without it: then its pair would be left open."""
+    held = tmp_path / "sim-ours"
+    held.mkdir()
+    write(held, "")
+    if content is not None:
+        (held / "about.json").write_bytes(content)
+    with somebody(held) as process:
+        write(held, f"{process.pid} {statedir.start_ticks(process.pid)}\n")
+        code = main(["flatten", "--force", "--config", str(settings_for(tmp_path))])
+        assert process.poll() is None
+    assert code == force.ExitCode.EXPOSED
+    assert "about.json" in (said := capsys.readouterr().err.splitlines()[-1])
+    assert "--config" in said
+
+
+def settings_for(root: Path) -> Path:
+    file = root / "bot.toml"
+    file.write_text(f'[output]\nstate_dir = "{root}"\n')
+    return file
+
+
+def test_a_defect_on_the_way_out_leaves_it_exposed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def place(*_: object, **__: object) -> str:
+        raise RuntimeError("out of order")
+
+    monkeypatch.setattr(force, "_place", place)
+    monkeypatch.setattr(force, "choose", lambda *_, **__: SimpleNamespace(is_embedded=False))
+    assert main(["flatten", "--force", "--config", str(settings_for(tmp_path))]) == force.ExitCode.EXPOSED
