@@ -30,6 +30,8 @@ FIRST_PAUSE_S: Final = 0.5
 REQUEST_TIMEOUT_S: Final = 5.0
 TOPICS_KEPT: Final = 256
 MINUTE_S: Final = 60.0
+LEAST_PAUSE_S: Final = 0.01
+"""A timer of the loop may fire early: what is left of a wait then is less than the loop can wait."""
 TELEGRAM: Final = "https://api.telegram.org"
 _log = logging.getLogger(__name__)
 
@@ -273,7 +275,7 @@ class Alerts:
                 if self._wait_s(alert, now) <= 0:
                     self._send(self._waiting.pop(topic), now, was_held=True)
             pause_s = min((self._wait_s(alert, now) for alert in self._waiting.values()), default=MINUTE_S)
-            await wait_event(self._held_one, pause_s)
+            await wait_event(self._held_one, max(pause_s, LEAST_PAUSE_S))
 
 
 def receivers_from(

@@ -15,6 +15,7 @@ from aiohttp import web
 from bot import alerts as alerts_module
 from bot.alerts import Alerts, Level, Webhook, receivers_from
 from nadofast.secret import Secret
+from nadofast.waiting import wait_event
 
 
 class Receiver:
@@ -219,6 +220,29 @@ async def test_what_a_flood_holds_back_comes_in_the_next_minute(
     await receiver.wait(4)
     await alerts.stop()
     assert {body["topic"] for _, body in receiver.got} == {f"topic {i}" for i in range(4)}
+
+
+async def test_what_is_held_back_is_waited_for_and_not_spun_for(
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A timer of the loop may fire early by less than the loop can wait: asked again for that, it spins."""
+    now, pauses = [1000.0], []
+
+    async def early(event: asyncio.Event, timeout_s: float) -> bool:
+        if timeout_s == alerts_module.MINUTE_S:  # nothing is held back
+            return await wait_event(event, timeout_s)
+        now[0] += timeout_s if pauses else timeout_s - 1e-6
+        pauses.append(timeout_s)
+        return False
+
+    monkeypatch.setattr(alerts_module, "wait_event", early)
+    alerts = Alerts(hook(receiver), repeat_s=30, clock=lambda: now[0])
+    await alerts.start()
+    for _ in range(2):
+        alerts.raise_alert(Level.WARNING, "link", "down")
+    await receiver.wait(2)
+    await alerts.stop()
+    assert min(pauses) >= 0.001
 
 
 async def test_the_end_tells_what_is_critical_even_if_it_is_a_repetition(receiver: Receiver) -> None:
