@@ -65,7 +65,7 @@ class Fsync(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class JournalConfig:
-    """max_bytes: then the file is rotated, orders without an end carried over. keep: old files kept.
+    """max_bytes: then the file is rotated, what a start would ask about carried over. keep: old files kept.
     fsync_interval_s: with INTERVAL, the longest a record waits for the next one to force it out."""
 
     fsync: Fsync = Fsync.NONE
@@ -124,7 +124,9 @@ class Journal:
         self._size = 0
         self._synced_ns = time.monotonic_ns()
         self._ready: dict[str, bytes] = {}
+        # Intents a new file has to hold: without an end, or with one in `_young`, digest → (at_ms, line).
         self._open: dict[str, bytes] = {}
+        self._young: dict[str, tuple[int, bytes]] = {}
         self._ends: dict[str, int] = {}
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
@@ -192,16 +194,28 @@ class Journal:
             or (order.digest not in self._open and order.digest not in self._ends)
         ):
             return
-        end = {"kind": "end", "at_ms": self._now_ms(), "digest": order.digest}
-        end |= {"state": order.state.value, "filled_x18": str(order.filled_x18)}
+        now_ms = self._now_ms()
+        end = {"kind": "end", "at_ms": now_ms, "digest": order.digest}
+        line = _line(end | {"state": order.state.value, "filled_x18": str(order.filled_x18)})
         with contextlib.suppress(OSError):
-            self._append(_line(end))
-            self._open.pop(order.digest, None)
+            self._append(line)
             self._ends[order.digest] = order.filled_x18
             if len(self._ends) > MAX_ENDS:
                 del self._ends[next(iter(self._ends))]
+            self._keep_young(order.digest, now_ms, line)
             if self._size > self._config.max_bytes:  # here no order waits for the disk
                 self._rotate()
+
+    def _keep_young(self, digest: str, now_ms: int, line: bytes) -> None:
+        """A new file holds nothing of an order whose end is old enough to be the last word."""
+        self._young.pop(digest, None)
+        self._young[digest] = now_ms, line
+        while True:
+            oldest = next(iter(self._young))
+            if self._young[oldest][0] >= now_ms - RECHECK_MS and len(self._young) <= MAX_ENDS:
+                return
+            del self._young[oldest]
+            self._open.pop(oldest, None)
 
     def _append(self, *lines: bytes) -> None:
         whole = b"".join(lines)
@@ -254,7 +268,8 @@ class Journal:
         return _line({"kind": "begin", "version": VERSION, "account": self.account})
 
     def _rotate(self) -> None:
-        """A new file with every order that has no end yet. Whenever this is cut, `path` is complete."""
+        """A new file with every order without an end, or with a young one. Whenever this is cut, `path` is
+        complete."""
         fresh = self.path.with_name(self.path.name + ".new")
         try:
             fresh.unlink(missing_ok=True)
@@ -262,7 +277,8 @@ class Journal:
         except (OSError, JournalError):
             return  # as below
         try:
-            body = self._begin() + b"".join(self._open.values())
+            ends = (line for _, line in self._young.values())
+            body = b"".join((self._begin(), *self._open.values(), *ends))
             if os.write(fd, body) != len(body):
                 raise OSError(errno.ENOSPC, "no room for a new journal")
             os.fdatasync(fd)
