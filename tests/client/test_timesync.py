@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rudekit import Script, clock_ms, scripted
 
-from nadofast import TimeSample, TimeSync, TimeSyncConfig, errors
+from nadofast import Rest, TimeSample, TimeSync, TimeSyncConfig, errors
+from nadofast.control import ControlChannel
+from nadofast.events import ControlReply
 
 MS = 1_000_000
 
@@ -164,6 +171,25 @@ def test_an_answer_that_slept_on_its_way_says_nothing(is_noticed_before: bool) -
     sync.update(machine.sample())
     assert sync.exchange_now_ms() == pytest.approx(machine.wall_ns / MS, abs=2)
     assert (sync.suspends, sync.steps) == (1, 0)
+
+
+@pytest.mark.parametrize("path", ["http", "socket"])
+async def test_the_first_question_after_a_sleep_is_answered(path: str) -> None:
+    """Nobody has looked at the clocks since: the sleep is noticed before the question, not by the answer."""
+    slept_ns = [0]
+    sync = TimeSync(boot_ns=lambda: time.monotonic_ns() + slept_ns[0])
+
+    def send(message: bytes) -> None:
+        reply = ControlReply(json.loads(message)["id"], {"server_time": str(clock_ms())})
+        asyncio.get_running_loop().call_soon(channel.on_reply, reply)
+
+    channel = ControlChannel(send, timeout_s=5)
+    async with scripted(Script()) as network, Rest(network) as rest:
+        for _ in range(2):
+            await (rest if path == "http" else channel).sync_time(sync, 1)
+            assert sync.is_known
+            slept_ns[0] += 60_000 * MS
+    assert sync.suspends == 1
 
 
 def test_a_wall_clock_that_is_set_is_noticed_both_ways_and_moves_nothing() -> None:
