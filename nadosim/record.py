@@ -1,8 +1,6 @@
 """`python -m nadosim.record`: write a recording that `--replay` can play, from any exchange of this protocol.
 
 python -m nadosim.record eth.gz --gateway http://HOST:PORT/v1 --subscribe ws://HOST:PORT/v1/subscribe
-
-python -m nadosim.record eth.gz --gateway http://HOST:PORT/v1 --subscribe ws://HOST:PORT/v1/subscribe
 """
 
 from __future__ import annotations
@@ -12,7 +10,7 @@ import asyncio
 import json
 import sys
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, NoReturn
 
 import aiohttp
 
@@ -40,19 +38,26 @@ async def record(
                 writer.write("out", "subscribe", text)
                 await ws.send_str(text)
             pinger = asyncio.create_task(_ping(ws))
+            reader = asyncio.create_task(_read(ws, writer))
             snapshots = asyncio.create_task(_snapshots(session, writer, gateway, products))
             try:
-                async with asyncio.timeout(seconds) as deadline:
-                    async for message in ws:
-                        writer.write("in", "subscribe", message.data)
-            except TimeoutError:
-                if not deadline.expired():
-                    raise
-            else:
-                raise RecordingStopped(f"the exchange closed the stream ({ws.close_code})")
-            finally:
-                pinger.cancel()
+                await asyncio.wait({reader, snapshots}, timeout=seconds, return_when=asyncio.FIRST_EXCEPTION)
+                if reader.done():
+                    reader.result()
                 await snapshots
+            finally:
+                for task in (pinger, reader, snapshots):
+                    task.cancel()
+                await asyncio.gather(pinger, reader, snapshots, return_exceptions=True)
+
+
+async def _read(ws: aiohttp.ClientWebSocketResponse, writer: RecordingWriter) -> NoReturn:
+    """Write what comes until nothing comes any more. Raises RecordingStopped."""
+    async for message in ws:
+        if message.type is aiohttp.WSMsgType.ERROR:
+            raise RecordingStopped(f"the exchange sent a frame that cannot be read ({message.data})")
+        writer.write("in", "subscribe", message.data)
+    raise RecordingStopped(f"the exchange closed the stream ({ws.close_code})")
 
 
 async def _snapshots(
@@ -72,17 +77,21 @@ async def _ping(ws: aiohttp.ClientWebSocketResponse) -> None:
         await ws.ping()
 
 
+def _ids(text: str) -> list[int]:
+    return [int(part) for part in text.split(",")]
+
+
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="nadosim.record", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("file", help="recording to write; must not exist")
     parser.add_argument("--gateway", required=True, help="base url of queries, up to /v1")
     parser.add_argument("--subscribe", required=True, help="url of the streams")
-    parser.add_argument("--products", default="4,8", help="product ids, by comma (4,8)")
+    parser.add_argument("--products", type=_ids, default=[4, 8], help="product ids, by comma (4,8)")
     parser.add_argument("--seconds", type=float, default=60.0)
     options = parser.parse_args(argv)
-    products = [int(part) for part in options.products.split(",")]
+    products: list[int] = options.products
     try:
-        with RecordingWriter(options.file, note=f"products {options.products}") as writer:
+        with RecordingWriter(options.file, note=f"products {','.join(map(str, products))}") as writer:
             where = {"gateway": options.gateway, "subscribe": options.subscribe}
             asyncio.run(record(writer, **where, products=products, seconds=options.seconds))
     except (OSError, aiohttp.ClientError, RecordingStopped, TimeoutError) as error:

@@ -92,13 +92,13 @@ class RecordingWriter:
 def redact(text: str | bytes) -> str:
     """The message without secrets. What is not JSON is kept only as its length: it might hold anything."""
     raw = text.encode() if isinstance(text, str) else text
-    if not any(name.encode() in raw.lower() for name in SECRET_NAMES):
+    # A name may be written with escapes: only what has none can be searched as it is.
+    if b"\\u" not in raw and not any(name.encode() in raw.lower() for name in SECRET_NAMES):
         return raw.decode(errors="replace")
     try:
-        message = orjson.loads(raw)
-    except orjson.JSONDecodeError:
+        return orjson.dumps(_without_secrets(orjson.loads(raw))).decode()
+    except (orjson.JSONDecodeError, orjson.JSONEncodeError, RecursionError):
         return f"<{len(raw)} bytes that are not JSON>"
-    return orjson.dumps(_without_secrets(message)).decode()
 
 
 def _without_secrets(value: Any) -> Any:

@@ -8,14 +8,15 @@ import json
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from simcore import ETH, IOC, LIMIT, Sim, Trader, x18
+from simcore import ETH, HOUSE, IOC, LIMIT, Sim, Trader, x18
 from simproc import start_sim
 from wireclient import eventually
 
-from nadosim.record import RecordingStopped, record
+from nadosim.record import RecordingStopped, main, record
 from nadosim.recording import BadRecording, Frame, RecordingWriter, read, redact
 from nadosim.replay import Replay
 
@@ -58,6 +59,9 @@ def test_no_secret_is_kept(value: Any) -> None:
 
 def test_what_might_hide_a_secret_is_not_kept() -> None:
     assert "dead" not in redact('{"signature": "0xdead"')
+    assert "dead" not in redact('{"sign\\u0061ture": "0xdead"}')
+    deep = "[" * 1000 + "]" * 1000
+    assert "dead" not in redact(f'{{"signature": "0xdead", "a": {deep}}}')
     assert redact("hello") == "hello"
 
 
@@ -165,6 +169,41 @@ def test_changes_the_snapshot_holds_already_are_not_played() -> None:
     assert world.book()[0] == [(x18(3000), x18(2)), (x18("2999.9"), x18(1))]
 
 
+def test_a_book_recorded_again_changes_what_differs_and_is_never_empty() -> None:
+    later = snapshot({"3000": "2", "2999.8": "7"}, {"3000.1": "1", "3000.2": "3"})
+    world = World(BOOK, BOOK, later)
+    world.at(0)
+    steps = len(world.steps)
+    world.at(1)
+    assert len(world.steps) == steps
+    world.at(2)
+    changed = set().union(*(step.touched[ETH] for step in world.steps[steps:]))
+    assert changed == {("bids", x18("2999.9")), ("bids", x18("2999.8"))}
+    assert world.book()[0] == [(x18(3000), x18(2)), (x18("2999.8"), x18(7))]
+
+
+_TRADE = {"type": "trade", "product_id": ETH, "price": "1", "taker_qty": "1", "is_taker_buyer": True}
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"type": "trade", "product_id": ETH},
+        {**_TRADE, "price": "cheap"},
+        {**_TRADE, "taker_qty": "-1"},
+        {"type": "book_depth", "product_id": [], "max_timestamp": "2", "bids": [], "asks": []},
+        {"type": "book_depth", "product_id": ETH, "max_timestamp": "2", "bids": None, "asks": []},
+        {"type": "book_depth", "product_id": ETH, "max_timestamp": "2", "bids": [["1"]], "asks": []},
+        {"type": "book_depth", "product_id": ETH, "max_timestamp": "2", "bids": [["5", "-1"]], "asks": []},
+        {"request_type": "query_market_liquidity", "data": {"product_id": ETH}},
+    ],
+)
+def test_frames_that_no_exchange_sends_are_refused_as_a_file_is(message: dict[str, Any]) -> None:
+    world = World(BOOK, message)
+    with pytest.raises(BadRecording, match=str(START_NS + 10**9)):
+        world.at(1)
+
+
 def test_a_book_that_moves_never_trades_with_itself() -> None:
     world = World(BOOK, depth({"3000.3": "1"}, {"3000.1": "0", "3000.2": "0", "3000.4": "2"}), BOOK)
     for second in range(3):
@@ -252,3 +291,32 @@ async def test_a_recorder_that_is_cut_says_so(tmp_path: Path) -> None:
             server.surface.sockets.cut_all("test")
             with pytest.raises(RecordingStopped):
                 await task
+
+
+@pytest.mark.parametrize("fault", ["bad_deflate", "truncated_frame", "deflate_bomb"])
+async def test_a_recorder_that_meets_a_broken_frame_says_so(tmp_path: Path, fault: str) -> None:
+    async with start_sim(rate=0) as server, asyncio.timeout(10):
+        where = {"gateway": server.ready["gateway"], "subscribe": server.ready["subscribe"]}
+        with RecordingWriter(tmp_path / "broken.gz") as writer:
+            task = asyncio.create_task(record(writer, **where, products=[ETH], seconds=60))
+            await eventually(lambda: writer.frames >= 8)
+            server.control.strike({fault: {"scope": "subscribe"}})
+            server.exchange.house_place(HOUSE, ETH, x18(2990), x18(1))
+            with pytest.raises(RecordingStopped):
+                await task
+
+
+async def test_a_recorder_without_snapshots_does_not_go_on(tmp_path: Path) -> None:
+    async with start_sim(rate=0) as server, asyncio.timeout(5) as deadline:
+        with RecordingWriter(tmp_path / "half.gz") as writer:
+            where = {"gateway": "http://127.0.0.1:9/v1", "subscribe": server.ready["subscribe"]}
+            with pytest.raises(aiohttp.ClientError):
+                await record(writer, **where, products=[ETH], seconds=60)
+        assert not deadline.expired()
+
+
+def test_a_recorder_refuses_products_that_are_none(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["file.gz", "--gateway", "http://x", "--subscribe", "ws://x", "--products", "4,x"])
+    assert ended.value.code == 2
+    assert "--products" in capsys.readouterr().err
