@@ -49,9 +49,14 @@ class Market:
         self._marks_x18: dict[int, int] = {}
 
     def quote(self, product_id: int) -> Quote:
-        """Touch now, from the stream, or from REST while the stream is down."""
+        """Touch now, from the stream, or from REST while the stream is down.
+
+        Age: a best price is sent when it changes, so that of a quiet product is old and right, and its age on
+        the stream is that of the link. Whether the product is quiet or its stream dead is the feed's to find
+        out: after five seconds without a word it compares with a snapshot, and cuts the link if the market
+        has moved. What is polled is as old as its own last answer.
+        """
         bbo = self._feed.bbo(product_id)
-        # A link that speaks proves a quiet product; what is polled is as old as its own last answer.
         whose = product_id if self._feed.mode is ConnectionMode.REST else None
         age_ms = int(min(self._feed.last_data_age_ms(whose), FOREVER_MS))
         if not bbo.is_set:
