@@ -229,6 +229,10 @@ async def _products(patient: Patient) -> list[Finding]:
         )
         for p in patient.products
     ]
+    found += [
+        bad("open", text, "no pair is opened on it; what is open may be closed")
+        for text in preflight.not_open(patient.products)
+    ]
     wrong = mismatches(patient.products, patient.settings.expect)
     return found + [bad("expected", text, "correct [expect], or find out why") for text in wrong]
 

@@ -102,11 +102,7 @@ async def pair_products(
     say: takes what is not so, instead of a refusal: a way out may be open where nothing may be begun.
     """
     pair = await listed_pair(rest, settings)
-    shut = [
-        f"{product.symbol} is not open for trading: {product.trading_status}"
-        for product in pair
-        if product.trading_status != "live"
-    ]
+    shut = not_open(pair)
     wrong = mismatches(pair, settings.expect)
     if say is not None:
         for text in (*shut, *wrong):
@@ -117,6 +113,15 @@ async def pair_products(
     if wrong:
         raise SettingsError("; ".join(wrong))
     return pair
+
+
+def not_open(pair: tuple[Product, Product]) -> list[str]:
+    """One line for each that nothing may be begun on."""
+    return [
+        f"{product.symbol} is not open for trading: {product.trading_status}"
+        for product in pair
+        if product.trading_status != "live"
+    ]
 
 
 async def listed_pair(rest: Rest, settings: Settings) -> tuple[Product, Product]:

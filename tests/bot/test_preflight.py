@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import pytest
 from machinekit import ETH, SOL
 from simproc import start_sim
 
-from bot import preflight
+from bot import doctor, preflight
 from bot.config import SettingsError, load
+from bot.credentials import Credentials
 from bot.planning import limits_of
 from bot.preflight import StartError
 from nadofast import Rest, custom
@@ -80,3 +83,16 @@ async def test_a_start_needs_the_rules_that_the_operator_expects() -> None:
             said: list[str] = []
             assert await preflight.pair_products(rest, settings, said.append) == (first, second)
             assert len(said) == 1, "a way out is told, and not shut"
+
+
+async def test_the_doctor_sees_what_a_start_would_refuse(tmp_path: Path) -> None:
+    async with start_sim(seed=4) as sim:
+        file = tmp_path / "ready.json"
+        file.write_text(json.dumps(sim.ready))
+        settings = load(None, {"exchange.file": str(file)}, {}).settings
+        nobody = Credentials(None, None, "the exchange's own account")
+        healthy = await doctor.visit(settings, nobody)
+        assert doctor.Mark.BAD not in {finding.mark for finding in healthy}
+        sim.exchange.set_trading_status(4, "reduce_only")
+        (shut,) = [f for f in await doctor.visit(settings, nobody) if f.mark is doctor.Mark.BAD]
+    assert shut.text == "ETH-PERP is not open for trading: reduce_only"
