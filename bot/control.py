@@ -213,6 +213,8 @@ def _opened(line: bytes) -> dict[str, Any]:
         reply = orjson.loads(line)
     except orjson.JSONDecodeError:
         raise ControlError("the answer was cut off") from None
+    if not isinstance(reply, dict):
+        raise ControlError("the answer is none of a bot")
     if not reply.get("ok"):
         raise ControlError(str(reply.get("error", "refused")))
     return dict(reply)

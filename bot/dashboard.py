@@ -3,11 +3,11 @@ terminal. It holds no key and cannot slow the bot down: a reader that lags is dr
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import orjson
 from rich import box
@@ -36,6 +36,10 @@ FEW_EVENTS: Final = 2
 PAUSE_S: Final = 1.0
 
 
+class OtherVersion(control.ControlError):
+    """A bot is there, and is not of this version."""
+
+
 def run(path: Path, *, every_s: float, once: bool, console: Console | None = None) -> None:
     """Draw until the bot ends or the reader leaves. Raises ControlError if no bot is there at first."""
     console = console or Console()
@@ -54,7 +58,15 @@ def run(path: Path, *, every_s: float, once: bool, console: Console | None = Non
 def _statuses(path: Path, every_s: float) -> Iterator[Status]:
     request = {"do": "watch", "every_s": every_s}
     for reply in control.stream(path, request, timeout_s=max(3.0, 4 * every_s)):
-        yield from_json(orjson.dumps(reply["status"]))
+        yield picture(reply)
+
+
+def picture(reply: Mapping[str, Any]) -> Status:
+    """The status in an answer. Raises OtherVersion."""
+    try:
+        return from_json(orjson.dumps(reply["status"]))
+    except (ValueError, KeyError):
+        raise OtherVersion("it answers, in words of another version of this program") from None
 
 
 def line(status: Status) -> str:

@@ -67,7 +67,7 @@ def parse_ready(line: bytes) -> Ready:
     """Read the ready line. Raises ExchangeStartError, never with any part of the line."""
     try:
         document = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         document = None
     if not isinstance(document, dict):
         raise ExchangeStartError(f"its first line is not a ready line ({len(line)} bytes, not a JSON object)")

@@ -90,8 +90,10 @@ def read_halt(path: Path) -> Halt | None:
         document = statedir.read_json(path)
         if document is None:
             return None
-        return Halt(str(document["reason"]), float(document["at_s"]))
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        halt = Halt(str(document["reason"]), float(document["at_s"]))
+        str(halt)  # raises on a time that is none
+        return halt
+    except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
         return Halt(f"{path} cannot be read ({type(error).__name__}): resume by hand once you know why", 0.0)
 
 

@@ -8,7 +8,6 @@ import signal
 from pathlib import Path
 from typing import Annotated, Final
 
-import orjson
 import typer
 
 from . import control, dashboard, statedir, takeover, watch
@@ -18,7 +17,6 @@ from .control import ControlError, ControlSilent
 from .force import flatten_by_force
 from .model import ExitCode
 from .operations import CONTROL_NAME, make_alerts
-from .status import from_json
 from .takeover import TakeoverError
 
 ALERT_S: Final = 15.0
@@ -57,7 +55,7 @@ def status_command(account: Account = None, config: Config = None, as_json: AsJs
     if as_json:
         print(json.dumps(reply["status"], indent=2))
     else:
-        status = from_json(orjson.dumps(reply["status"]))
+        status = dashboard.picture(reply)
         print(dashboard.line(status))
         if status.watch is not None:
             print(watch.line(status.watch))
@@ -139,7 +137,9 @@ def alive_command(
     settings = load(config).settings
     try:
         reply = control.ask(running(settings, account), {"do": "status"})
-        words = dashboard.line(from_json(orjson.dumps(reply["status"])))
+        words = dashboard.line(dashboard.picture(reply))
+    except dashboard.OtherVersion as error:
+        words = str(error)
     except (ControlError, SettingsError) as error:
         print(f"not alive: {error}")
         if alert:

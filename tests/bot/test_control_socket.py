@@ -15,7 +15,9 @@ import pytest
 from statuskit import sample
 
 from bot import control
+from bot.cli import main
 from bot.control import ControlError, ControlServer
+from bot.statedir import StateDir
 from bot.status import Status, from_json
 from tests.core.wsserver import eventually
 
@@ -53,6 +55,36 @@ async def bot(tmp_path: Path) -> AsyncIterator[Bot]:
 async def test_status_comes_back_as_it_was(bot: Bot) -> None:
     reply = await bot.ask({"do": "status"})
     assert from_json(orjson.dumps(reply["status"])) == bot.current
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "says"),
+    [
+        (["alive"], 0, "it answers, in words of another version"),
+        (["status"], 1, "in words of another version"),
+    ],
+)
+async def test_a_bot_of_another_version_is_alive(
+    tmp_path: Path, command: list[str], code: int, says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Files are replaced while it runs: no timer may take it for dead then."""
+
+    class Later:
+        def to_json(self) -> bytes:
+            return b'{"stage":"HEDGED"}'
+
+    file = tmp_path / "bot.toml"
+    file.write_text(f'[output]\nstate_dir = "{tmp_path}"\n')
+    with StateDir(tmp_path, network="sim", chain_id=1, subaccount="0x12", instance="child 1") as state:
+        server = ControlServer(state.path / "control.sock", Later, {})  # type: ignore[arg-type]
+        await server.start()
+        try:
+            assert await asyncio.to_thread(main, [*command, "--config", str(file)]) == code
+        finally:
+            await server.stop()
+    heard = capsys.readouterr()
+    assert says in heard.out + heard.err
+    assert "internal error" not in heard.err
 
 
 async def test_only_the_owner_may_connect(bot: Bot) -> None:

@@ -74,7 +74,9 @@ def test_unusable_ready_lines_are_named_without_their_content(
     assert "5e5e" not in str(caught.value)
 
 
-@pytest.mark.parametrize("line", [b"", b"hello\n", b"[1]\n", b"\xff\xfe\n", b'"' + KEY.encode() + b'"\n'])
+@pytest.mark.parametrize(
+    "line", [b"", b"hello\n", b"[1]\n", b"\xff\xfe\n", b"[" * 100_000, b'"' + KEY.encode() + b'"\n']
+)
 def test_what_is_not_a_ready_line(line: bytes) -> None:
     with pytest.raises(ExchangeStartError, match="not a ready line") as caught:
         parse_ready(line)
