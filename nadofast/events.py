@@ -231,7 +231,6 @@ Event = (
     | ControlReply
     | UnknownEvent
 )
-AccountEvent = FillEvent | OrderUpdateEvent | PositionChangeEvent
 # Historical names of the same events.
 OrderFillEvent = FillEvent
 PositionUpdateEvent = PositionChangeEvent
