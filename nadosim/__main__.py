@@ -93,7 +93,7 @@ def _switch(text: str) -> tuple[str, Any]:
 
 
 async def run(settings: Settings) -> None:
-    """Serve until told to stop. Raises OSError if the port is taken, or what an inner task died of."""
+    """Serve until told to stop. Raises what `serve` does, or what an inner task died of."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -175,10 +175,9 @@ def main(argv: list[str] | None = None) -> int:
         return _complain(str(error), EXIT_USAGE)
     except (BrokenPipeError, KeyboardInterrupt):
         return EXIT_OK  # nobody reads the ready line, or nobody wants it any more
-    except OSError as error:
-        where = f"{settings.host}:{settings.port}"
-        return _complain(f"cannot listen on {where}: {error.strerror or error}", EXIT_USAGE)
     except Exception as error:
+        if isinstance(error, OSError) and error.filename is not None:
+            return _complain(f"{error.filename}: {error.strerror}", EXIT_USAGE)
         return _complain(f"stopped by a defect: {type(error).__name__}: {error}", EXIT_DEFECT)
     return EXIT_OK
 

@@ -30,7 +30,7 @@ from .regimes import REGIMES
 from .replay import Replay
 from .seeded_keys import FundedAccount, default_subaccount, derive_account
 from .server import Surface
-from .settings import Settings
+from .settings import Settings, SettingsError
 from .steps import Step
 from .streams import ALL_BBO_INTERVAL_S, DEPTH_INTERVAL_S, StreamHub
 from .x18 import ONE
@@ -213,13 +213,19 @@ async def _beat(interval_s: float, work: Callable[[], None]) -> None:
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A listening socket. Raises OSError when the address is taken or not ours."""
+    """A listening socket. Raises SettingsError when the address is taken or not ours."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    return socket.create_server((host, port), family=family, backlog=256)
+    try:
+        return socket.create_server((host, port), family=family, backlog=256)
+    except OSError as error:
+        raise SettingsError(f"cannot listen on {host}:{port}: {error.strerror or error}") from None
 
 
 async def serve(settings: Settings | None = None) -> SimServer:
-    """Start an exchange in this loop. Close it with `close()`. Raises OSError when the port is taken."""
+    """Start an exchange in this loop. Close it with `close()`.
+
+    Raises SettingsError when the port is taken, OSError and BadRecording for a file that cannot be used.
+    """
     settings = settings or Settings()
     listener = listen(settings.host, settings.port)
     try:

@@ -33,6 +33,8 @@ def server_context(certificate: str | None, key: str | None, host: str) -> tuple
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     if certificate is not None:
+        for path in (certificate, key or certificate):
+            Path(path).read_bytes()  # OpenSSL does not name the file it cannot read
         context.load_cert_chain(certificate, key)
         return context, Path(certificate).read_text(encoding="ascii")
     private = ECC.generate(curve="P-256")

@@ -67,9 +67,8 @@ def execute_weight(name: str, body: Any) -> int:
             return 20 if body.get("spot_leverage") is False else 1
         case "place_orders":
             orders = body.get("orders")
-            return (
-                sum(execute_weight("place_order", one) for one in orders) if isinstance(orders, list) else 1
-            )
+            listed = orders if isinstance(orders, list) else []
+            return max(1, sum(execute_weight("place_order", one) for one in listed))
         case "cancel_orders":
             return _cancel_weight(body.get("tx"), "digests", 1, 1)
         case "cancel_product_orders":
@@ -119,6 +118,11 @@ def _length(items: Any) -> int:
 
 
 def _count(value: Any, default: int) -> int:
+    """A limit: a number or its text, or an object that names what is counted."""
+    if isinstance(value, Mapping):
+        return _count(value.get("txs", value.get("raw")), default)
+    if isinstance(value, str) and value.isdecimal() and len(value) <= 9:
+        value = int(value)
     is_number = isinstance(value, int) and not isinstance(value, bool)
     return max(0, min(500, value)) if is_number else default
 

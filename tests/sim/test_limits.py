@@ -44,6 +44,7 @@ def test_queries_weigh_what_is_published(request_: dict[str, Any], weight: int) 
         ("place_order", {}, 1),
         ("place_order", {"spot_leverage": False}, 20),
         ("place_orders", {"orders": [{}, {}, {"spot_leverage": False}]}, 22),
+        ("place_orders", {"orders": []}, 1),
         ("cancel_orders", {"tx": {"digests": ["0x", "0x"]}}, 2),
         ("cancel_orders", {"tx": {"digests": []}}, 1),
         ("cancel_product_orders", {"tx": {"productIds": [4, 8]}}, 10),
@@ -65,6 +66,9 @@ def test_executes_weigh_what_is_published(name: str, body: Any, weight: int) -> 
     [
         ({"orders": {"limit": 100, "subaccounts": ["0x"]}}, 7),
         ({"matches": {"limit": 100, "subaccounts": ["0x", "0x"]}}, 22),
+        ({"matches": {"limit": "500", "subaccounts": ["0x"]}}, 52),
+        ({"events": {"limit": {"raw": 500}}}, 52),
+        ({"events": {"limit": {"txs": "20"}}}, 4),
         ({"candlesticks": {"limit": 500}}, 26),
         ({"products": {}}, 10),
         ({"interest_and_funding": {}}, 5),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 from simproc import ROOT, SimProcess
 
-from nadosim.__main__ import parse
+from nadosim.__main__ import main, parse
 from nadosim.settings import Settings, SettingsError, load
 
 
@@ -90,22 +91,36 @@ def test_options_reach_the_settings() -> None:
 
 
 @pytest.mark.parametrize(
-    "options",
+    ("options", "said"),
     [
-        ["--replay", "/nowhere/at/all.gz"],
-        ["--replay", __file__],
-        ["--tls-cert", __file__, "--tls-key", __file__],
-        ["--regime", "stormy"],
-        ["--switch", "gravity=1"],
+        (["--replay", "/nowhere/at/all.gz"], b"/nowhere/at/all.gz: No such file"),
+        (["--replay", __file__], b"Not a gzipped file"),
+        (["--tls-cert", __file__, "--tls-key", __file__], b"SSL"),
+        (["--tls-cert", __file__, "--tls-key", "/nowhere/key.pem"], b"/nowhere/key.pem: No such file"),
+        (["--regime", "stormy"], b"regime"),
+        (["--switch", "gravity=1"], b"gravity"),
+        (["--host", "192.0.2.1"], b"cannot listen on 192.0.2.1:0"),
     ],
 )
-def test_a_wrong_option_is_one_line_and_exit_code_2(options: list[str]) -> None:
+def test_a_wrong_option_is_one_line_and_exit_code_2(options: list[str], said: bytes) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "nadosim", *options], cwd=ROOT, capture_output=True, timeout=30, check=False
     )
     assert (done.returncode, done.stdout) == (2, b"")
     assert done.stderr.startswith(b"nadosim: ")
     assert done.stderr.count(b"\n") == 1
+    assert said in done.stderr
+
+
+def test_trouble_while_it_runs_is_not_blamed_on_an_option(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def break_down(settings: Settings) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr("nadosim.__main__.run", break_down)
+    assert main([]) == 1
+    assert "listen" not in capsys.readouterr().err
 
 
 def test_a_process_takes_files_for_tls_and_a_regime(tmp_path: Path) -> None:
