@@ -13,7 +13,7 @@ from typing import Any, Final, TypeVar
 from .errors import BadResponse
 from .events import NO_ASK_X18, NO_BID_X18
 from .products import X18
-from .wire import integer
+from .wire import boolean, integer
 
 T = TypeVar("T")
 Level = tuple[int, int]
@@ -243,7 +243,7 @@ def subaccount_info(data: Any) -> SubaccountInfo:
     initial, maintenance, unweighted = (integer(row["health"]) for row in data["healths"])
     return SubaccountInfo(
         subaccount=str(data["subaccount"]).lower(),
-        exists=_flag(data["exists"]),
+        exists=boolean(data["exists"]),
         quote_x18=spot.get(0, 0),
         spot=spot,
         perp=perp,
@@ -346,21 +346,13 @@ def _archived_match(row: Any, transactions: Mapping[int, Any]) -> ArchivedMatch:
         quote_filled_x18=quote,
         fee_x18=fee,
         submission_idx=submission_idx,
-        is_taker=_flag(row.get("is_taker") or False),
-        isolated=_flag(row.get("isolated") or False),
+        is_taker=boolean(row.get("is_taker") or False),
+        isolated=boolean(row.get("isolated") or False),
         timestamp_s=integer(transaction.get("timestamp", 0)),
         appendix=integer(row["order"]["appendix"]),
         amount_x18=integer(row["order"]["amount"]),
         balance_after=_balance_after(row),
     )
-
-
-def _flag(value: Any) -> bool:
-    if value is True or value == "true":
-        return True
-    if value is False or value == "false":
-        return False
-    raise ValueError(f"{str(value)[:40]!r} is neither true nor false")
 
 
 def _balance_after(row: Any) -> PerpBalance | None:

@@ -11,7 +11,7 @@ from decimal import Context, Decimal, InvalidOperation
 from typing import Any, Final, Literal
 
 from .errors import BadResponse
-from .wire import integer
+from .wire import boolean, integer
 
 X18: Final = 10**18
 _EXACT: Final = Context(prec=60)
@@ -141,7 +141,7 @@ def _product(row: Any) -> Product:
             long_weight_maintenance_x18=integer(row["long_weight_maintenance_x18"]),
             trading_status=str(row.get("trading_status") or "live"),
             is_perp=product_id != 0 and product_id % 2 == 0,
-            isolated_only=bool(row.get("isolated_only", False)),
+            isolated_only=boolean(row.get("isolated_only") or False),
             max_open_interest_x18=None if cap is None else integer(cap),
         )
     except (KeyError, TypeError, ValueError) as error:

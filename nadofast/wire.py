@@ -102,6 +102,15 @@ def integer(value: Any) -> int:
     raise ValueError(f"{str(value)[:40]!r} is not an integer")
 
 
+def boolean(value: Any) -> bool:
+    """A boolean of the wire, given as one or as its name. Raises ValueError on anything else."""
+    if value is True or value == "true":
+        return True
+    if value is False or value == "false":
+        return False
+    raise ValueError(f"{str(value)[:40]!r} is neither true nor false")
+
+
 def clock_ms(value: Any) -> int:
     """The exchange's clock, ms since the epoch. Raises ValueError on what cannot be one: seconds,
     nanoseconds, nothing. A clock that is taken over wrongly makes every later order void."""

@@ -104,8 +104,11 @@ def test_symbols_are_read_leniently_and_refused_strictly() -> None:
     row["price_increment_x18"] = 10**17
     del row["trading_status"]
     assert parse_symbols([row])[4] == ETH
+    assert not parse_symbols([row | {"isolated_only": "false"}])[4].isolated_only
+    assert parse_symbols([row | {"isolated_only": "true"}])[4].isolated_only
     for broken in (
         {**row, "min_size": 1e20},
+        {**row, "isolated_only": "no"},
         {**row, "size_increment": "0"},
         {**row, "price_increment_x18": "0x1"},
         {name: value for name, value in row.items() if name != "symbol"},
