@@ -116,14 +116,17 @@ class Delivery:
         return flights
 
     async def outcomes(self, batch: Sequence[Prepared], flights: Sequence[Flight | None]) -> list[Outcome]:
-        """Wait for all. Cancelled: the orders without an answer are UNKNOWN."""
+        """Wait for all. Cancelled: the orders without an answer are UNKNOWN, those that never left DENIED."""
         pairs = list(zip(batch, flights, strict=True))
         try:
             return list(await asyncio.gather(*(self._await_answer(*pair) for pair in pairs)))
         except asyncio.CancelledError:
-            for request, flight in pairs:  # a wait that was cancelled before its first step let go of nothing
+            # A wait that was cancelled before its first step let go of nothing, and sent nothing over HTTP.
+            for request, flight in pairs:
                 if flight is not None and self._let_go(flight):
                     self._abandoned(request, flight)
+                elif flight is None and self._has_stayed(request):
+                    self._tell(request, Verdict(OutcomeKind.DENIED, reason="abandoned before it left"))
             raise
 
     # ------------------------------------------------------------------ the sockets
@@ -166,6 +169,10 @@ class Delivery:
         self._answered(lane.path, self.ws_round_trip, request, now - flight.sent_ns)
         verdict = self._judge(request, flight.answer.result(), is_resend=False)
         return await self._settle(request, verdict, lane.path, flight.sent_ns, now)
+
+    def _has_stayed(self, request: Prepared) -> bool:
+        record = self._tracker.get(request.digest) if request.is_order else None
+        return record is not None and record.sent_ns is None
 
     def _let_go(self, flight: Flight) -> bool:
         """Nobody waits for it any more. False if that was so before."""

@@ -73,6 +73,21 @@ async def test_orders_abandoned_in_the_turn_they_left_are_in_doubt() -> None:
         assert [order.state for order in client.tracker.live()] == [OrderState.UNKNOWN] * 2
 
 
+async def test_orders_abandoned_before_they_left_over_http_are_no_open_question() -> None:
+    script = Script(execute=placed)
+    async with gateway(script) as client:
+        client.lanes.is_held = True
+        placing = asyncio.ensure_future(client.place_many([ORDER, ORDER]))
+        await asyncio.sleep(0)  # one turn: on the way to HTTP, and no byte has left
+        orders = client.tracker.live()
+        placing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await placing
+        assert [order.state for order in orders] == [OrderState.DENIED] * 2
+        assert client.tracker.live() == []
+    assert script.executed == []
+
+
 async def test_an_answer_that_comes_as_the_caller_leaves_is_kept() -> None:
     script = Script()
     async with gateway(script) as client:
