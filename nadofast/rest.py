@@ -5,6 +5,7 @@ aiohttp is imported when a Rest is built, so that the books and the streams need
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -285,20 +286,27 @@ class Rest:
             raise OrderDenied("rate_limit", f"{scope} weight {weight} is not free")
 
     async def _request(self, method: str, url: str, body: bytes | None, kind: str) -> Any:
-        if self._session is None:
+        session = self._session
+        if session is None:
             raise NotConnected(f"{kind}: Rest is not started")
         aiohttp = self._aiohttp
         began_ns, tap = time.monotonic_ns(), self._config.tap
         if tap is not None:
             tap.sent("http", body or kind.encode())
         try:
-            async with self._session.request(method, url, data=body, allow_redirects=False) as response:
+            async with session.request(method, url, data=body, allow_redirects=False) as response:
                 body_read = await self._read_body(response)
                 now_ns = time.monotonic_ns()
                 self.round_trip.record_ns(now_ns - began_ns)
                 if tap is not None:
                     tap.received("http", now_ns, body_read)
                 return self._read_status(response.status, body_read, kind)
+        except asyncio.CancelledError:
+            # What waits for a connection when the session is closed is cancelled, too; nobody has left.
+            task = asyncio.current_task()
+            if not session.closed or task is None or task.cancelling():
+                raise
+            raise NotConnected(f"{kind}: Rest was stopped") from None
         except aiohttp.ConnectionTimeoutError:
             raise NotConnected(f"{kind}: no connection within {self._config.connect_timeout_s} s") from None
         except TimeoutError:

@@ -10,10 +10,11 @@ from dataclasses import replace
 
 import pytest
 from clientkit import until
-from rudekit import ORDER, Script, gateway
+from rudekit import ORDER, Script, gateway, scripted
 from test_doubt import placed
 
-from nadofast import OrderState, OutcomeKind, errors
+from nadofast import OrderState, OutcomeKind, Rest, errors
+from nadofast.rest import RestConfig
 
 
 async def test_a_socket_that_refuses_to_write_costs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,6 +87,19 @@ async def test_orders_abandoned_before_they_left_over_http_are_no_open_question(
         assert [order.state for order in orders] == [OrderState.DENIED] * 2
         assert client.tracker.live() == []
     assert script.executed == []
+
+
+async def test_what_waits_for_a_connection_when_http_stops_was_not_sent() -> None:
+    """The connector cancels it, which must not look as if the caller had left."""
+    async with scripted(Script()) as network:
+        async with Rest(network, config=RestConfig(max_connections=1)) as rest:
+            asking = [asyncio.ensure_future(rest.execute(b"{}")) for _ in range(3)]
+            await until(lambda: rest._session.connector._waiters, "two of them wait")  # type: ignore[union-attr]
+            asking[2].cancel()
+            await asyncio.wait(asking[2:])
+        await asyncio.wait(asking, timeout=5)
+    assert asking[2].cancelled()
+    assert [type(task.exception()) for task in asking[:2]] == [errors.ConnectionLost, errors.NotConnected]
 
 
 async def test_an_answer_that_comes_as_the_caller_leaves_is_kept() -> None:
