@@ -1,7 +1,7 @@
 """Requests in, envelopes out: the gateway's queries and executes without their transports.
 
 Success and failure have the shape of the envelopes section of the API. A failure of an execute
-carries its signature, so that concurrent replies can be told apart; `id` is echoed wherever one came.
+carries its signature, so that concurrent replies can be told apart, and the `id` of an execute is echoed.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ class Gateway:
             await asyncio.sleep(ms / 1e3)
 
     def query(self, request: Mapping[str, Any], caller: Caller) -> dict[str, Any]:
-        """Answer a query. Over HTTP it raises TooMany; whatever else a client sends, there is a reply."""
+        """Answer a query; it carries no id. Over HTTP it raises TooMany, whatever else comes has a reply."""
         self.queries += 1
         kind = str(request.get("type"))
         request_type = f"query_{kind}"
@@ -111,7 +111,7 @@ class Gateway:
         except Exception:
             log.exception("query %s failed", kind)
             reply = _failure("Internal error.", INTERNAL, request_type)
-        return {**reply, **_id(request)}
+        return reply
 
     def _answer(self, kind: str, request: Mapping[str, Any]) -> Any:
         data = self._exchange.query(request)

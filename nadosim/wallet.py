@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from .accounts import ZERO_ADDRESS, Subaccount
+from .accounts import ISOLATED_SUFFIX, ZERO_ADDRESS, Subaccount
 from .core import Core
 from .errors import ExchangeError
 from .health import Change, Margin
@@ -186,6 +186,8 @@ class Wallet:
         if transfer.amount_x18 < TRANSFER_MIN_X18:
             raise ExchangeError(2077)
         recipient = core.accounts.find(transfer.recipient)
+        if recipient is None and transfer.recipient.endswith(ISOLATED_SUFFIX):
+            raise ExchangeError(2050)  # the engine alone makes these
         if recipient is not None and recipient.is_house:
             raise ExchangeError(2050)
         is_isolated = account.is_isolated or (recipient is not None and recipient.is_isolated)

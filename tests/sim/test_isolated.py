@@ -208,3 +208,15 @@ def test_transfers_top_an_isolated_subaccount_up_and_take_from_it(sim: Sim, trad
     assert code_of(sim.execute, "transfer_quote", trader.transfer(subaccount, 4 * ONE)) == 2077
     draining = trader.transfer(trader.sender, 100 * ONE, sender=subaccount)
     assert code_of(sim.execute, "transfer_quote", draining) == 2036
+
+
+def test_margin_for_a_position_that_closed_meanwhile_goes_nowhere(sim: Sim, trader: Trader) -> None:
+    """Only the engine makes isolated subaccounts: money sent to a free id would be in no position."""
+    sim.place(trader.order("buy", "3000", "1", ISO_IOC | MARGIN))
+    subaccount = sim.isolated(trader)[0]["subaccount"]
+    sim.place(trader.order("sell", "2990", "1", ISO_IOC | REDUCE_ONLY))
+    before = sim.account(trader).quote_x18
+    assert code_of(sim.execute, "transfer_quote", trader.transfer(subaccount, 50 * ONE)) == 2050
+    assert sim.account(trader).quote_x18 == before
+    sim.place(trader.order("buy", "3000", "1", ISO_IOC | MARGIN))
+    assert sim.isolated(trader)[0]["subaccount"] == subaccount, "the id is free again"

@@ -181,13 +181,17 @@ async def test_garbage_on_a_gateway_socket_is_answered(client: Client) -> None:
             assert (await socket.receive())["id"] == 3
             await socket.ws.send_bytes(b"\x00\x01")
             assert (await socket.receive())["error_code"] == 2038
-            await socket.send({"type": "status", "id": 4})
-            assert await socket.receive() == {
-                "status": "success",
-                "data": "active",
-                "request_type": "query_status",
-                "id": 4,
-            }
+
+
+async def test_a_query_is_answered_in_its_turn_and_without_an_id(client: Client) -> None:
+    """A client that told replies to queries by their id would wait for ever on the real exchange."""
+    async with client.socket("gateway_ws") as socket:
+        await socket.send({"type": "status", "id": 4})
+        status = {"status": "success", "data": "active", "request_type": "query_status"}
+        assert await socket.receive() == status
+        await socket.send({"type": "order", "product_id": ETH, "digest": "0x" + "11" * 32, "id": 5})
+        assert "id" not in await socket.receive()
+    assert (await client.get("/query", type="status", id="4"))[1] == status
 
 
 async def test_the_archive_tells_fills_and_refuses_without_status(client: Client, trader: Trader) -> None:
