@@ -182,24 +182,26 @@ async def _reply(writer: asyncio.StreamWriter, reply: Mapping[str, Any]) -> None
 
 def ask(path: Path, request: Mapping[str, Any], timeout_s: float = ASK_TIMEOUT_S) -> dict[str, Any]:
     """One request to a running bot, from a process without a loop. Raises ControlError in one line."""
-    for reply in stream(path, request, timeout_s):
-        return reply
-    raise ControlError(f"{path}: the bot closed the connection without an answer")
+    return next(stream(path, request, timeout_s))
 
 
 def stream(
     path: Path, request: Mapping[str, Any], timeout_s: float = ASK_TIMEOUT_S
 ) -> Iterator[dict[str, Any]]:
-    """Replies one by one, until the bot ends. timeout_s: the longest silence. Raises ControlError."""
+    """Replies one by one, one at least, until the bot ends. timeout_s: the longest silence. Raises
+    ControlError."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as link:
         link.settimeout(timeout_s)
         try:
             with _address(path) as address:
                 link.connect(address)
             link.sendall(orjson.dumps(dict(request)) + b"\n")
+            line = b""
             with link.makefile("rb") as lines:
                 for line in lines:
                     yield _opened(line)
+            if not line:
+                raise ControlError(f"{path}: the bot closed the connection without an answer")
         except TimeoutError:
             raise ControlSilent(f"no answer in {timeout_s:g} s: the process hangs") from None
         except (FileNotFoundError, ConnectionRefusedError):

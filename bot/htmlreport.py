@@ -209,7 +209,8 @@ def _cycle_table(cycles: Sequence[Cycle]) -> str:
     head = "".join(f"<th{' class=text' if n in ('direction', 'result') else ''}>{n}</th>" for n in names)
     body = []
     for cycle in cycles:
-        result = f"skipped: {cycle.failure}" if cycle.skipped else cycle.failure or "complete"
+        ended = "complete" if cycle.is_complete else "no result"
+        result = f"skipped: {cycle.failure}" if cycle.skipped else cycle.failure or ended
         cells = [
             str(cycle.cycle_id),
             f"<td class=text>{html.escape(cycle.direction)}",

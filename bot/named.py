@@ -74,18 +74,24 @@ class NamedRecords:
         return lines
 
     def log_trade_to_csv(self, **columns: object) -> None:
-        """One row of the trades file by its columns' names. Raises ValueError on one it does not have."""
-        self._p.csv.log_trade({name: str(value) for name, value in columns.items()})
+        """One row of the trades file by its columns' names, for the open cycle unless it names one. Raises
+        ValueError on a column it does not have."""
+        row = {name: str(value) for name, value in columns.items()}
+        self._p.csv.log_trade({"cycle_id": str(self._cycle_id())} | row)
 
     def log_position_update(
         self, product_id: int, old_x18: int, new_x18: int, source: str, price_x18: int
     ) -> None:
         """A booked position has changed, by a fill or by the exchange's word: one row."""
-        cycle = self._p.recorder.cycle
         self._p.csv.log_position(
-            self._symbol(product_id), old_x18, new_x18, cycle_id=0 if cycle is None else cycle.iteration,
-            source=source, price_x18=price_x18,
+            self._symbol(product_id), old_x18, new_x18, cycle_id=self._cycle_id(), source=source,
+            price_x18=price_x18,
         )  # fmt: skip
+
+    def _cycle_id(self) -> int:
+        """Of the open cycle; 0 between two of them."""
+        cycle = self._p.recorder.cycle
+        return 0 if cycle is None else cycle.iteration
 
     def _product_id(self, ticker: str) -> int:
         """ETH and ETH-PERP are the same leg."""

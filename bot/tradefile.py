@@ -82,7 +82,8 @@ class Cycle:
 
     @property
     def is_complete(self) -> bool:
-        return not self.skipped and not self.failure
+        """It came to its end, as planned."""
+        return self.net_usd is not None and not self.skipped and not self.failure
 
     @property
     def is_cut_short(self) -> bool:
@@ -164,7 +165,7 @@ def _trade(row: dict[str, str]) -> Trade:
         row.get("purpose") or row.get("order_type") or "",
         Decimal(row["price"]),
         Decimal(row["quantity"]) * (1 if row["side"] == "buy" else -1),
-        Decimal(row["fee_usd"]),
+        _decimal(row["fee_usd"]) or Decimal(0),
         None if not maker else maker == "true",
         float(latency) if latency else None,
     )

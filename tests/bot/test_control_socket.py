@@ -14,7 +14,7 @@ import orjson
 import pytest
 from statuskit import sample
 
-from bot import control
+from bot import control, dashboard
 from bot.cli import main
 from bot.control import ControlError, ControlServer
 from bot.statedir import StateDir
@@ -149,6 +149,18 @@ async def test_too_many_readers_are_turned_away(bot: Bot) -> None:
         await bot.ask({"do": "status"})
     for _, writer in links:
         writer.close()
+
+
+@pytest.mark.parametrize("once", [True, False])
+async def test_a_dashboard_that_is_turned_away_says_so(tmp_path: Path, once: bool) -> None:
+    async def closes(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readline()
+        writer.close()
+
+    path = tmp_path / "control.sock"
+    async with await asyncio.start_unix_server(closes, path=str(path)):
+        with pytest.raises(ControlError, match="without an answer"):
+            await asyncio.to_thread(dashboard.run, path, every_s=0.5, once=once)
 
 
 async def test_a_reader_that_does_not_read_is_dropped(bot: Bot, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,7 @@ from bot.logs import EventLog
 from bot.named import NamedRecords
 from bot.totals import Totals
 from bot.tradecsv import TradesCsv
+from bot.tradefile import read
 from nadofast import to_x18
 
 
@@ -117,6 +118,8 @@ async def test_trades_and_metrics_by_name(setting: Setting) -> None:
         "ioc",
         "sim",
     ]
+    (told,) = read([setting.csv_path])  # a report of the file has room for it
+    assert (told.cycle_id, told.is_complete, told.volume_usd) == (0, False, Decimal("300.01"))
     path = setting.bot.export_trade_metrics()
     assert path.name == "t-export.csv"
     assert path.read_text().startswith("iteration,direction,")
