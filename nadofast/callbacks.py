@@ -4,10 +4,25 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Final, Generic, ParamSpec
+from typing import Final, Generic, ParamSpec, TypeVar
 
 P = ParamSpec("P")
+T = TypeVar("T")
 _log: Final = logging.getLogger(__name__)
+
+
+def enlist(members: list[T], member: T) -> Callable[[], None]:
+    """Append it. Returns a function that takes it out again, once, however often it is called."""
+    members.append(member)
+    is_in = True
+
+    def leave() -> None:
+        nonlocal is_in
+        if is_in:
+            is_in = False
+            members.remove(member)
+
+    return leave
 
 
 class Callbacks(Generic[P]):
@@ -22,8 +37,7 @@ class Callbacks(Generic[P]):
 
     def add(self, callback: Callable[P, object]) -> Callable[[], None]:
         """Returns a function that ends it."""
-        self._callbacks.append(callback)
-        return lambda: self._callbacks.remove(callback) if callback in self._callbacks else None
+        return enlist(self._callbacks, callback)
 
     def tell(self, *args: P.args, **kwargs: P.kwargs) -> None:
         for callback in tuple(self._callbacks):

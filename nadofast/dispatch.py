@@ -11,6 +11,7 @@ from itertools import chain, count
 from typing import Any, Final
 
 from .appendix import unpack_appendix
+from .callbacks import enlist
 from .events import FillEvent, OrderUpdateEvent, PositionChangeEvent
 from .kinds import ALL_KINDS, check_kind, kind_of
 from .messagequeue import NadoMessageQueue, QueueLimits, QueueStats, Recover
@@ -60,9 +61,7 @@ class NadoEventRouter:
         """
         if inspect.iscoroutinefunction(handler):
             raise TypeError("an inline callback is a plain function; read a queue where you have to wait")
-        handlers = self._handlers[check_kind(event_type)]
-        handlers.append(handler)
-        return lambda: handlers.remove(handler) if handler in handlers else None
+        return enlist(self._handlers[check_kind(event_type)], handler)
 
     def events(
         self, kinds: Iterable[str | type], limits: QueueLimits | None = None, *, name: str = ""

@@ -18,6 +18,7 @@ from typing import Final
 
 from . import wire
 from .appendix import OrderType, unpack_appendix
+from .callbacks import enlist
 from .events import FillEvent, OrderUpdateEvent
 from .products import div_x18, mul_x18
 from .signing import SignedOrder
@@ -260,8 +261,7 @@ class OrderTracker:
 
         An exception of a listener is logged and counted; it reaches nobody else.
         """
-        self._listeners.append(listener)
-        return lambda: self._listeners.remove(listener) if listener in self._listeners else None
+        return enlist(self._listeners, listener)
 
     def register(self, signed: SignedOrder) -> TrackedOrder:
         """Must precede the bytes: the first event of an order can overtake its reply. Idempotent."""

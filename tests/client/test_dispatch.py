@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from eventkit import SUBACCOUNT, bbo, fill, position, trade, update
 
-from nadofast import NadoEventRouter, OrderType, QueueLimits, errors, pack_appendix
+from nadofast import NadoEventRouter, OrderTracker, OrderType, QueueLimits, errors, pack_appendix
+from nadofast.callbacks import Callbacks
 from nadofast.events import BBOEvent, TradeEvent, UnknownEvent
 
 
@@ -57,6 +58,37 @@ async def test_consumers_do_not_disturb_each_other(caplog: pytest.LogCaptureFixt
     assert seen == [trade(1)]
     assert router.callback_errors == 2
     assert "a defect of the consumer" in caplog.text
+
+
+@pytest.mark.parametrize("where", ["callbacks", "router", "tracker"])
+def test_ending_one_registration_twice_ends_no_other_of_the_same_callback(where: str) -> None:
+    callbacks: Callbacks[[Any]] = Callbacks()
+    router, tracker = NadoEventRouter(), OrderTracker()
+    seen: list[Any] = []
+    register = {
+        "callbacks": callbacks.add,
+        "router": lambda one: router.register_handler("trade", one),
+        "tracker": tracker.on_change,
+    }[where]
+    first, second = register(seen.append), register(seen.append)
+
+    def tell() -> int:
+        seen.clear()
+        callbacks.tell(1)
+        router.publish(trade(1))
+        tracker.restore(
+            digest=f"0x{len(tracker)}", product_id=4, sender="", price_x18=1, amount_x18=1, expiration_s=1,
+            nonce=1, appendix=1,
+        )  # fmt: skip
+        tracker.on_sent(f"0x{len(tracker) - 1}", 1)
+        return len(seen)
+
+    assert tell() == 2
+    first()
+    first()
+    assert tell() == 1
+    second()
+    assert tell() == 0
 
 
 async def test_a_slow_callback_is_timed_and_warned_of_by_name(caplog: pytest.LogCaptureFixture) -> None:
