@@ -137,7 +137,7 @@ coverage-client: $(VENV)/.dev
 	$(BIN)/python -m coverage report
 
 long: $(VENV)/.dev
-	NADOFAST_SEEDS=$(SEEDS) $(BIN)/python -m pytest -m long -k "$(SUITE)" -s -o faulthandler_timeout=1200
+	NADOFAST_SEEDS=$(SEEDS) $(BIN)/python -m pytest -m long -k "$(SUITE)" -s -o faulthandler_timeout=7200
 
 # Seeds are those of streams and of the pair; the other suites play a share of them that takes about as long.
 chaos: $(VENV)/.dev
