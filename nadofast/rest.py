@@ -302,11 +302,12 @@ class Rest:
                     tap.received("http", now_ns, body_read)
                 return self._read_status(response.status, body_read, kind)
         except asyncio.CancelledError:
-            # What waits for a connection when the session is closed is cancelled, too; nobody has left.
+            # What waits for a connection when the session is closed is cancelled, too: nobody has left. Most
+            # likely nothing was sent, but only the connector knows.
             task = asyncio.current_task()
             if not session.closed or task is None or task.cancelling():
                 raise
-            raise NotConnected(f"{kind}: Rest was stopped") from None
+            raise ConnectionLost(f"{kind}: Rest was stopped") from None
         except aiohttp.ConnectionTimeoutError:
             raise NotConnected(f"{kind}: no connection within {self._config.connect_timeout_s} s") from None
         except TimeoutError:
