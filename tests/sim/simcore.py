@@ -184,6 +184,11 @@ class Trader:
         tx = {"sender": self.sender, "productIds": product_ids, "digests": list(digests), "nonce": str(nonce)}
         return tx, signature
 
+    def replace(self, digest: str, place: dict[str, Any], **extra: Any) -> dict[str, Any]:
+        """A signed cancel_and_place value. place: a place_order value."""
+        tx, signature = self.cancel_tx(digest)
+        return {"cancel_tx": tx, "cancel_signature": signature, "place_order": place, **extra}
+
     def cancel_products(self, *product_ids: int) -> dict[str, Any]:
         nonce = self.nonce()
         message = {

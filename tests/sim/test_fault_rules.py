@@ -7,11 +7,15 @@ import zlib
 from typing import Any
 
 import pytest
+from simproc import start_sim
+from wireclient import eventually
 
 from nadosim import fault_catalog
 from nadosim.distortion import Form, Outgoing, raw_frame
-from nadosim.fault_catalog import CATALOG
+from nadosim.fault_catalog import CATALOG, read
+from nadosim.fault_script import parse
 from nadosim.faults import Faults, Rule
+from nadosim.params import BadFault
 from nadosim.switches import PARAMS as SWITCHES
 
 
@@ -77,3 +81,45 @@ def test_a_bomb_is_made_without_holding_everybody_up() -> None:
     frame = raw_frame(Outgoing(b"{}", form=Form.BOMB, size=1 << 29), deflates=True)
     assert time.process_time() - started_s < 0.5
     assert len(frame) < 1 << 20
+
+
+def test_chance_is_seeded() -> None:
+    def struck(seed: int) -> list[bool]:
+        faults = Faults(seed)
+        faults.add(Rule("drop", probability=0.3))
+        return [faults.take("drop") is not None for _ in range(200)]
+
+    assert struck(4) == struck(4)
+    assert struck(4) != struck(5)
+    assert 30 < sum(struck(4)) < 90
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("drop", {"count": 0}),
+        ("drop", {"probability": 2}),
+        ("drop", {"scope": "moon"}),
+        ("drop", {"colour": "red"}),
+        ("cut", {"how": "gently"}),
+        ("delay", {"ms": "5"}),
+        ("chain_id", {}),
+        ("refuse", "no"),
+        ("pause_market", 1),
+        ("mute", -1),
+    ],
+)
+def test_a_fault_that_makes_no_sense_is_refused(name: str, value: Any) -> None:
+    with pytest.raises(BadFault):
+        read(name, value)
+    with pytest.raises(BadFault):
+        parse([{"at_s": 1, name: value}])
+
+
+async def test_faults_can_follow_a_script() -> None:
+    script = [{"at_s": 0.05, "drop": {"kind": "trade"}}, {"every_s": 0.05, "cut": "gateway"}]
+    async with start_sim(rate=0, faults=script) as server:
+        await eventually(lambda: server.faults.counts["cut"] >= 3)
+        assert server.faults.snapshot()["rules"] == [
+            {"fault": "drop", "kind": "trade", "count": 1, "hits": 0}
+        ]
