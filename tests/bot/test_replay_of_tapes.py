@@ -6,9 +6,11 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import orjson
 import pytest
 from machinekit import ETH, SOL, plan
 
+import nadofast
 from bot.cli import main
 from bot.execution import Depth, LegState
 from bot.inputs import InputLog
@@ -27,6 +29,7 @@ from nadofast.products import to_x18
 from nadofast.tape import MAGIC, Kind, block, encode
 from nadofast.tappedcore import TappedCore
 
+SAMPLES = Path(__file__).resolve().parents[1] / "data" / "samples"
 PRICES = {ETH.product_id: 3_000, SOL.product_id: 140}
 
 
@@ -115,6 +118,31 @@ def test_a_line_the_live_journal_never_wrote_is_no_agreement(tmp_path: Path) -> 
     assert not replay.result.is_identical
     whole = replayed(path, tmp_path / "made.log")
     assert (whole.is_identical, whole.same["journal lines"]) == (True, 1)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({}, "events of the stream"),
+        ({"timestamp_ns": 1_790_000_000 * 10**9, "id": None}, "events of the archive"),
+        ({"price_x18": to_x18("3021.5")}, ""),
+        ({"fee_x18": 0}, ""),
+    ],
+)
+def test_a_fill_the_stream_told_otherwise_is_no_agreement(
+    tmp_path: Path, change: dict[str, int | None], said: str
+) -> None:
+    """The archive has whole seconds and no client id. Price, size and fee are the same wherever one asks."""
+    run = Run(tmp_path)
+    run.turn()
+    message = orjson.dumps(json.loads((SAMPLES / "stream_fill.json").read_text())["events"][0])
+    event = nadofast.parse(message)
+    assert isinstance(event, FillEvent)
+    run.recording.received("stream", 5, message)
+    run.recording.tracker().on_fill(replace(event, **change))  # type: ignore[arg-type]
+    result = replayed(run.close(), tmp_path / "made.log")
+    assert result.is_identical == bool(said)
+    assert result.same[said] == bool(said)
 
 
 def test_a_later_file_of_a_recording_is_refused_in_words(
