@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from gatekit import LIMITS
 from machinekit import plan
 from simproc import start_sim
-from test_risk_gate import LIMITS
 
 from bot import link
 from bot.app import run

@@ -17,7 +17,7 @@ import pytest
 from test_ledger import fill
 
 from bot import statedir
-from bot.latch import DayFile, KillSwitch, resume
+from bot.latch import DayFile
 from bot.ledger import Ledger
 from bot.standing import Standing
 from bot.statedir import (
@@ -127,21 +127,6 @@ def test_of_embedded_exchanges_only_the_last_ones_are_kept(tmp_path: Path) -> No
     left = {str((read_json(path / "about.json") or {})["instance"]) for path in tmp_path.iterdir()}
     assert left == {"child 0", "child 3", "child 4", "http://127.0.0.1:1"}
     in_use.close()
-
-
-DEEP = "[" * 100_000
-AT = '{"reason": "x", "at_s": %s}'
-
-
-@pytest.mark.parametrize(
-    "content", ["", "{", "[]", DEEP, "{}", AT % "1e999", AT % "1e300", AT % ("9" * 400), AT % '"nan"']
-)
-def test_a_halt_that_cannot_be_read_is_one(tmp_path: Path, content: str) -> None:
-    path = tmp_path / "halt.json"
-    path.write_text(content)
-    assert "cannot be read" in str(KillSwitch(path).halt)
-    assert "cannot be read" in str(resume(path))
-    assert not path.exists()
 
 
 # ---------------------------------------------------------------------- the day's result

@@ -44,7 +44,12 @@ EXAMPLES: Final = 25
 
 # The tests that know a module, the quickest first: most mutants are noticed by the first one that fails.
 TESTS: Final = {
-    "risk": ("tests/bot/test_risk_gate.py",),
+    "risk": (
+        "tests/bot/test_risk_gate.py",
+        "tests/bot/test_exits_at_the_gate.py",
+        "tests/bot/test_entry_limits.py",
+        "tests/bot/test_kill_switch.py",
+    ),
     "ledger": ("tests/bot/test_ledger.py", "tests/sim/test_ledger_against_exchange.py"),
     "sizing": ("tests/bot/test_sizing.py",),
     "pair": (
