@@ -11,6 +11,7 @@ A Feed owns its subscription sockets and, for book snapshots, one query socket. 
 from __future__ import annotations
 
 import time
+import weakref
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -277,6 +278,7 @@ class Feed:
             limits = replace(limits, max_facts=max_waiting)
         queue = self._router.events(kinds, limits, name=name)
         self._fan_out.rewire()
+        weakref.finalize(queue, self._fan_out.rewire).atexit = False
         return queue
 
     def stats(self) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import itertools
 import json
 from collections.abc import AsyncIterator
@@ -192,6 +193,26 @@ async def poller(script: Script) -> AsyncIterator[tuple[RestPoller, list[Positio
             ),
             told,
         )
+
+
+async def test_a_queue_that_was_forgotten_costs_no_message_anything() -> None:
+    feed = Feed("testnet", products=[4], streams=["best_bid_offer", "book_depth"])
+    core = feed._core
+    event = sample("stream_best_bid_offer")["events"][0] | {"product_id": 4}
+
+    def calls() -> int:
+        core.receive(json.dumps(event | {"timestamp": str(next(times))}).encode(), 1)
+        count: int = core.stats()["latency"]["callback"]["count"]
+        return count
+
+    times = itertools.count(1)
+    assert calls() == 0
+    queue = feed.events(["best_bid_offer"])
+    assert calls() == 1
+    assert len(queue) == 1
+    del queue
+    gc.collect()
+    assert calls() == 1
 
 
 async def test_a_position_nobody_had_told_is_news() -> None:
