@@ -172,8 +172,8 @@ class AccountQueries:
             and flag(request, "borrow_margin", default=True),
         )
         if flag(request, "reduce_only"):
-            held = self._core.isolated.position_x18(probe)
-            return {"max_order_size": str(max(0, -unit * held))}
+            closing = max(0, -unit * self._core.isolated.position_x18(probe))
+            return {"max_order_size": str(closing - closing % product.size_increment_x18)}
         return {"max_order_size": str(self._largest_order(probe, product))}
 
     def _largest_order(self, probe: Order, product: Product) -> int:

@@ -101,7 +101,7 @@ class OrderEntry:
             signer = self._cancels.check(replace.cancel)
             if replace.cancel.sender != replace.place.order.sender:
                 raise ExchangeError(2066)
-            place = self._validate(replace.place, record)
+            place = self._validate(replace.place, record, frees_room=True)
             if signer != place.signer:
                 self._in_flight.discard(place.digest)
                 raise ExchangeError(2066)
@@ -136,7 +136,10 @@ class OrderEntry:
     def _record(self, kind: str) -> ExecuteRecord:
         return self._core.history.executed(self._core.clock.now_ns(), kind)
 
-    def _validate(self, request: PlaceRequest, record: ExecuteRecord) -> PendingOrder:
+    def _validate(
+        self, request: PlaceRequest, record: ExecuteRecord, *, frees_room: bool = False
+    ) -> PendingOrder:
+        """frees_room: another order goes before this one comes, so that they are counted only then."""
         core, order = self._core, request.order
         record.sender = order.sender
         digest = core.checks.verifier.order_digest(request.product_id, order)
@@ -146,7 +149,8 @@ class OrderEntry:
         appendix = Appendix.unpack(order.appendix)
         core.checks.order(request, appendix, account)
         already_filled = self._check_digest(digest, request.product_id)
-        core.checks.open_orders(account, request.product_id)
+        if not frees_room:
+            core.checks.open_orders(account, request.product_id)
         core.checks.trading_status(request.product_id, appendix)
         self._in_flight.add(digest)
         is_delayed = appendix.order_type is not OrderType.POST_ONLY
@@ -180,6 +184,7 @@ class OrderEntry:
         if core.config.recheck_recv_time:
             core.checks.recv_time(fields.nonce)
         core.checks.expiration(fields.expiration_s)
+        core.checks.open_orders(pending.account, pending.request.product_id)
         order = pending.order(core.clock.now_ns())
         quantity = core.quantity_x18(order)
         core.require_means(order, quantity)

@@ -255,6 +255,26 @@ def test_open_order_limit() -> None:
     assert sim.refusal(trader.order(product_id=SOL, price="140", size="1")) == 0
 
 
+def test_the_open_order_limit_holds_for_orders_that_wait_side_by_side() -> None:
+    sim = Sim(max_open_orders=2)
+    trader = Trader(sim)
+    waiting = [sim.exchange.validate_place(trader.order()) for _ in range(3)]
+    assert [code_of(sim.exchange.commit_place, pending) for pending in waiting] == [0, 0, 2005]
+    assert sim.exchange.orders_state()[-1]["end"] is None, "the third never was an order"
+    more = [trader.order(product_id=SOL, price="140", size="1") for _ in range(3)]
+    placed = sim.execute("place_orders", {"orders": more})["place_orders"]
+    assert [one["error"] is None for one in placed] == [True, True, False]
+
+
+def test_a_replacement_takes_the_room_of_the_order_it_replaces() -> None:
+    sim = Sim(max_open_orders=2)
+    trader = Trader(sim)
+    old, _ = [sim.place(trader.order())["digest"] for _ in range(2)]
+    pending = sim.exchange.validate_cancel_and_place(trader.replace(old, trader.order(price="2990")))
+    assert code_of(sim.exchange.commit_cancel_and_place, pending) == 0
+    assert sim.refusal(trader.order()) == 2005
+
+
 @pytest.mark.parametrize(
     ("status", "appendix", "code"),
     [

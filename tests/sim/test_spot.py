@@ -75,6 +75,13 @@ def test_reduce_only_sells_what_is_there(sim: Sim, trader: Trader) -> None:
     assert _spot(sim, trader)[WETH] == 0
 
 
+def test_the_largest_closing_order_is_whole_increments(sim: Sim, trader: Trader) -> None:
+    sim.exchange.fund(trader.sender, x18("0.5004"), WETH)
+    query = {"type": "max_order_size", "sender": trader.sender, "product_id": WETH, "direction": "short"}
+    largest = sim.exchange.query({**query, "price_x18": str(x18("2990")), "reduce_only": "true"})
+    assert largest == {"max_order_size": str(x18("0.5"))}
+
+
 def test_the_spot_oracle_follows_its_perpetual(sim: Sim) -> None:
     sim.exchange.set_oracle(ETH, x18("3100"))
     spot, perp = sim.exchange.query({"type": "all_products"}).values()
