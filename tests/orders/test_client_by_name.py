@@ -21,7 +21,7 @@ from bot.order_results import (
     query_retry,
     result_of,
 )
-from nadofast import OrderTracker, parse
+from nadofast import OrderTracker, TimeSync, parse
 from nadofast.errors import RequestTimeout
 from nadofast.events import FillEvent
 
@@ -60,6 +60,34 @@ async def test_both_legs_fill_by_events_and_leave_again(desk: Desk) -> None:
     assert (refused.success, refused.status) == (False, "DENIED")
     assert await desk.eth.get_account_positions() == 0
     await desk.eth.disconnect()
+
+
+async def test_an_order_without_a_known_time_is_denied_and_holds_nothing(desk: Desk) -> None:
+    """More than half of the limit each: what the first one claims must be free for the second."""
+    known, desk.eth._timesync = desk.eth._timesync, TimeSync()
+    most = Decimal(4)
+    denied = await desk.eth.place_ioc_order(ETH, most, "buy")
+    assert (denied.success, denied.status) == (False, "DENIED")
+    assert "clock_unknown" in (denied.error_message or "")
+    desk.eth._timesync = known
+    assert (await desk.eth.place_ioc_order(ETH, most, "buy")).status != "DENIED"
+
+
+async def test_what_an_interrupted_order_may_still_do_counts_until_it_is_over(desk: Desk) -> None:
+    """Whoever waited has gone; the order has not, and the limit is free again only when it has ended."""
+    await desk.stand_still()
+    bid, most = (await desk.eth.fetch_bbo_prices(ETH))[0], Decimal(4)
+    await desk.faults(lose_reply=1)
+    placing = asyncio.create_task(desk.eth.place_limit_order(ETH, most, "buy", bid * Decimal("0.98")))
+    await until(lambda: len(desk.gateway.tracker) == 1, "it is on its way")
+    placing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await placing
+    (order,) = desk.gateway.tracker.live()
+    assert (await desk.eth.place_ioc_order(ETH, most, "buy")).status == "DENIED"
+    await desk.eth.cancel_order(order.digest)
+    await until(lambda: order.is_settled, "it is over")
+    assert (await desk.eth.place_ioc_order(ETH, most, "buy")).status != "DENIED"
 
 
 async def test_a_resting_exit_is_seen_waited_for_and_cancelled(desk: Desk) -> None:
