@@ -142,7 +142,11 @@ class PairByName(ABC):
         """Build, hold, unwind. True if all of it went as planned."""
         if not await self.execute_build_cycle(eth_direction, sol_direction):
             return False
-        await asyncio.sleep(self._plan.hold_ns / 1e9)
+        inputs, until_ns = self._p.inputs, self._p.inputs.now_ns + self._plan.hold_ns
+        await self._drive(lambda state: state.phase is not Phase.HEDGED or inputs.now_ns >= until_ns)
+        if self._state.phase is not Phase.HEDGED:  # it had to leave before
+            await self._drive(lambda state: state.phase is Phase.FLAT)
+            return False
         return await self.execute_unwind_cycle(_opposite(eth_direction), _opposite(sol_direction))
 
     async def execute_buy_first_cycle(self) -> bool:

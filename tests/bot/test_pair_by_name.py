@@ -18,6 +18,7 @@ from bot.model import Direction, ExitCode, Phase, Plan
 from bot.order_results import OrderResult
 from bot.pair import DNPairBot
 from bot.sizing import PairSize
+from bot.steps import STOP_REQUESTED
 from nadofast import OrderGateway, OrderRequest, OrderTracker, OrderType, OutcomeKind
 from nadofast.products import Product, to_x18
 
@@ -156,6 +157,19 @@ def test_who_stops_while_a_pair_is_held_is_told_what_is_open(world: PairWorld, h
     end = world.play(trade, script)
     is_flat = world.positions_x18() == (0, 0)
     assert (end.code, is_flat) == ((ExitCode.DONE, True) if how == "stopped" else (ExitCode.EXPOSED, False))
+
+
+def test_a_pair_is_watched_while_a_cycle_by_hand_holds_it(world: PairWorld) -> None:
+    """An hour of it: a person who asks to stop is not told to come back then."""
+
+    async def script(bot: DNPairBot) -> bool:
+        asyncio.get_running_loop().call_later(5, world.stop.flatten, "a test")
+        async with asyncio.timeout(60):
+            return await bot.execute_buy_first_cycle()
+
+    assert world.play(lambda products: plan(products=products, hold_ns=3_600 * 10**9), script) is False
+    assert world.positions_x18() == (0, 0)
+    assert [cycle.failure for cycle in world.recorder.finished] == [STOP_REQUESTED]
 
 
 def test_a_cycle_after_a_failed_one_starts_clean(world: PairWorld) -> None:
