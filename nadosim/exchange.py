@@ -217,6 +217,7 @@ class Exchange:
         account = core.accounts.open(subaccount)
         account.created_ns = account.created_ns or core.clock.now_ns()
         with core.step():
+            core.writer.next_idx()
             before = core.writer.balance(account, product_id)
             core.accounts.deposit(account, amount_x18, product_id)
             core.writer.changed(account, product_id, before, "deposit_collateral")

@@ -168,11 +168,11 @@ async def _archive_lag_hides_the_newest_only(client: Client, server: SimServer, 
     ]
     one = (await client.post("", {"orders": {"digests": [digest]}}, base="archive"))[1]["orders"]
     assert one == orders[:1]
-    assert (await ask("events", limit={"raw": 1}))["events"][0]["submission_idx"] == "2"
+    assert (await ask("events", limit={"raw": 1}))["events"][0]["submission_idx"] == "4"
     payments = {"interest_and_funding": {"subaccount": trader.sender}}
     assert (await client.post("", payments, base="archive"))[1]["funding_payments"] == []
     backlog = (await client.post("", {"backlog": {}}, base="archive"))[1]
-    assert (backlog["backlog_size"], backlog["total_txs"]) == ("2", "2")
+    assert (backlog["backlog_size"], backlog["total_txs"]) == ("2", "4")
 
 
 # The exchange ---------------------------------------------------------------------------------------

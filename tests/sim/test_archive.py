@@ -165,6 +165,22 @@ def test_balance_events(sim: Sim, trader: Trader) -> None:
     assert [len(one["events"]), len(one["txs"])] == [1, 1]
 
 
+def test_a_deposit_is_a_transaction_of_its_own(sim: Sim, trader: Trader) -> None:
+    sim.house("sell", "3000", "5")
+    sim.place(trader.order("buy", "3000", "1", IOC))
+    sim.exchange.fund(trader.sender, ONE)
+    told = sim.exchange.archive({"events": {"subaccounts": [trader.sender]}})
+    kinds = {tx["submission_idx"]: next(iter(tx["tx"])) for tx in told["txs"]}
+    assert [event["event_type"] for event in told["events"]] == [
+        "deposit_collateral",
+        "match_orders",
+        "deposit_collateral",
+    ]
+    assert [kinds[event["submission_idx"]] for event in told["events"]] == [
+        event["event_type"] for event in told["events"]
+    ]
+
+
 def test_kinds_of_events_are_a_set_whatever_their_number(sim: Sim, trader: Trader) -> None:
     """A message may name tens of thousands: looking each event up among them would hold everybody up."""
     sim.exchange.fund(trader.sender, ONE)

@@ -55,7 +55,7 @@ def test_stamps_rise_and_each_match_has_its_own_index(sim: Sim, trader: Trader) 
     stamps = [step.timestamp_ns for step in sim.steps]
     assert stamps == sorted(set(stamps))
     fills = sim.private("fill")
-    assert [f["submission_idx"] for f in fills] == ["1", "1", "2", "2"]
+    assert [f["submission_idx"] for f in fills] == ["3", "3", "4", "4"], "after two deposits"
     assert [f["is_taker"] for f in fills] == [True, False, True, False]
     assert [f["is_bid"] for f in fills] == [True, False, True, False]
 

@@ -135,13 +135,13 @@ def test_the_archive_agrees_with_the_fills(traded: tuple[Sim, Trader, str]) -> N
     assert (order["base_filled"], order["fee"]) == (str(x18("0.025")), fill["fee"])
     assert int(order["quote_filled"]) == -(x18("0.025") * x18("2999.5") // ONE) - int(fill["fee"])
     matches = sim.exchange.archive({"matches": {"subaccounts": [trader.sender]}})["matches"]
-    assert [m["submission_idx"] for m in matches] == ["2", "1"]
+    assert [m["submission_idx"] for m in matches] == ["3", "2"], "after a deposit"
     position = sim.private("position_change")[-1]
     assert (
         matches[0]["post_balance"]["base"]["perp"]["balance"]["v_quote_balance"] == position["v_quote_amount"]
     )
-    older = sim.exchange.archive({"matches": {"subaccounts": [trader.sender], "idx": 1}})["matches"]
-    assert [m["submission_idx"] for m in older] == ["1"]
+    older = sim.exchange.archive({"matches": {"subaccounts": [trader.sender], "idx": 2}})["matches"]
+    assert [m["submission_idx"] for m in older] == ["2"]
     limited = sim.exchange.archive({"orders": {"subaccounts": [trader.sender], "limit": 1}})["orders"]
     assert [o["digest"] for o in limited] == [digest]
 
