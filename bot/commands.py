@@ -18,7 +18,7 @@ from . import venue as where
 from .config import VENUES, Effective, SettingsError, load
 from .extras import not_installed
 from .model import ExitCode
-from .tradecsv import COMPANIONS, companion
+from .tradecsv import COMPANIONS, EXPORT, companion
 
 NEEDS: Final = "plotly>=6,<7"
 CONFIG_HELP: Final = "Write, check and show settings."
@@ -139,7 +139,7 @@ def _watched(files: Sequence[Path]) -> watchfile.Days:
 
 def trades_files(files: Sequence[Path]) -> list[Path]:
     """Without the files that lie beside a trades file: `runs/*.csv` names them all."""
-    beside = {companion(file, what) for file in files for what in COMPANIONS}
+    beside = {companion(file, what) for file in files for what in (*COMPANIONS, EXPORT)}
     return [file for file in files if file not in beside]
 
 

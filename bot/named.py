@@ -12,7 +12,7 @@ from . import report
 from .model import End, ExitCode
 from .reconcile import PositionReport
 from .risk import Verdict
-from .tradecsv import companion, export_metrics
+from .tradecsv import EXPORT, companion, export_metrics
 
 if TYPE_CHECKING:
     from .pair import PairParts
@@ -58,7 +58,7 @@ class NamedRecords:
 
     def export_trade_metrics(self, path: Path | None = None) -> Path:
         """Write one row for each of the newest 1,000 finished cycles; where. Raises OSError."""
-        chosen = path or companion(self._p.csv.path, "export")
+        chosen = path or companion(self._p.csv.path, EXPORT)
         export_metrics(self._p.recorder.finished, chosen)
         return chosen
 

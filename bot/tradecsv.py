@@ -54,6 +54,8 @@ Row = Mapping[str, str]
 
 
 COMPANIONS: Final = ("positions", "spread", "metrics", "watch")
+EXPORT: Final = "export"
+"""Beside them, if a strategy asks for it: `export_metrics`."""
 
 
 class CsvFile:

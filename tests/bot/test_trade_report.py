@@ -11,8 +11,10 @@ import pytest
 
 from bot import htmlreport, tradefile
 from bot.cli import main
+from bot.commands import trades_files
 from bot.metrics import COLUMNS
 from bot.steps import STOP_REQUESTED
+from bot.tradecsv import companion
 from bot.tradefile import TradeFileError
 
 
@@ -115,6 +117,13 @@ def test_how_it_was_watched_stands_beside_the_sums(path: Path, capsys: pytest.Ca
         assert "trades-watch.csv: row 4" in said.err
         assert "\nwatched " not in said.out
         assert "<h2>Watched</h2>" not in page.read_text(encoding="utf-8")
+
+
+def test_a_directory_of_runs_is_reported_whatever_lies_beside_the_trades(path: Path) -> None:
+    """`runs/*.csv`, as the manual has it; a strategy may have exported its metrics there."""
+    for what in ("positions", "spread", "metrics", "watch", "export"):
+        companion(path, what).write_text("other,columns\n")
+    assert trades_files(sorted(path.parent.glob("*.csv"))) == [path]
 
 
 def test_a_cycle_that_a_person_ended_has_not_failed(tmp_path: Path) -> None:
