@@ -34,9 +34,10 @@ OUR_COLUMNS: Final = (
     "symbol", "direction", "purpose", "digest", "is_maker", "sent_to_fill_ms", "leg_gap_write_ms",
     "leg_gap_fill_ms", "cycle_s", "worst_net_delta_bps", "unhedged_ms", "maker_share_pct",
     "fee_saved_usd", "repricings", "balance_change_usd", "failure", "delta_usd_s",
-    "second_leg_cost_usd", "residual_usd", "funding_usd", "volume_usd",
+    "second_leg_cost_usd", "funding_usd", "volume_usd", "residual_usd",
 )  # fmt: skip
 COLUMNS: Final = PAIR_COLUMNS + OUR_COLUMNS
+# A line that is cut in its last column looks whole: no sum is made of that one.
 
 
 @dataclass(frozen=True, slots=True)

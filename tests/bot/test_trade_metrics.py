@@ -32,7 +32,7 @@ from bot.tradecsv import (
     metric_row,
     spread_row,
 )
-from bot.tradefile import read
+from bot.tradefile import TradeFileError, read
 from nadofast.products import to_x18
 
 MS = 1_000_000
@@ -210,6 +210,24 @@ def test_a_write_that_was_cut_is_not_glued_to_the_next_one(tmp_path: Path, cycle
     assert path.read_bytes().splitlines()[1] == b"nado,2026-"
 
 
+def test_a_file_that_is_cut_anywhere_is_told_exactly_or_refused(tmp_path: Path, cycle: TradeMetrics) -> None:
+    path = tmp_path / "trades.csv"
+    TradesCsv(path, lambda job: job(), mode="sim").append(cycle)
+    whole, read_whole = path.read_bytes(), 0
+    for length in range(whole.index(b"\n") + 1, len(whole) + 1):
+        path.write_bytes(whole[:length])
+        try:
+            found = read([path])
+        except TradeFileError:
+            continue
+        trades = sum(len(one.trades) for one in found)
+        assert trades - whole[:length].count(b"\n") in (-1, 0)
+        if trades == len(cycle.orders):
+            read_whole += 1
+            assert (totals(found).net_usd, totals(found).volume_usd) == (Decimal("-0.08"), 504)
+    assert read_whole >= 1
+
+
 def test_two_runs_in_one_file_are_two_runs_in_the_report(tmp_path: Path, cycle: TradeMetrics) -> None:
     """Both begin to count their cycles at one."""
     path = tmp_path / "trades.csv"
@@ -252,9 +270,9 @@ def test_the_other_files_have_the_family_names_and_order() -> None:
 
 
 def test_a_cycle_in_figures(cycle: TradeMetrics) -> None:
-    shared = ("delta_usd_s", "second_leg_cost_usd", "residual_usd")
-    assert METRIC_COLUMNS[-3:] == shared
-    assert COLUMNS[-5:] == (*shared, "funding_usd", "volume_usd")
+    figures = ("delta_usd_s", "second_leg_cost_usd")
+    assert METRIC_COLUMNS[-3:] == (*figures, "residual_usd")
+    assert COLUMNS[-5:] == (*figures, "funding_usd", "volume_usd", "residual_usd")
     cycle.reconciliation_ms = [5.0, 3.0]
     row = metric_row(cycle, to_x18("-0.2"))
     assert set(row) == set(METRIC_COLUMNS)
