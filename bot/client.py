@@ -8,7 +8,6 @@ to the composition root. The client by parts: `client_parts` (what it stands on)
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import inspect
 import logging
 import time
@@ -20,6 +19,7 @@ from nadofast.depthsignals import NadoBookDepthHandler
 from nadofast.errors import EventOverflow, RequestTimeout
 from nadofast.messagequeue import NadoMessageQueue
 from nadofast.signals import NadoBBOHandler
+from nadofast.waiting import wait_event
 
 from .client_parts import ClientConfig, UpdateHandler
 from .client_routing import RoutingNames
@@ -104,8 +104,7 @@ class NadoClient(RoutingNames):
                 if time.monotonic() >= deadline_s:
                     raise RequestTimeout(f"{what} is not live in {timeout_s:g} s")
                 changed.clear()
-                with contextlib.suppress(TimeoutError):  # not every change is a boundary: look now and then
-                    await asyncio.wait_for(changed.wait(), ACCOUNT_POLL_S)
+                await wait_event(changed, ACCOUNT_POLL_S)  # not every change is a boundary: look now and then
         finally:
             off()
 

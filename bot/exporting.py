@@ -18,6 +18,7 @@ import nadofast
 from nadofast import events, wire
 from nadofast.errors import NadoError, ParseError
 from nadofast.tape import Kind
+from nadofast.waiting import wait_event
 
 from .config import Settings, SettingsError
 from .extras import not_installed
@@ -75,8 +76,7 @@ async def _record(
             while (
                 recording.failure is None and not stopped.is_set() and (end is None or time.monotonic() < end)
             ):
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(stopped.wait(), LOOK_S)
+                await wait_event(stopped, LOOK_S)
     finally:
         recording.close()
     if recording.failure is not None:

@@ -11,6 +11,7 @@ from typing import Final, TypeVar
 
 from nadofast.errors import NadoError
 from nadofast.orders import OrderTracker, TrackedOrder
+from nadofast.waiting import wait_event
 
 POLL_S: Final = 0.1
 SILENCE_S: Final = 0.5
@@ -107,13 +108,11 @@ class FillWaiter:
                     return False
                 changed.clear()
                 pause_s = SILENCE_S if self._is_stream_live() else POLL_S
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(changed.wait(), min(pause_s, left_s))
-                    continue
-                if not asks:
+                if await wait_event(changed, min(pause_s, left_s)) or not asks:
                     continue
                 with contextlib.suppress(TimeoutError, NadoError):  # no answer is no fact: asked again
-                    await asyncio.wait_for(self._ask(order), max(0.01, deadline_s - time.monotonic()))
+                    async with asyncio.timeout(max(0.01, deadline_s - time.monotonic())):
+                        await self._ask(order)
             return True
         finally:
             leave()

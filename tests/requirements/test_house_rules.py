@@ -99,6 +99,18 @@ def test_one_thread_and_nothing_that_blocks() -> None:
     assert not found["client"]
 
 
+def test_no_wait_swallows_a_cancellation() -> None:
+    """`asyncio.wait_for` of Python 3.11 does, in the turn in which what it waits for comes."""
+    calls = [
+        f"{path.relative_to(ROOT)}:{node.lineno}"
+        for package in PACKAGES
+        for path in (ROOT / package).rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Attribute) and node.attr == "wait_for"
+    ]
+    assert calls == []
+
+
 def test_the_client_depends_on_little() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     names = {re.split(r"[=<>~\[]", need)[0] for need in project["dependencies"]}
