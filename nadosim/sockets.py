@@ -86,18 +86,18 @@ class Sockets:
             await asyncio.wait([writer])
 
     async def receive(self, connection: Connection, on_text: OnText) -> None:
-        """Feed text messages to on_text until the socket ends; others get their turn in between."""
+        """Feed text messages to on_text until the socket ends; others get their turn between any messages."""
         ws, handled = connection.ws, 0
         while True:
             message = await ws.receive()
+            handled += 1
+            if handled % TURN_MESSAGES == 0:
+                await asyncio.sleep(0)
             if connection.is_half_open and message.type in HEARD:
                 continue  # it was on its way in already
             if message.type is WSMsgType.TEXT:
                 await self._maybe_stall(connection)
                 await on_text(message.data)
-                handled += 1
-                if handled % TURN_MESSAGES == 0:
-                    await asyncio.sleep(0)
             elif message.type is WSMsgType.PING:
                 connection.pinged()
                 await ws.pong(message.data)

@@ -100,7 +100,7 @@ async def _garbage(client: Client, server: SimServer) -> None:
                 assert "error" in await socket.receive()
 
 
-async def _raw(client: Client, payload: bytes) -> None:
+async def _raw(client: Client, payload: bytes, deadline_s: float = 5.0) -> None:
     """Bytes after a proper handshake, then the end."""
     url = urlsplit(client.ready["subscribe"])
     reader, writer = await asyncio.open_connection(url.hostname, url.port)
@@ -114,7 +114,7 @@ async def _raw(client: Client, payload: bytes) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(payload)
         writer.write_eof()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(deadline_s):
             await reader.read(-1)
     except (ConnectionError, asyncio.IncompleteReadError):
         pass
@@ -132,6 +132,11 @@ async def _broken_frames(client: Client, server: SimServer) -> None:
         b"\x03\x80" + mask,  # unknown opcode
     ):
         await _raw(client, payload)
+
+
+async def _pings_and_frames_that_are_not_carried(client: Client, server: SimServer) -> None:
+    for frame in (b"\x89\x80\0\0\0\0", b"\x8a\x80\0\0\0\0", b"\x82\x81\0\0\0\0x"):
+        await _raw(client, frame * 100_000, deadline_s=30.0)
 
 
 async def _deflate_bomb(client: Client, server: SimServer) -> None:
@@ -178,6 +183,7 @@ async def _forged_signatures(client: Client, server: SimServer) -> None:
         _the_same_again_and_again,
         _garbage,
         _broken_frames,
+        _pings_and_frames_that_are_not_carried,
         _deflate_bomb,
         _slow_reader,
         _connects_and_leaves,
