@@ -16,7 +16,7 @@ from .query_params import Request, hex_bytes, integer, product_ids
 
 MAX_DEPTH: Final = 100
 NOT_OFFERED: Final = frozenset(
-    {"max_nlp_mintable", "max_nlp_burnable", "nlp_pool_info", "nlp_locked_balances"}
+    {"max_nlp_mintable", "max_nlp_burnable", "nlp_pool_info", "nlp_locked_balances", "list_trigger_orders"}
 )
 
 

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import pytest
+from nado_protocol.indexer_client.types.query import IndexerQueryType
 from simcore import (
     ETH,
     IOC,
@@ -18,6 +19,7 @@ from simcore import (
     x18,
 )
 
+from nadosim.errors import ExchangeError
 from nadosim.x18 import ONE
 
 
@@ -160,11 +162,23 @@ def test_archive_codes(sim: Sim) -> None:
     assert code_of(archive, {"leaderboard": {}}) == 4001
 
 
+@pytest.mark.parametrize("kind", list(IndexerQueryType))
+def test_every_archive_query_of_the_sdk_is_answered_or_said_to_be_missing(sim: Sim, kind: str) -> None:
+    """Empty parameters may be wrong ones: then it is they that are complained of, not the query."""
+    said = ""
+    try:
+        sim.exchange.archive({kind: {}})
+    except ExchangeError as refusal:
+        said = str(refusal)
+    assert kind not in said or said.startswith("4001")
+
+
 @pytest.mark.parametrize(
     ("request_fields", "code"),
     [
         ({}, 2038),
         ({"type": "nlp_pool_info"}, 4001),
+        ({"type": "list_trigger_orders"}, 4001),
         ({"type": "no_such_query"}, 2038),
         ({"type": "market_price"}, 2038),
         ({"type": "market_price", "product_id": "four"}, 2038),
