@@ -15,6 +15,10 @@ from .steps import STOP_REQUESTED
 NEEDED: Final = ("timestamp", "side", "price", "quantity", "fee_usd", "pnl_with_fee", "cycle_id")
 
 
+SIDES: Final = {"buy": 1, "sell": -1}
+MOST: Final = 10**15
+
+
 class TradeFileError(Exception):
     """The file cannot be used; one line that names file, row and column."""
 
@@ -148,13 +152,13 @@ def _take(cycle: Cycle, row: dict[str, str]) -> None:
     if row.get("exit_timestamp"):
         cycle.ended = datetime.fromisoformat(row["exit_timestamp"])
     if row["pnl_with_fee"]:
-        cycle.net_usd = Decimal(row["pnl_with_fee"])
-        cycle.gross_usd = Decimal(row.get("pnl_no_fee") or row["pnl_with_fee"])
+        cycle.net_usd = _number(row["pnl_with_fee"])
+        cycle.gross_usd = _number(row.get("pnl_no_fee") or row["pnl_with_fee"])
         cycle.balance_change_usd = _decimal(row.get("balance_change_usd"))
         cycle.told_funding_usd = _decimal(row.get("funding_usd"))
         cycle.told_volume_usd = _decimal(row.get("volume_usd"))
         cycle.fee_saved_usd = _decimal(row.get("fee_saved_usd")) or Decimal(0)
-        cycle.figures = {name: float(row[name]) for name in FIGURES if row.get(name)}
+        cycle.figures = {name: float(_number(row[name])) for name in FIGURES if row.get(name)}
 
 
 def _trade(row: dict[str, str]) -> Trade:
@@ -163,13 +167,21 @@ def _trade(row: dict[str, str]) -> Trade:
         datetime.fromisoformat(row["timestamp"]),
         row.get("symbol") or "",
         row.get("purpose") or row.get("order_type") or "",
-        Decimal(row["price"]),
-        Decimal(row["quantity"]) * (1 if row["side"] == "buy" else -1),
+        _number(row["price"]),
+        _number(row["quantity"]) * SIDES[row["side"].lower()],
         _decimal(row["fee_usd"]) or Decimal(0),
         None if not maker else maker == "true",
-        float(latency) if latency else None,
+        float(_number(latency)) if latency else None,
     )
 
 
 def _decimal(text: str | None) -> Decimal | None:
-    return Decimal(text) if text else None
+    return _number(text) if text else None
+
+
+def _number(text: str) -> Decimal:
+    """Raises ValueError on what is no amount, or none of this world."""
+    number = Decimal(text)
+    if not number.is_finite() or abs(number) > MOST:
+        raise ValueError(f"{text[:20]} is no amount")
+    return number

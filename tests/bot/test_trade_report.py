@@ -177,6 +177,19 @@ def test_a_file_that_is_none_is_refused_with_the_place(tmp_path: Path, content: 
     assert str(path) in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("price", "nan"), ("price", "1e999999"), ("quantity", "-inf"), ("fee_usd", "sNaN"),
+        ("pnl_with_fee", "nan"), ("cycle_s", "nan"), ("cycle_s", "inf"), ("side", "hold"),
+    ],
+)  # fmt: skip
+def test_what_is_no_amount_is_no_sum(path: Path, name: str, value: str) -> None:
+    odd = leg(1, "buy", "3000.1", "0.01", pnl_with_fee="-0.01") | {name: value}
+    with pytest.raises(TradeFileError, match="row 2 cannot be read"):
+        tradefile.read([trades_file(path, [odd])])
+
+
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(TradeFileError, match="No such file"):
         tradefile.read([tmp_path / "none.csv"])
