@@ -131,8 +131,8 @@ def _words(result: Replayed, damage: str, took_s: float) -> list[str]:
     if result.first_difference:
         lines.append(f"{'DIFFERENT':<11}{result.first_difference}")
     verdict = "as recorded" if result.is_identical else "NOT as recorded"
-    if not result.same and not result.different:
-        verdict = "nothing was compared: it holds no run"
+    if not result.same["decisions"] and not result.different:
+        verdict = "no decision is in it: nothing to compare"
     lines.append(f"{'verdict':<11}{verdict}")
     return lines
 

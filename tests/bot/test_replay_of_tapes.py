@@ -158,6 +158,19 @@ def test_a_later_file_of_a_recording_is_refused_in_words(
     assert len(said.splitlines()) == 1
 
 
+@pytest.mark.parametrize("kept", [set(), {Kind.CORE, Kind.SETUP, Kind.INPUT}])
+def test_where_nothing_was_decided_nothing_is_different(
+    tmp_path: Path, kept: set[Kind], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Market data alone, or a run that was killed at once."""
+    run = Run(tmp_path)
+    run.turn()
+    file = tmp_path / "early.tape"
+    file.write_bytes(without(run.close(), *(kind for kind in Kind if kind not in kept)))
+    assert main(["replay", str(file)]) == 1
+    assert "verdict    no decision is in it: nothing to compare" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("command", [["replay"], ["whatif", "--jobs", "1"]])
 def test_the_plan_of_another_version_is_refused_in_words(
     tmp_path: Path, command: list[str], capsys: pytest.CaptureFixture[str]
