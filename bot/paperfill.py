@@ -18,7 +18,7 @@ from typing import Final
 
 from nadofast import OrderBook
 from nadofast.events import FillEvent, TradeEvent
-from nadofast.products import Product, mul_x18
+from nadofast.products import X18, Product, div_x18, mul_x18
 
 from .execution import OrderView
 from .risk import OrderIntent
@@ -182,11 +182,14 @@ class PaperExchange:
 
     @staticmethod
     def _fee_x18(order: PaperOrder, amount_x18: int, price_x18: int, *, is_taker: bool) -> int:
-        """A taker order pays on the product's least notional at least, with its first match."""
-        product, notional_x18 = order.product, mul_x18(amount_x18, price_x18)
-        if not is_taker:
-            return mul_x18(notional_x18, product.maker_fee_rate_x18)
-        before_x18 = mul_x18(order.filled_x18, price_x18)
-        floor_x18 = product.min_size_x18 if not order.filled_x18 else 0
-        beyond_x18 = max(0, min(before_x18 + notional_x18 - product.min_size_x18, notional_x18))
-        return mul_x18(floor_x18 + beyond_x18, product.taker_fee_rate_x18)
+        """As the exchange takes it out of the quote: a buy pays a share of all that it spends. A taker order
+        pays on the product's least notional at least, with its first match."""
+        product, metered_x18 = order.product, mul_x18(amount_x18, price_x18)
+        if is_taker:
+            beyond_x18 = mul_x18(order.filled_x18, price_x18) + metered_x18 - product.min_size_x18
+            floor_x18 = product.min_size_x18 if not order.filled_x18 else 0
+            metered_x18 = floor_x18 + max(0, min(beyond_x18, metered_x18))
+        kept_x18 = X18 - (product.taker_fee_rate_x18 if is_taker else product.maker_fee_rate_x18)
+        if order.intent.amount_x18 > 0:
+            return div_x18(metered_x18, kept_x18) - metered_x18
+        return metered_x18 - mul_x18(metered_x18, kept_x18)

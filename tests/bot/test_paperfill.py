@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from machinekit import plan
 
 from bot.model import Plan
@@ -12,6 +16,7 @@ from bot.variants import Outcome, Variant, VariantError, changed, figures, varia
 from nadofast import OrderBook
 from nadofast.events import FillEvent, TradeEvent
 from nadofast.products import mul_x18, to_x18
+from nadosim.fees import trade_fee_x18
 
 PLAN: Plan = plan(cycles=2)
 PRODUCT = PLAN.products[0]
@@ -163,10 +168,37 @@ def test_a_post_only_order_that_would_take_is_refused(house: House) -> None:
 def test_fees_are_the_products_own_with_the_takers_floor(house: House) -> None:
     house.take(1, 101)
     floor_x18 = max(PRODUCT.min_size_x18, to_x18(101))
-    assert house.fills[0].fee_x18 == mul_x18(floor_x18, PRODUCT.taker_fee_rate_x18)
+    kept_x18 = 10**18 - PRODUCT.taker_fee_rate_x18
+    assert house.fills[0].fee_x18 == floor_x18 * 10**18 // kept_x18 - floor_x18
     house.rest(-2, 100)
     house.trade(101, 2, buyer=True)
     assert house.fills[1].fee_x18 == mul_x18(to_x18(200), PRODUCT.maker_fee_rate_x18)
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 10**21), st.integers(10**18, 10**23)), min_size=1, max_size=4),
+    st.booleans(), st.booleans(), st.integers(-(10**14), 10**15),
+)  # fmt: skip
+def test_fees_are_the_exchanges_to_the_last_unit(
+    matches: list[tuple[int, int]], is_buy: bool, is_taker: bool, rate_x18: int
+) -> None:
+    """A buy pays out of what it spends, so that its fee is a share of the whole and not of the price."""
+    product = replace(PRODUCT, maker_fee_rate_x18=rate_x18, taker_fee_rate_x18=abs(rate_x18))
+    side, whole_x18 = 1 if is_buy else -1, sum(amount for amount, _ in matches)
+    intent = OrderIntent(1, 0, product.product_id, Purpose.ENTRY, side * whole_x18, 1, 0)
+    fills: list[FillEvent] = []
+    paper, order = PaperExchange(OrderBook, lambda _, fill: fills.append(fill)), PaperOrder(intent, product)
+    before_x18 = 0
+    for amount_x18, price_x18 in matches:
+        paper._match(order, amount_x18, price_x18, 5, is_taker=is_taker)
+        expected_x18 = trade_fee_x18(
+            -side * mul_x18(amount_x18, price_x18),
+            product.taker_fee_rate_x18 if is_taker else product.maker_fee_rate_x18,
+            is_taker=is_taker, already_quote_x18=-side * mul_x18(before_x18, price_x18),
+            is_first_match=before_x18 == 0, min_size_x18=product.min_size_x18,
+        )  # fmt: skip
+        assert fills[-1].fee_x18 == expected_x18
+        before_x18 += amount_x18
 
 
 # ---------------------------------------------------------------------- variants
