@@ -130,7 +130,7 @@ class PairByName(ABC):
             return False
         held = [leg.held_x18 for leg in self._state.legs]
         for side, held_x18 in zip((eth_side, sol_side), held, strict=True):
-            if (side == "sell") != (held_x18 > 0):
+            if side != ("sell" if held_x18 > 0 else "buy"):
                 raise ValueError(f"{side!r} does not close a position of {from_x18(held_x18)}")
         self._state, _ = unwind(self._state, "", self._p.inputs.now_ns)
         done = self._state.done

@@ -70,8 +70,9 @@ def test_an_unwind_in_the_wrong_direction_is_refused_and_one_of_nothing_is_false
     async def script(bot: DNPairBot) -> bool:
         found = await bot.execute_unwind_cycle()
         await bot.execute_build_cycle("buy", "sell")
-        with pytest.raises(ValueError, match="does not close"):
-            await bot.execute_unwind_cycle("buy", "sell")
+        for sides in (("buy", "sell"), ("sell", "cover"), ("sell", "SELL")):
+            with pytest.raises(ValueError, match="does not close"):
+                await bot.execute_unwind_cycle(*sides)
         await bot.execute_unwind_cycle("sell", "buy")
         return found
 
