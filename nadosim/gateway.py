@@ -16,7 +16,7 @@ from typing import Any, Final
 import orjson
 
 from .errors import ExchangeError
-from .exchange import Exchange
+from .exchange import Exchange, Submission
 from .fault_state import Lies
 from .faults import Faults
 from .limits import Limits, execute_weight, query_weight, sender_of
@@ -31,6 +31,7 @@ _NOTHING: Final[Mapping[str, Any]] = {}
 
 
 FORGED: Final = frozenset({2027, 2028, 2034, 2035})  # the wallet named is not the one that asked
+UNSIGNED: Final = frozenset({2011, 2012, 2050})  # refused before a signature was looked at
 
 
 class LostReply(Exception):
@@ -188,15 +189,18 @@ class Gateway:
         self._maybe_rate_error(name, caller)
         self._maybe_refuse(name, caller)
         try:
-            return await self._execute(name, body)
+            submission = self._exchange.submit(name, body)
+            self._blame(caller, wallet, weight, submission.refusals)
+            return await self._execute(submission)
         except ExchangeError as error:
-            if error.code in FORGED and wallet is not None:
-                self._blame(caller, wallet, weight)
+            self._blame(caller, wallet, weight, frozenset({error.code}))
             raise
 
-    def _blame(self, caller: Caller, wallet: str, weight: int) -> None:
-        self.limits.executes.give_back(wallet, weight)
-        self.limits.queries.spend(caller.address, weight)
+    def _blame(self, caller: Caller, wallet: str | None, weight: int, codes: frozenset[int]) -> None:
+        """codes: why nothing of the request was accepted. It is the wallet's if any signature was good."""
+        if wallet is not None and codes & FORGED and codes <= FORGED | UNSIGNED:
+            self.limits.executes.give_back(wallet, weight)
+            self.limits.queries.spend(caller.address, weight)
 
     def _maybe_refuse(self, name: str, caller: Caller) -> None:
         down = self._faults.standing("maintenance")
@@ -206,9 +210,8 @@ class Gateway:
         if rule is not None:
             raise ExchangeError(rule.value["code"])
 
-    async def _execute(self, name: str, body: Any) -> Any:
+    async def _execute(self, submission: Submission) -> Any:
         """Commit after the pending execute's delay, measured on the monotonic clock, never early."""
-        submission = self._exchange.submit(name, body)
         if submission.delay_ns:
             await _sleep_until(monotonic_ns() + submission.delay_ns)
         return submission.commit()

@@ -171,6 +171,28 @@ async def test_nobody_can_spend_the_budget_of_another(limited: Limited) -> None:
         assert reply["status"] == "success"
 
 
+async def test_a_forged_batch_is_paid_for_by_the_address_it_came_from(limited: Limited) -> None:
+    client, _, trader = limited
+    order = trader.order("buy", "2900", "0.1", POST_ONLY)
+    order["signature"] = "0x" + "11" * 64 + "1b"
+    for _ in range(8):
+        _, reply = await client.post("/execute", {"place_orders": {"orders": [order] * 50}})
+        assert {one["digest"] for one in reply["data"]["place_orders"]} == {None}
+    _, reply = await client.post("/execute", {"cancel_product_orders": trader.cancel_products()})
+    assert reply["status"] == "success"
+    assert (await client.get("/query", type="status"))[1]["error_code"] == 1000
+
+
+async def test_a_batch_with_one_good_signature_is_the_wallets(limited: Limited) -> None:
+    client, _, trader = limited
+    good = [trader.order("buy", "2900", "0.1", POST_ONLY) for _ in range(2)]
+    forged = {**trader.order("buy", "2900", "0.1", POST_ONLY), "signature": "0x" + "11" * 64 + "1b"}
+    for one in good:
+        await client.post("/execute", {"place_orders": {"orders": [one, *[forged] * 49]}})
+    _, reply = await client.post("/execute", {"cancel_product_orders": trader.cancel_products()})
+    assert reply["error_code"] == 1000
+
+
 async def test_the_archive_and_the_display_pages_say_429(limited: Limited) -> None:
     client, _, _ = limited
     statuses = [(await client.post("", {"matches": {"limit": 500}}, base="archive"))[0] for _ in range(8)]
