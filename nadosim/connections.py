@@ -67,7 +67,7 @@ class Connection:
         """Queue one text message; cut the client if its queue is full."""
         if self.cut_reason is not None or self.is_half_open:
             return
-        if self._faults.on_outgoing:
+        if self._faults.on_outgoing or self._distortion.holds:
             for message in self._distortion.apply(payload, kind, product_id, monotonic()):
                 self._enqueue(message, len(message.payload))
         else:

@@ -56,6 +56,11 @@ class Distortion:
         self._held: Outgoing | None = None
         self._last_due_s = 0.0
 
+    @property
+    def holds(self) -> bool:
+        """Whether a message waits for the next one, whatever has become of the fault."""
+        return self._held is not None
+
     def apply(self, payload: bytes, kind: str, product_id: int | None, now_s: float) -> list[Outgoing]:
         """What leaves in place of this message, in order."""
 

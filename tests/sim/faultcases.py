@@ -159,6 +159,25 @@ async def _reorder(client: Client, server: SimServer, trader: Trader) -> None:
     assert await _trades(client, server, {"reorder": {"skip": 1}}, 4) == [1, 3, 2, 4]
 
 
+@way("reorder")
+async def _reorder_beside_another_socket(client: Client, server: SimServer, trader: Trader) -> None:
+    """Whatever the other one is sent meanwhile, the message that waits is not forgotten."""
+    async with client.socket("subscribe") as first, client.socket("subscribe") as second:
+        for socket in (first, second):
+            await socket.ask("subscribe", stream={"type": "trade", "product_id": ETH})
+        await client.fault(reorder=1)
+        publish(server, 1)
+        publish(server, 2)
+        await client.fault(reorder={"kind": "trade"})
+        publish(server, 3)
+        await client.fault(clear="all")
+        publish(server, 4)
+        seen = []
+        for socket in (first, second):
+            seen.append([event["timestamp"] for event in await socket.until("trade", 4)])
+        assert sorted(seen) == [["1", "2", "3", "4"], ["2", "1", "4", "3"]]
+
+
 @way("delay")
 async def _delay(client: Client, server: SimServer, trader: Trader) -> None:
     started = time.monotonic()
