@@ -29,7 +29,7 @@ from .order_results import (
     info_of,
     result_of,
 )
-from .risk import CLIENT_ID_BASE, OrderIntent, Purpose
+from .risk import OrderIntent, Purpose
 from .units import sign
 from .waits import FillWaiter
 
@@ -142,28 +142,21 @@ class OrderNames(MarketNames):
         decision = self.approve(intent)
         if decision.order is None:
             return OrderResult(False, status="DENIED", error_message="; ".join(decision.reasons))
+        tracker = self._gateway.tracker
         try:
             outcome = await self.send(decision.order, order_type)
         except OrderDenied as error:
-            self._gate.release(intent.tag)
             return OrderResult(False, status="DENIED", error_message=str(error))
-        except BaseException:  # whoever waited has gone, and the order may be on its way
-            self._release_when_over(intent.tag, self._under_way(intent.tag))
-            raise
-        order = self._gateway.tracker.get(outcome.digest)
-        self._release_when_over(intent.tag, order)
+        finally:  # whoever waited may have gone, and the order be on its way
+            self._release_when_over(intent.tag, tracker.get(self._gate.digest_of(intent.tag)))
+        order = tracker.get(outcome.digest)
         if order is None:
             return OrderResult(False, status="DENIED", error_message=outcome.reason)
         return result_of(order, is_success=outcome.kind is OutcomeKind.CONFIRMED, error=outcome.reason)
 
-    def _under_way(self, tag: int) -> TrackedOrder | None:
-        """The order of this tag, unless it never left or is over."""
-        tracker, client_id = self._gateway.tracker, CLIENT_ID_BASE + tag
-        orders = (*tracker.live(), *tracker.ends_in_doubt())
-        return next((order for order in orders if order.client_id == client_id), None)
-
     def _release_when_over(self, tag: int, order: TrackedOrder | None) -> None:
-        """The gate counts the order until it is settled: what it may still add is not spent twice."""
+        """The gate counts the order until it is settled: what it may still add is not spent twice. None: it
+        never left."""
         if order is None or order.is_settled:
             self._gate.release(tag)
             return

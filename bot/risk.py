@@ -320,6 +320,11 @@ class RiskGate:
         flight = self._in_flight.get((order.client_id or 0) - CLIENT_ID_BASE)
         return flight is not None and flight.intent.purpose.is_exit
 
+    def digest_of(self, tag: int) -> str:
+        """Of an approved order that was let out; "" of any other."""
+        flight = self._in_flight.get(tag)
+        return "" if flight is None else flight.digest
+
     def expect(self, tag: int, open_x18: int) -> None:
         """What this order may still add to the booked position: unfilled, or filled and not booked yet."""
         if tag in self._in_flight:

@@ -196,6 +196,20 @@ async def test_a_stop_that_is_cancelled_is_finished_by_the_next_one() -> None:
         await link.stop()
 
 
+async def test_a_link_starts_again_when_its_cancelled_stop_is_over() -> None:
+    """Whoever stopped it had no patience; it is down all the same, and is not down for good."""
+    async with ws_server(echo) as url:
+        link = manager(url)
+        await link.ensure_connected(5)
+        (running,) = [task for task in asyncio.all_tasks() if task.get_name() == f"link {link.name}"]
+        stopping = asyncio.create_task(link.stop())
+        await asyncio.sleep(0)
+        stopping.cancel()
+        await asyncio.wait([stopping, running])
+        await link.ensure_connected(5)
+        await link.stop()
+
+
 async def test_setup_that_fails_or_hangs_gives_the_socket_up() -> None:
     calls = []
 

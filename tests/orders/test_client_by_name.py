@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import time
 from decimal import Decimal
@@ -21,9 +22,11 @@ from bot.order_results import (
     query_retry,
     result_of,
 )
+from bot.risk import CLIENT_ID_BASE
 from nadofast import OrderTracker, TimeSync, parse
 from nadofast.errors import RequestTimeout
 from nadofast.events import FillEvent
+from nadofast.products import to_x18
 
 FILL_SAMPLE = Path(__file__).parent.parent / "data" / "samples" / "stream_fill.json"
 
@@ -88,6 +91,27 @@ async def test_what_an_interrupted_order_may_still_do_counts_until_it_is_over(de
     await desk.eth.cancel_order(order.digest)
     await until(lambda: order.is_settled, "it is over")
     assert (await desk.eth.place_ioc_order(ETH, most, "buy")).status != "DENIED"
+
+
+async def test_the_end_of_a_former_order_of_the_same_tag_frees_nothing(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tags begin anew with every process: of two orders with one client id the gate counts its own."""
+    tag, former, tracker = 1 << 37, "0x" + "0a" * 32, desk.gateway.tracker
+    monkeypatch.setattr("bot.client_orders._TAGS", itertools.count(tag))
+    tracker.restore(
+        digest=former, product_id=ETH, sender="0x01", price_x18=to_x18(3_000), amount_x18=to_x18(1),
+        expiration_s=2**62, nonce=1 << 20, appendix=1, client_id=CLIENT_ID_BASE + tag,
+    )  # fmt: skip
+    await desk.stand_still()
+    bid, most = (await desk.eth.fetch_bbo_prices(ETH))[0], Decimal(4)
+    await desk.faults(lose_reply=1)
+    placing = asyncio.create_task(desk.eth.place_limit_order(ETH, most, "buy", bid * Decimal("0.98")))
+    await until(lambda: len(tracker) == 2, "it is on its way")
+    placing.cancel()
+    await asyncio.wait([placing])
+    tracker.on_last_word(former, to_x18(1))
+    assert (await desk.eth.place_ioc_order(ETH, most, "buy")).status == "DENIED"
 
 
 async def test_a_resting_exit_is_seen_waited_for_and_cancelled(desk: Desk) -> None:
