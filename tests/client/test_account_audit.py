@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import copy
-import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -358,14 +357,12 @@ async def test_funding_and_settlement_while_away_do_not_hold_the_account_up() ->
                     await until(lambda: feed.account_mode is NadoConnectionMode.REST, "HTTP takes over")
                     before = (await rest.subaccount_info(venue.subaccount)).perp[4].v_quote_x18
                     if happening == "funding":
-                        await venue.faults(funding=True)
+                        server.exchange.pay_funding(4, to_x18(1))  # far from what passes as dust
                     else:
                         server.exchange.settle_pnl(venue.subaccount)
                     assert (await rest.subaccount_info(venue.subaccount)).perp[4].v_quote_x18 != before
                     feed.link.url = url
                     await until(lambda: feed.pool.is_account_live, "the streams")
-                    began = time.monotonic()
                     await until(lambda: feed.account_live, f"trusted after {happening}")
-                    # An audit that explains nothing looks for 6.85 s before it takes the exchange's word.
-                    assert time.monotonic() - began < 4.0
-                assert feed.stats()["audits_unexplained"] == 0
+                    # Nothing moves any more: an audit that does not find the reason at once never does.
+                    assert feed.stats()["audits_unexplained"] == 0, happening
