@@ -21,24 +21,22 @@ SUITE ?= long
 SEEDS ?= 0:2
 # Arguments of `make bench-tables`, for example: make bench-tables TABLES="--rounds 3 --only wire"
 TABLES ?=
-COVERAGE_TESTS ?= tests/core tests/client tests/orders
 
-.PHONY: help run test test-report bench bench-tables coverage coverage-client coverage-bot sanitize debug lint types build long chaos \
-  clean docs format
+.PHONY: help run test test-report bench bench-tables coverage coverage-all sanitize debug lint types build long chaos clean docs \
+  format
 
 help:
 	@echo "make run     trade cycles on the embedded exchange  (CYCLES=$(CYCLES) SEED=$(SEED) SIZE_USD=$(SIZE_USD))"
 	@echo "make test    every test;  make test-report  the report's page in Chromium"
 	@echo "make bench   regression gates on speed;  make bench-tables  the README's tables, with peers (minutes)"
-	@echo "make coverage | sanitize | debug   tests on other builds of the core, each in build/KIND-tree"
+	@echo "make sanitize | debug   tests on other builds of the core, each in build/KIND-tree"
+	@echo "make coverage      of the client, its compiled core traced;  make coverage-all  of everything (docs/coverage.md)"
 	@echo "make lint    ruff;  make format  applies it"
 	@echo "make types   mypy --strict"
 	@echo "make docs    the pages that are made from the code"
 	@echo "make build   wheel and sdist in dist/"
 	@echo "make long    longer campaigns  (SUITE=$(SUITE) SEEDS=$(SEEDS))"
 	@echo "make chaos   all long suites of faults and one matrix of them  (SEEDS=$(SEEDS))"
-	@echo "make coverage-bot  of the bot by its own tests and whole runs: 90 % of it, 95 % of gate, pair, sizes, ledger"
-	@echo "make coverage-client  of the connection code by the client tests, at least 95 % of lines and branches"
 	@echo "make clean   removes everything that was made"
 
 # The interpreter is looked for once, and only when a virtual environment has to be made.
@@ -95,10 +93,31 @@ $(PEERS)/.done: bench/peers.txt | $(BIN)/python
 bench-tables: $(VENV)/.dev $(PEERS)/.done
 	$(BIN)/python bench/tables.py $(TABLES)
 
+# In parts, two at a time. The core is traced line by line in a tree of its own, which makes it ten times slower: only
+# its own tests run there, without those that would count the tracer's blocks and bytes. Everything else runs on the
+# ordinary build, and the processes it starts are counted.
+TREE := $(CURDIR)/build/coverage-tree
+TESTS_core := tests/core --ignore=tests/core/test_leaks.py --ignore=tests/core/test_memory.py
+TESTS_client := tests/client tests/orders
+TESTS_bot := tests/bot
+TESTS_e2e := tests/e2e tests/chaos
+TESTS_sim := tests/sim
+measured = $(CURDIR)/$(BIN)/python -m coverage $(1) --rcfile=tests/coverage.ini
+judged = $(call measured,json) -q -o build/coverage/found.json; \
+  $(CURDIR)/$(BIN)/python tests/coverage_goals.py build/coverage/found.json
+measure-%:
+	@cache=$(CURDIR)/build/coverage-cache-$*; rm -rf $$cache; $(if $(filter core,$*),cd $(TREE); export PYTHONPATH=$(TREE);) \
+	run() { $(call measured,run) -m pytest -q -n 0 -o cache_dir=$$cache $(TESTS_$*) "$$@"; }; \
+	run || { echo "== what failed is run again alone: what fails twice fails"; run --last-failed --last-failed-no-failures none; }
+
 coverage: $(VENV)/.dev
-	@tree=$$($(BIN)/python tests/variant.py coverage); cd $$tree; export PYTHONPATH=$$tree; \
-	run() { $(CURDIR)/$(BIN)/python -m coverage "$$@"; }; rc=--rcfile=tests/coverage.ini; \
-	run run $$rc -m pytest -q -n 0 -p no:cacheprovider $(COVERAGE_TESTS); run report $$rc
+	@$(BIN)/python tests/variant.py coverage; rm -rf build/coverage $(TREE)/build/coverage
+	@$(MAKE) --no-print-directory -k -j2 -Otarget measure-core measure-client
+	@cd $(TREE); $(call measured,combine) -q build/coverage ../coverage; $(judged) nadofast connection
+
+coverage-all: coverage
+	@$(MAKE) --no-print-directory -k -j2 -Otarget measure-bot measure-e2e measure-sim
+	@cd $(TREE); $(call measured,combine) -q --append ../coverage; $(judged)
 
 sanitize debug: $(VENV)/.dev
 	@tree=$$($(BIN)/python tests/variant.py $@); \
@@ -121,20 +140,6 @@ docs: $(VENV)/.dev
 
 build: $(VENV)/.dev
 	$(BIN)/python -m build --no-isolation --outdir dist .
-
-# BOT_TESTS: a part of them, for a look at one file; the goals are for all.
-BOT_TESTS ?= tests/bot tests/e2e
-CORE_OF_BOT := bot/risk.py,bot/pair.py,bot/sizing.py,bot/ledger.py
-coverage-bot: $(VENV)/.dev
-	@rm -rf build/coverage-bot && mkdir -p build/coverage-bot
-	@run() { $(BIN)/python -m coverage "$$1" --rcfile=tests/bot-coverage.ini "$${@:2}"; }; \
-	run run -m pytest -q -n 2 --dist loadfile -p no:cacheprovider $(BOT_TESTS); \
-	run combine -q; run report --fail-under=0; \
-	run report --include=$(CORE_OF_BOT) --fail-under=95; run report --fail-under=90 --format=total
-
-coverage-client: $(VENV)/.dev
-	$(BIN)/python -m coverage run -m pytest -q -n 0 tests/client
-	$(BIN)/python -m coverage report
 
 long: $(VENV)/.dev
 	NADOFAST_SEEDS=$(SEEDS) $(BIN)/python -m pytest -m long -k "$(SUITE)" -s -o faulthandler_timeout=7200

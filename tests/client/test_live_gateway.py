@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import time
 from collections.abc import Sequence
 
@@ -450,6 +451,7 @@ async def test_an_exchange_that_dies_leaves_unknown_then_denied(venue: Venue) ->
                 await feed.wait_synced(DEADLINE_S)
                 crossing, _ = await prices(doomed)
                 started = time.monotonic()
+                sim.process.send_signal(signal.SIGSTOP)  # no answer overtakes its end
                 placing = asyncio.ensure_future(gateway.place(order(crossing, OrderType.IOC)))
                 await until(lambda: gateway.stats()["ws_requests"] == 1, "sent")
                 sim.kill()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 
 import pytest
@@ -9,7 +10,9 @@ from clientkit import sample
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nadofast import errors, from_x18, parse_symbols, to_x18
+from nadofast import MAINNET, OrderRequest, OrderType, custom, errors, from_x18, parse_symbols, to_x18
+from nadofast.network import resolve
+from nadofast.order_rules import check_request
 from nadofast.products import Product, div_x18, mul_x18
 
 INT128 = st.integers(-(2**127), 2**127 - 1)
@@ -123,3 +126,49 @@ def test_symbols_are_read_leniently_and_refused_strictly() -> None:
 def test_product_is_a_value() -> None:
     assert isinstance(ETH, Product)
     assert hash(ETH) == hash(ETH)
+
+
+@pytest.mark.parametrize(
+    ("status", "takes"),
+    [
+        ("live", {"ioc", "reduce_only", "post_only"}),
+        ("post_only", {"post_only"}),
+        ("reduce_only", {"reduce_only"}),
+        ("soft_reduce_only", {"reduce_only"}),
+        ("not_tradable", set()),
+    ],
+)
+def test_a_trading_status_denies_what_the_exchange_would_refuse(status: str, takes: set[str]) -> None:
+    """Before anything is signed; a leg that reduces is let through wherever the exchange takes it."""
+    product = replace(ETH, trading_status=status)
+    size_x18, price_x18 = to_x18("0.1"), to_x18(3000)
+    kinds = {
+        "ioc": OrderRequest(4, price_x18, size_x18, OrderType.IOC),
+        "reduce_only": OrderRequest(4, price_x18, size_x18, OrderType.IOC, reduce_only=True),
+        "post_only": OrderRequest(4, price_x18, size_x18, OrderType.POST_ONLY),
+    }
+    for name, request in kinds.items():
+        if name in takes:
+            check_request(request, {4: product})
+        else:
+            with pytest.raises(errors.OrderDenied, match="trading_status"):
+                check_request(request, {4: product})
+
+
+def test_a_network_that_is_not_known_or_not_whole_is_refused_by_name() -> None:
+    """Orders are signed for its chain and contract: there is no default to fall back to."""
+    assert resolve("mainnet") is MAINNET
+    assert resolve(MAINNET) is MAINNET
+    with pytest.raises(errors.ConfigError, match="unknown network 'main'; known: mainnet, testnet"):
+        resolve("main")
+    whole = {
+        key: f"ws://x/{key}"
+        for key in ("gateway", "gateway_ws", "gateway_ws_v2", "subscribe", "archive", "endpoint_addr")
+    }
+    assert custom("sim", whole | {"chain_id": "57073"}).chain_id == 57073
+    for key in whole:
+        with pytest.raises(errors.ConfigError, match=f"network sim: {key} is missing"):
+            custom("sim", whole | {"chain_id": 1, key: None})
+    for chain_id in (None, "", "0x1", 0, -1, True, 1.0):
+        with pytest.raises(errors.ConfigError, match="chain_id is missing or not a positive integer"):
+            custom("sim", whole | {"chain_id": chain_id})

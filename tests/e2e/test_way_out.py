@@ -73,9 +73,10 @@ class Account:
                 await gateway.place(OrderRequest(product_id, limit_x18, to_x18(size), kind))
 
     async def flatten(
-        self, *, interrupt_at: str = "", no_file_grows: bool = False, **environ: str
+        self, *, interrupt_at: str = "", heal_at: str = "", no_file_grows: bool = False, **environ: str
     ) -> tuple[int, str]:
-        """Exit code and everything said. interrupt_at: Ctrl-C comes as soon as that is said."""
+        """Exit code and everything said. As soon as that is said, Ctrl-C comes (interrupt_at), or the
+        exchange's faults end (heal_at)."""
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "bot", "flatten", "--force", "--exchange", str(self.file), cwd=ROOT,
             env=clean_environment(self.path) | environ, stdin=subprocess.DEVNULL,
@@ -91,6 +92,9 @@ class Account:
                 if interrupt_at and interrupt_at in said:
                     process.send_signal(signal.SIGINT)
                     interrupt_at = ""
+                if heal_at and heal_at in said:
+                    self.sim.control.strike({"clear": "all"})
+                    heal_at = ""
             return await process.wait(), said
 
     async def positions(self) -> dict[str, int]:
@@ -155,8 +159,8 @@ async def test_a_full_disk_does_not_keep_anybody_in(account: Account) -> None:
 async def test_orders_that_cannot_be_cancelled_at_first(account: Account) -> None:
     await account.buy(ETH, "0.045")
     await account.buy(SOL, "2", rests=True)
-    account.sim.control.strike({"refuse": {"kind": "cancel_product_orders", "code": 5000, "for_s": 8}})
-    code, said = await account.flatten()
+    account.sim.control.strike({"refuse": {"kind": "cancel_product_orders", "code": 5000, "for_s": 60}})
+    code, said = await account.flatten(heal_at="; closing all the same")
     assert (code, await account.positions()) == (FLAT, {}), said
     assert "; closing all the same" in said
 

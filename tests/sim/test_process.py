@@ -22,7 +22,7 @@ from simproc import ROOT, SimProcess
 from nadosim.__main__ import main
 from nadosim.seeded_keys import derive_account
 
-DEADLINE_S = 10.0
+DEADLINE_S = 30.0
 READY_KEYS = [
     "gateway",
     "gateway_ws",

@@ -117,17 +117,19 @@ async def test_deflate_keeps_its_context(client: Client) -> None:
 
 
 async def test_only_orders_that_may_take_are_held(client: Client, trader: Trader) -> None:
-    started = time.monotonic()
-    _, reply = await client.post("/execute", _ioc(trader))
-    assert reply["status"] == "success"
-    assert time.monotonic() - started >= HOLD_S
-    waits = []
-    for number in range(5):
+    async def wait_s(order: dict[str, Any]) -> float:
         started = time.monotonic()
-        _, reply = await client.post("/execute", _resting(trader, str(2900 - number)))
-        waits.append(time.monotonic() - started)
+        _, reply = await client.post("/execute", order)
         assert reply["status"] == "success"
-    assert min(waits) < HOLD_S
+        return time.monotonic() - started
+
+    held, others = [], []
+    for number in range(5):
+        held.append(await wait_s(_ioc(trader)))
+        others.append(await wait_s(_resting(trader, str(2900 - number))))
+    assert min(held) >= HOLD_S
+    # A slow machine takes longer for both.
+    assert min(held) - min(others) > HOLD_S / 2, (held, others)
 
 
 async def test_the_serial_socket_waits_out_the_hold(client: Client, trader: Trader) -> None:
@@ -148,18 +150,18 @@ async def test_the_second_socket_runs_requests_side_by_side(client: Client, trad
 
         async def ask() -> float:
             started = time.monotonic()
-            for number in range(4):
+            for number in range(12):
                 await socket.send(_ioc(trader, client_id=number))
             await socket.send(_resting(trader, client_id=50))
             await socket.send({"type": "status"})
-            replies = [await socket.receive() for _ in range(6)]
+            replies = [await socket.receive() for _ in range(14)]
             took_s = time.monotonic() - started
             assert {reply.get("id") for reply in replies[:2]} == {50, None}
-            assert {reply["id"] for reply in replies[2:]} == {0, 1, 2, 3}
+            assert {reply["id"] for reply in replies[2:]} == set(range(12))
             assert all(reply["status"] == "success" for reply in replies)
             return took_s
 
-        await quickest(ask, 3 * HOLD_S)
+        await quickest(ask, 12 * HOLD_S)  # one after another they take at least so long
 
 
 async def test_an_order_outlives_the_socket_that_sent_it(
