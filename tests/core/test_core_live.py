@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from types import FrameType
 from typing import Any
@@ -169,6 +170,7 @@ def test_no_python_object_is_kept_per_market_message(feed: Recorder) -> None:
         if event == "call" and frame.f_code.co_filename.endswith(".py"):
             calls.append(frame.f_code.co_name)
 
+    gc.disable()  # Hypothesis listens to collections
     sys.setprofile(profile)
     try:
         before = sys.getallocatedblocks()
@@ -176,6 +178,7 @@ def test_no_python_object_is_kept_per_market_message(feed: Recorder) -> None:
         blocks.append(sys.getallocatedblocks() - before)
     finally:
         sys.setprofile(None)
+        gc.enable()
     assert calls == ["run"]
     assert abs(blocks[0]) < 50
     assert feed.core.book(PRODUCT).timestamp_ns == 3000
