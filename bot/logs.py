@@ -164,7 +164,8 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, indent: str =
 
 
 class LogBridge(logging.Handler):
-    """Warnings of the libraries as event lines: message only, never a traceback, at most ten a second."""
+    """Warnings of the libraries as event lines: message only, never a traceback, at most ten a second. Those
+    beyond are counted; the next one of another second, or `close`, says how many."""
 
     PER_SECOND: Final = 10
 
@@ -176,8 +177,10 @@ class LogBridge(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         second = int(record.created)
-        self._count = self._count + 1 if second == self._second else 1
-        self._second = second
+        if second != self._second:
+            self._say_left_out()
+            self._second = second
+        self._count += 1
         if self._count <= self.PER_SECOND:
             try:
                 text = record.getMessage()
@@ -185,3 +188,13 @@ class LogBridge(logging.Handler):
                 text = str(record.msg)
             first = next(iter(text.splitlines()), "")
             self._log.event(f"{record.levelname.lower()}: {first}")
+
+    def close(self) -> None:
+        """Say what was left out at last."""
+        self._say_left_out()
+        super().close()
+
+    def _say_left_out(self) -> None:
+        left_out, self._count = self._count - self.PER_SECOND, 0
+        if left_out > 0:
+            self._log.event(f"warning: {left_out} more in the same second are not shown")

@@ -13,6 +13,7 @@ import hashlib
 import json
 import re
 import time
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -145,8 +146,12 @@ class Recording:
         """What it holds already; its lines from now on follow."""
         self._stamp()
         with contextlib.suppress(OSError):
-            before = base64.b64encode(path.read_bytes() if path.is_file() else b"").decode()
-            head = {"open": account, "wall_ns": self.wall_ns, "config": asdict(config), "before": before}
+            # Deflated, because a large one would fill the buffer that the first entry needs.
+            before = zlib.compress(path.read_bytes() if path.is_file() else b"", level=1)
+            head = {
+                "open": account, "wall_ns": self.wall_ns, "config": asdict(config),
+                "before_zlib": base64.b64encode(before).decode(),
+            }  # fmt: skip
             self._put(Kind.JOURNAL, _json(head), self.now_ns)
 
     def journal_records(self, digests: list[str]) -> None:

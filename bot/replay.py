@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import base64
 import json
+import zlib
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -161,7 +162,7 @@ class Replay:
             return
         try:
             take(record)
-        except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, IndexError, AttributeError, zlib.error) as error:
             raise ReplayError(
                 f"{record.kind.name} at {record.at_ns}: {type(error).__name__}: {error}"
             ) from error
@@ -350,7 +351,7 @@ class Replay:
                 self._journal.record_all(known)
             return
         self._journal_path.parent.mkdir(parents=True, exist_ok=True)
-        self._journal_path.write_bytes(base64.b64decode(said["before"]))
+        self._journal_path.write_bytes(zlib.decompress(base64.b64decode(said["before_zlib"])))
         config = JournalConfig(**{**said["config"], "fsync": Fsync.NONE})
         self._journal = ReplayedJournal(
             self._journal_path, account=said["open"], config=config, wall_ns=lambda: self.wall_ns

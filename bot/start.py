@@ -34,6 +34,7 @@ def trade(effective: Effective, job: Job) -> int:
         path = _csv_path(settings, job.task, stack)
         csv = _open_csv(path, output, settings.venue, must_write=must_write)
         bridge = LogBridge(log)
+        stack.callback(bridge.close)
         logging.getLogger().addHandler(bridge)
         stack.callback(logging.getLogger().removeHandler, bridge)
         for line in effective.lines():

@@ -180,6 +180,8 @@ class NadoBookDepthHandler:
         side "bid" or "ask". A price that was beyond them then, or is now, is left out: it may have changed in
         view or out of it. own_x18: our own resting quantities now, which are taken off first: what is left is
         what others did. Raises BookInvalid."""
+        if levels < 1:
+            raise ValueError("levels is at least 1")
         own = own_x18 or {}
         self._readable()
         changes = {}

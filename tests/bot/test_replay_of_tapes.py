@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import nadofast
 from bot.cli import main
 from bot.execution import Depth, LegState
 from bot.inputs import InputLog
-from bot.journal import JournalConfig
+from bot.journal import ROTATE_NOW, Journal, JournalConfig, _intent_line
 from bot.machine import decide
 from bot.market import Market
 from bot.model import PairState, Phase
@@ -22,7 +23,7 @@ from bot.recordfile import RecordingReader
 from bot.recording import Recording
 from bot.replay import Replay, Replayed, ReplayedFeed
 from bot.variants import recorded, records
-from nadofast import Signer
+from nadofast import OrderTracker, Signer
 from nadofast.events import FillEvent
 from nadofast.network import NETWORKS
 from nadofast.products import to_x18
@@ -169,6 +170,27 @@ def test_where_nothing_was_decided_nothing_is_different(
     file.write_bytes(without(run.close(), *(kind for kind in Kind if kind not in kept)))
     assert main(["replay", str(file)]) == 1
     assert "verdict    no decision is in it: nothing to compare" in capsys.readouterr().out
+
+
+def test_a_journal_as_large_as_it_may_be_is_recorded_with_the_run(tmp_path: Path) -> None:
+    """It is there before the first order, and may not fill the buffer that every entry needs."""
+    run, live, config = Run(tmp_path), tmp_path / "orders.log", JournalConfig()
+    Journal(live, account="0x12", config=config).close()
+    digests = random.Random(5)
+    with live.open("ab") as file:
+        while file.tell() < ROTATE_NOW * config.max_bytes:
+            order = OrderTracker().restore(
+                digest=f"0x{digests.randbytes(32).hex()}", product_id=4, sender="0x" + "cd" * 32, price_x18=1,
+                amount_x18=1, expiration_s=1, nonce=1, appendix=1,
+            )  # fmt: skip
+            file.write(_intent_line(order, 1))
+    before = live.read_bytes()
+    run.recording.journal(live, account="0x12", config=config).close()
+    assert run.recording.failure is None
+    run.turn()
+    result = replayed(run.close(), tmp_path / "made.log")
+    assert result.first_difference == ""
+    assert (tmp_path / "made.log").read_bytes() == before
 
 
 @pytest.mark.parametrize("command", [["replay"], ["whatif", "--jobs", "1"]])

@@ -215,6 +215,24 @@ def test_library_warnings_are_lines_without_tracebacks() -> None:
     assert text.count("flood") < 25
 
 
+def test_warnings_beyond_ten_a_second_are_counted_and_said() -> None:
+    stream = io.StringIO()
+    output = Output(stream)
+    bridge = LogBridge(EventLog(output))
+    for second, many in ((1, 50), (2, 10), (3, 11)):
+        for _ in range(many):
+            bridge.emit(logging.makeLogRecord({"levelname": "WARNING", "msg": "flood", "created": second}))
+    bridge.close()
+    bridge.close()
+    output.close()
+    said = [line.split("warning: ")[1] for line in stream.getvalue().splitlines()]
+    shown = ["flood"] * 10
+    assert said == [
+        *shown, "40 more in the same second are not shown", *shown, *shown,
+        "1 more in the same second are not shown",
+    ]  # fmt: skip
+
+
 def test_a_job_that_breaks_does_not_end_the_writing() -> None:
     stream = io.StringIO()
     output = Output(stream)

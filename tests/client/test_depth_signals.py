@@ -182,6 +182,8 @@ def test_level_changes_leave_our_own_size_out() -> None:
 def test_a_level_that_only_comes_into_view_is_no_change() -> None:
     """The best price moves, and with it the edge of what the best levels are."""
     handler = NadoBookDepthHandler(book())
+    with pytest.raises(ValueError, match="at least 1"):
+        handler.level_changes(0)
     handler.level_changes(2)  # bids 100, 99; asks 101, 102
     asks = [(101 * X18, X18), (102 * X18, 2 * X18)]
     handler.book.load_snapshot([(99 * X18, 2 * X18), (98 * X18, 3 * X18)], asks, 2)
