@@ -6,8 +6,8 @@ class Inflater:
     """Receive side of permessage-deflate (RFC 7692): one per connection, one reused output buffer.
 
     window_bits: what the server was allowed or chose (8–15). no_context_takeover: each message starts
-    with an empty window. max_output: bytes one message may inflate to. own: our decoder for short messages
-    instead of zlib; None follows the environment (NADOFAST_INFLATE=own, else zlib).
+    with an empty window. max_output: bytes one message may inflate to. own: our decoder for short messages,
+    or zlib; None follows the environment (NADOFAST_INFLATE=zlib, else ours).
     """
 
     def __init__(

@@ -1,11 +1,10 @@
-"""permessage-deflate, receive side (RFC 7692), straight on zlib's C functions.
+"""permessage-deflate, receive side (RFC 7692), by our own decoder (_shortinflate) or by zlib's C functions.
 
-zlib is found at run time, not at build time: the interpreter's own `zlib` extension brings it along,
-so neither a header nor a second library is needed. Per message there is no allocation: a short input is
-copied to where the four bytes follow that a sender leaves out, a long one is read where it lies and gets them
-as a second input; output goes to one buffer that only grows, up to the cap of one message.
-
-NADOFAST_INFLATE=own, read when a connection is made, takes our own decoder (_shortinflate) instead.
+NADOFAST_INFLATE=zlib, read when a connection is made, chooses zlib. It is found at run time, not at build time:
+the interpreter's own `zlib` extension brings it along, so neither a header nor a second library is needed. Per
+message neither allocates: for zlib a short input is copied to where the four bytes follow that a sender leaves
+out, a long one is read where it lies and gets them as a second input; output goes to one buffer that only grows,
+up to the cap of one message.
 """
 
 import os
@@ -98,7 +97,7 @@ cdef dict REASONS = {
 
 
 cdef bint _wants_own() except -1:
-    choice = os.environ.get("NADOFAST_INFLATE", "zlib")
+    choice = os.environ.get("NADOFAST_INFLATE", "own")
     if choice not in ("zlib", "own"):
         raise ValueError(f"NADOFAST_INFLATE={choice[:20]!r}: expected zlib or own")
     return choice == "own"

@@ -344,20 +344,19 @@ def check(output: str, prepared: Prepared, contender: Contender) -> Outcome:
 
 OURS = Path(sys.executable)
 FLOOR = Contender("floor", "C, epoll, zlib")
-FLOOR_OWN = Contender("floor", "C, epoll, the same own inflate", inflate="own")
 FLOOR_ARRAY = Contender("floor", "C, epoll, zlib (sorted array)", way="array")
-BUSY_FLOOR = Contender("floor", "C, busy-polling, zlib", mode="poll")
+FLOOR_OWN = Contender("floor", "C, epoll, our inflate", inflate="own")
+BUSY_FLOOR = Contender("floor", "C, busy-polling, our inflate", mode="poll", inflate="own")
 SILENT = Contender("nadofast-silent", "nadofast, no callback", OURS)
 CALLBACK = Contender("nadofast", "nadofast, Python callback per message", OURS)
 AWAKE = Contender("nadofast-awake", "nadofast, kept awake, Python callback", OURS)
-_OWN = (("NADOFAST_INFLATE", "own"),)
-OWN_SILENT = Contender("nadofast-silent", "nadofast, its own inflate, no callback", OURS, environment=_OWN)
-OWN = Contender("nadofast", "nadofast, its own inflate, Python callback", OURS, environment=_OWN)
-COUNTED = Contender(
-    "nadofast-counted",
-    "nadofast, counted",
-    OURS,
-    environment=(("LD_PRELOAD", str(BUILD / "counter.so")), ("PYTHONMALLOC", "malloc")),
+_ZLIB = (("NADOFAST_INFLATE", "zlib"),)
+ZLIB_SILENT = Contender("nadofast-silent", "nadofast with zlib, no callback", OURS, environment=_ZLIB)
+ZLIB_CALLBACK = Contender("nadofast", "nadofast with zlib, Python callback", OURS, environment=_ZLIB)
+_COUNTER = (("LD_PRELOAD", str(BUILD / "counter.so")), ("PYTHONMALLOC", "malloc"))
+COUNTED = Contender("nadofast-counted", "nadofast, counted", OURS, environment=_COUNTER)
+ZLIB_COUNTED = Contender(
+    "nadofast-counted", "nadofast with zlib, counted", OURS, environment=_COUNTER + _ZLIB
 )
 PICOWS = Contender("picows", "picows.websockets + orjson book", PEERS)
 WEBSOCKETS = Contender("websockets", "websockets + orjson book", PEERS)
