@@ -24,7 +24,6 @@ from .status import Status
 
 QUANTILES: Final = {"p50": "0.5", "p95": "0.95", "p99": "0.99"}
 CLOSE_TIMEOUT_S: Final = 1.0
-Reading = tuple[str, str, float]
 
 
 class StatusCollector:

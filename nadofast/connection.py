@@ -174,7 +174,6 @@ class NadoConnectionManager:
         self.losses = 0
         self.defects = 0
         self.last_error = ""
-        self.live_since_ns: int | None = None
         self.ping_round_trip = Histogram()
         self.history: deque[Transition] = deque(maxlen=HISTORY)
         self._make_listener = make_listener
@@ -410,7 +409,6 @@ class NadoConnectionManager:
         return listener
 
     def _go_live(self) -> None:
-        self.live_since_ns = time.monotonic_ns()
         self._enter(LinkState.LIVE)
         self._live.set()
         self._first_try.set()
@@ -516,7 +514,6 @@ class NadoConnectionManager:
         if self.state not in _CONNECTED:
             return
         self._live.clear()
-        self.live_since_ns = None
         self.losses += 1
         self.last_error = self._reason("the peer closed the socket")
         self._enter(LinkState.CLOSED, self.last_error)
