@@ -75,7 +75,7 @@ class NamedRecords:
 
     def log_trade_to_csv(self, **columns: object) -> None:
         """One row of the trades file by its columns' names, for the open cycle unless it names one. Raises
-        ValueError on a column it does not have."""
+        ValueError on a column it does not have, and on a row that no report could read."""
         row = {name: str(value) for name, value in columns.items()}
         self._p.csv.log_trade({"cycle_id": str(self._cycle_id())} | row)
 

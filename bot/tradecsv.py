@@ -13,15 +13,16 @@ from __future__ import annotations
 import csv
 import io
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from . import watchfile
+from . import tradefile, watchfile
 from .metrics import COLUMNS, OrderRecord, TradeMetrics, rows
 from .risk import ENTRIES, EXITS
+from .tradefile import Row
 from .units import NS_PER_S, bps_of, show
 from .watch import Bucket
 
@@ -50,7 +51,6 @@ OUR_METRICS: Final = (
 )  # fmt: skip
 METRIC_COLUMNS: Final = FAMILY_METRICS + OUR_METRICS
 Submit = Callable[[Callable[[], None]], None]
-Row = Mapping[str, str]
 
 
 COMPANIONS: Final = ("positions", "spread", "metrics", "watch")
@@ -140,10 +140,13 @@ class TradesCsv:
         self._metrics.append([metric_row(cycle, self.cumulative_x18)])
 
     def log_trade(self, row: Row) -> None:
-        """One row of the trades file. Raises ValueError on a column it does not have."""
+        """One row of the trades file. Raises ValueError on a column it does not have, and on what would keep
+        a report from reading the file."""
         if unknown := sorted(set(row) - set(COLUMNS)):
             raise ValueError(f"the trades file has no column {', '.join(unknown)}")
-        self._trades.append([{"exchange": "nado", "mode": self.mode, "timestamp": _now(), **row}])
+        whole = {"exchange": "nado", "mode": self.mode, "timestamp": _now(), **row}
+        tradefile.check(whole)
+        self._trades.append([whole])
 
     def log_position(
         self, ticker: str, old_x18: int, new_x18: int, *, cycle_id: int, source: str, price_x18: int | None

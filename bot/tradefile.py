@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal, InvalidOperation
@@ -13,10 +13,9 @@ from typing import Final
 from .steps import STOP_REQUESTED
 
 NEEDED: Final = ("timestamp", "side", "price", "quantity", "fee_usd", "pnl_with_fee", "cycle_id")
-
-
 SIDES: Final = {"buy": 1, "sell": -1}
 MOST: Final = 10**15
+Row = Mapping[str, str]
 
 
 class TradeFileError(Exception):
@@ -126,17 +125,26 @@ def _cycles(path: Path, reader: csv.DictReader[str]) -> list[Cycle]:
         try:
             if None in row or None in row.values():
                 raise ValueError("it is torn, or holds more than its header names")
-            cycle_id = int(row["cycle_id"])
-            if not cycles or not _goes_on(cycles[-1], cycle_id, row):
-                direction = row.get("direction") or ""
-                cycles.append(Cycle(cycle_id, direction, datetime.fromisoformat(row["timestamp"])))
-            _take(cycles[-1], row)
-        except (ValueError, TypeError, InvalidOperation, KeyError) as error:
+            _add(cycles, row)
+        except (ValueError, TypeError) as error:
             raise TradeFileError(f"{path}: row {number} cannot be read: {error}") from None
     return cycles
 
 
-def _goes_on(cycle: Cycle, cycle_id: int, row: dict[str, str]) -> bool:
+def check(row: Row) -> None:
+    """Raises ValueError on a row with which its file could not be read again."""
+    _add([], {**dict.fromkeys(NEEDED, ""), **row})
+
+
+def _add(cycles: list[Cycle], row: Row) -> None:
+    cycle_id = int(row["cycle_id"])
+    if not cycles or not _goes_on(cycles[-1], cycle_id, row):
+        direction = row.get("direction") or ""
+        cycles.append(Cycle(cycle_id, direction, datetime.fromisoformat(row["timestamp"])))
+    _take(cycles[-1], row)
+
+
+def _goes_on(cycle: Cycle, cycle_id: int, row: Row) -> bool:
     """Whether a row belongs to the cycle before it. The next run in the same file counts from one again; its
     cycle ended at another time."""
     ended = row.get("exit_timestamp")
@@ -144,7 +152,7 @@ def _goes_on(cycle: Cycle, cycle_id: int, row: dict[str, str]) -> bool:
     return cycle.cycle_id == cycle_id and not is_another
 
 
-def _take(cycle: Cycle, row: dict[str, str]) -> None:
+def _take(cycle: Cycle, row: Row) -> None:
     cycle.skipped = cycle.skipped or row.get("cycle_skipped") == "true"
     cycle.failure = row.get("failure") or cycle.failure
     if row["price"]:
@@ -161,14 +169,16 @@ def _take(cycle: Cycle, row: dict[str, str]) -> None:
         cycle.figures = {name: float(_number(row[name])) for name in FIGURES if row.get(name)}
 
 
-def _trade(row: dict[str, str]) -> Trade:
-    maker, latency = row.get("is_maker"), row.get("sent_to_fill_ms")
+def _trade(row: Row) -> Trade:
+    maker, latency, side = row.get("is_maker"), row.get("sent_to_fill_ms"), row["side"].lower()
+    if side not in SIDES:
+        raise ValueError(f"{side[:20]!r} is neither buy nor sell")
     return Trade(
         datetime.fromisoformat(row["timestamp"]),
         row.get("symbol") or "",
         row.get("purpose") or row.get("order_type") or "",
         _number(row["price"]),
-        _number(row["quantity"]) * SIDES[row["side"].lower()],
+        _number(row["quantity"]) * SIDES[side],
         _decimal(row["fee_usd"]) or Decimal(0),
         None if not maker else maker == "true",
         float(_number(latency)) if latency else None,
@@ -181,7 +191,10 @@ def _decimal(text: str | None) -> Decimal | None:
 
 def _number(text: str) -> Decimal:
     """Raises ValueError on what is no amount, or none of this world."""
-    number = Decimal(text)
+    try:
+        number = Decimal(text)
+    except InvalidOperation:
+        number = Decimal("NaN")
     if not number.is_finite() or abs(number) > MOST:
-        raise ValueError(f"{text[:20]} is no amount")
+        raise ValueError(f"{text[:20]!r} is no amount")
     return number

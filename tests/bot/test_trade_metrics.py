@@ -324,9 +324,16 @@ def test_every_file_of_a_run_is_written_and_one_failure_is_enough(
     files = TradesCsv(tmp_path / "t.csv", now, mode="sim")
     files.append(cycle)
     files.log_position("ETH-PERP", 0, to_x18("0.042"), cycle_id=3, source="fill", price_x18=to_x18(3000))
-    files.log_trade({"side": "buy", "price": "1", "quantity": "2", "order_type": "ioc"})
+    row = {"cycle_id": "3", "side": "buy", "price": "1", "quantity": "2", "order_type": "ioc"}
+    files.log_trade(row)
     with pytest.raises(ValueError, match="no column colour"):
         files.log_trade({"colour": "red"})
+    for wrong, why in (
+        ({"side": "long"}, "'long' is neither buy nor sell"), ({"quantity": ""}, "'' is no amount"),
+        ({"price": "None"}, "'None' is no amount"), ({"timestamp": "now"}, "now"), ({"cycle_id": ""}, "''"),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=why):
+            files.log_trade(row | wrong)
     position = (tmp_path / "t-positions.csv").read_text().splitlines()[1].split(",")
     assert position[2:] == ["ETH-PERP", "0", "0.042", "0.042", "3", "fill", "3000"]
     spread = (tmp_path / "t-spread.csv").read_text().splitlines()[1].split(",")
