@@ -39,6 +39,7 @@ class EntryChecks:
         self._accounts = accounts
         self._isolated = isolated
         self.verifier = Verifier(config.chain_id, config.endpoint_address)
+        self.good_signatures = 0  # of executes, since the start
 
     def recv_time(self, nonce: int) -> None:
         """The nonce's upper bits are a discard deadline: late is 2011, more than 100 s ahead is 2012."""
@@ -58,7 +59,9 @@ class EntryChecks:
         """
         account = self._accounts.find(sender)
         linked = account.owner.linked_signer if account is not None else ZERO_ADDRESS
-        return check_signer(digest, signature, owner=sender[:42], linked_signer=linked)
+        signer = check_signer(digest, signature, owner=sender[:42], linked_signer=linked)
+        self.good_signatures += 1
+        return signer
 
     def envelope(self, digest: str, signature: str, sender: str, nonce: int) -> str:
         """Discard time and signature of a request, in the order the exchange makes them; the signer."""

@@ -113,6 +113,11 @@ class Exchange:
     # ---- executes
 
     @property
+    def good_signatures(self) -> int:
+        """How many signatures of executes were found good: what tells who has to pay for one."""
+        return self._core.checks.good_signatures
+
+    @property
     def execute_names(self) -> tuple[str, ...]:
         return tuple(self._executes)
 

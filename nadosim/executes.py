@@ -13,14 +13,10 @@ from .wallet import Wallet, not_offered
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """An accepted execute: wait delay_ns, then commit() for the reply's data. It must be committed.
-
-    refusals: codes of orders of a batch that are refused already, if none of it was accepted.
-    """
+    """An accepted execute: wait delay_ns, then commit() for the reply's data. It must be committed."""
 
     delay_ns: int
     commit: Callable[[], Any]
-    refusals: frozenset[int] = frozenset()
 
 
 Submit = Callable[[object], Submission]
@@ -30,7 +26,7 @@ def execute_table(entry: OrderEntry, cancels: Cancels, wallet: Wallet) -> dict[s
     """What to do with the body of each execute. Bodies that are refused raise ExchangeError."""
     return {
         "place_order": _held(entry.validate_place, entry.commit_place),
-        "place_orders": _batch(entry),
+        "place_orders": _held(entry.validate_batch, entry.commit_batch),
         "cancel_orders": _at_once(cancels.cancel_orders),
         "cancel_product_orders": _at_once(cancels.cancel_product_orders),
         "cancel_and_place": _held(entry.validate_replace, entry.commit_replace),
@@ -48,14 +44,6 @@ def _held(validate: Callable[[object], Any], commit: Callable[[Any], Any]) -> Su
     def submit(request: object) -> Submission:
         pending = validate(request)
         return Submission(pending.delay_ns, lambda: commit(pending))
-
-    return submit
-
-
-def _batch(entry: OrderEntry) -> Submit:
-    def submit(request: object) -> Submission:
-        pending = entry.validate_batch(request)
-        return Submission(pending.delay_ns, lambda: entry.commit_batch(pending), pending.refusals)
 
     return submit
 

@@ -16,7 +16,7 @@ from typing import Any, Final
 import orjson
 
 from .errors import ExchangeError
-from .exchange import Exchange, Submission
+from .exchange import Exchange
 from .fault_state import Lies
 from .faults import Faults
 from .limits import Limits, execute_weight, query_weight, sender_of
@@ -28,10 +28,6 @@ MALFORMED: Final = 2038
 INTERNAL: Final = 5000
 BLOCKED: Final = 1002
 _NOTHING: Final[Mapping[str, Any]] = {}
-
-
-FORGED: Final = frozenset({2027, 2028, 2034, 2035})  # the wallet named is not the one that asked
-UNSIGNED: Final = frozenset({2011, 2012, 2050})  # refused before a signature was looked at
 
 
 class LostReply(Exception):
@@ -175,7 +171,7 @@ class Gateway:
     async def _execute_charged(self, name: str, body: Any, caller: Caller) -> Any:
         """The execute, if the caller may and the wallet can still afford it.
 
-        A forged signature is paid for by the address it came from, not by the wallet it names.
+        What has no good signature is paid for by the address it came from, not by the wallet it names.
         """
         if self._faults.take("query_only", scope=caller.scope):
             raise Blocked if caller.connection is None else ExchangeError(BLOCKED, "Address may query only.")
@@ -188,19 +184,17 @@ class Gateway:
             raise self._over_limit(caller)
         self._maybe_rate_error(name, caller)
         self._maybe_refuse(name, caller)
+        signed = self._exchange.good_signatures
         try:
             submission = self._exchange.submit(name, body)
-            self._blame(caller, wallet, weight, submission.refusals)
-            return await self._execute(submission)
-        except ExchangeError as error:
-            self._blame(caller, wallet, weight, frozenset({error.code}))
-            raise
-
-    def _blame(self, caller: Caller, wallet: str | None, weight: int, codes: frozenset[int]) -> None:
-        """codes: why nothing of the request was accepted. It is the wallet's if any signature was good."""
-        if wallet is not None and codes & FORGED and codes <= FORGED | UNSIGNED:
-            self.limits.executes.give_back(wallet, weight)
-            self.limits.queries.spend(caller.address, weight)
+            if not submission.delay_ns:
+                return submission.commit()
+        finally:  # nothing was awaited: whatever was signed is of this request
+            if wallet is not None and self._exchange.good_signatures == signed:
+                self.limits.executes.give_back(wallet, weight)
+                self.limits.queries.spend(caller.address, weight)
+        await _sleep_until(monotonic_ns() + submission.delay_ns)
+        return submission.commit()
 
     def _maybe_refuse(self, name: str, caller: Caller) -> None:
         down = self._faults.standing("maintenance")
@@ -209,12 +203,6 @@ class Gateway:
         rule = self._faults.take("refuse", scope=caller.scope, kind=name, connection=caller.connection)
         if rule is not None:
             raise ExchangeError(rule.value["code"])
-
-    async def _execute(self, submission: Submission) -> Any:
-        """Commit after the pending execute's delay, measured on the monotonic clock, never early."""
-        if submission.delay_ns:
-            await _sleep_until(monotonic_ns() + submission.delay_ns)
-        return submission.commit()
 
     def _execute_of(self, message: Mapping[str, Any]) -> tuple[str, Any]:
         """(name, body) of an execute. Raises Malformed if it is not exactly one known execute."""

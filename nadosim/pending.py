@@ -77,9 +77,3 @@ class PendingBatch:
     entries: tuple[PendingOrder | ExchangeError, ...]
     stop_on_failure: bool
     delay_ns: int
-
-    @property
-    def refusals(self) -> frozenset[int]:
-        """Codes of its entries if all of them are refused, else nothing."""
-        codes = [entry.code for entry in self.entries if isinstance(entry, ExchangeError)]
-        return frozenset(codes) if len(codes) == len(self.entries) else frozenset()

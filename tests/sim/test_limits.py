@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import aiohttp
@@ -128,6 +128,7 @@ async def limited() -> AsyncIterator[tuple[Client, SimServer, Trader]]:
 
 
 Limited = tuple[Client, SimServer, Trader]
+FORGED = "0x" + "11" * 64 + "1b"
 
 
 async def test_a_wallet_over_its_budget_gets_1000_and_others_do_not(limited: Limited) -> None:
@@ -161,7 +162,7 @@ async def test_nobody_can_spend_the_budget_of_another(limited: Limited) -> None:
     client, _, trader = limited
     for _ in range(3):
         forged = trader.cancel_products()
-        forged["signature"] = "0x" + "11" * 64 + "1b"
+        forged["signature"] = FORGED
         assert (await client.post("/execute", {"cancel_product_orders": forged}))[1]["error_code"] in (
             2028,
             2035,
@@ -171,10 +172,54 @@ async def test_nobody_can_spend_the_budget_of_another(limited: Limited) -> None:
         assert reply["status"] == "success"
 
 
+def _late(sender: str) -> dict[str, Any]:
+    return {
+        "cancel_product_orders": {
+            "tx": {"sender": sender, "productIds": [], "nonce": "1"},
+            "signature": FORGED,
+        }
+    }
+
+
+def _too_many(sender: str) -> dict[str, Any]:
+    fields = {
+        "sender": sender,
+        "priceX18": "1",
+        "amount": "1",
+        "expiration": "1",
+        "nonce": "1",
+        "appendix": "1",
+    }
+    return {"place_orders": {"orders": [{"product_id": 4, "order": fields, "signature": FORGED}] * 51}}
+
+
+def _uneven(sender: str) -> dict[str, Any]:
+    tx = {"sender": sender, "productIds": [], "digests": ["0x" + "11" * 32] * 51, "nonce": "1"}
+    return {"cancel_orders": {"tx": tx, "signature": FORGED}}
+
+
+def _meaningless(sender: str) -> dict[str, Any]:
+    return {"cancel_product_orders": {"tx": {"sender": sender, "productIds": None, "nonce": "1"}}}
+
+
+@pytest.mark.parametrize(
+    ("forge", "code"), [(_late, 2011), (_too_many, 2111), (_uneven, 2039), (_meaningless, 2038)]
+)
+async def test_what_is_refused_before_its_signature_is_looked_at_costs_no_wallet_anything(
+    limited: Limited, forge: Callable[[str], dict[str, Any]], code: int
+) -> None:
+    client, _, trader = limited
+    for _ in range(2):
+        assert (await client.post("/execute", forge(trader.sender)))[1]["error_code"] == code
+    for _ in range(2):
+        _, reply = await client.post("/execute", {"cancel_product_orders": trader.cancel_products()})
+        assert reply["status"] == "success"
+
+
 async def test_a_forged_batch_is_paid_for_by_the_address_it_came_from(limited: Limited) -> None:
     client, _, trader = limited
     order = trader.order("buy", "2900", "0.1", POST_ONLY)
-    order["signature"] = "0x" + "11" * 64 + "1b"
+    order["signature"] = FORGED
     for _ in range(8):
         _, reply = await client.post("/execute", {"place_orders": {"orders": [order] * 50}})
         assert {one["digest"] for one in reply["data"]["place_orders"]} == {None}
@@ -186,7 +231,7 @@ async def test_a_forged_batch_is_paid_for_by_the_address_it_came_from(limited: L
 async def test_a_batch_with_one_good_signature_is_the_wallets(limited: Limited) -> None:
     client, _, trader = limited
     good = [trader.order("buy", "2900", "0.1", POST_ONLY) for _ in range(2)]
-    forged = {**trader.order("buy", "2900", "0.1", POST_ONLY), "signature": "0x" + "11" * 64 + "1b"}
+    forged = {**trader.order("buy", "2900", "0.1", POST_ONLY), "signature": FORGED}
     for one in good:
         await client.post("/execute", {"place_orders": {"orders": [one, *[forged] * 49]}})
     _, reply = await client.post("/execute", {"cancel_product_orders": trader.cancel_products()})
