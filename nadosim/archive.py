@@ -8,8 +8,8 @@ from typing import Any
 from .archive_accounts import AccountArchive
 from .archive_fills import FillArchive
 from .archive_market import MarketArchive
-from .archive_params import MALFORMED
 from .errors import ExchangeError
+from .fields import MALFORMED
 from .records import History
 
 Params = Mapping[str, Any]

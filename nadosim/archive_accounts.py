@@ -8,18 +8,11 @@ from typing import Any, Final
 
 from .accounts import ZERO_ADDRESS, Subaccount
 from .archive_fills import balance_view
-from .archive_params import (
-    MALFORMED,
-    Filter,
-    integers,
-    limit,
-    optional_integer,
-    optional_list,
-    parse_filter,
-)
+from .archive_params import Filter, integers, limit, optional_integer, optional_list, parse_filter
 from .core import Core
 from .errors import ExchangeError
 from .events import reported_id
+from .fields import MALFORMED
 from .health import Margin
 from .product_views import product_view
 from .records import BalanceRecord, FundingRecord

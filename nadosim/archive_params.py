@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from .errors import ExchangeError
-from .x18 import NS_PER_S
+from .fields import MALFORMED, lenient_int
+from .x18 import INT128_MAX, INT128_MIN, NS_PER_S
 
 DEFAULT_LIMIT: Final = 100
 MAX_LIMIT: Final = 500
-MALFORMED: Final = 2038
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,19 +47,15 @@ class Filter:
 def parse_filter(params: Mapping[str, Any]) -> Filter:
     """The newest entry wanted may be named `idx`, `submission_idx` or `max_idx`."""
     subaccounts = optional_list(params, "subaccounts")
-    product_ids = optional_list(params, "product_ids")
-    idx = next((params[k] for k in ("idx", "submission_idx", "max_idx") if params.get(k) is not None), None)
-    try:
-        return Filter(
-            subaccounts=None if subaccounts is None else frozenset(str(s).lower() for s in subaccounts),
-            product_ids=None if product_ids is None else frozenset(int(p) for p in product_ids),
-            max_time_s=optional_integer(params, "max_time"),
-            idx=None if idx is None else int(idx),
-            isolated=params["isolated"] if isinstance(params.get("isolated"), bool) else None,
-            limit=limit(params),
-        )
-    except (TypeError, ValueError, OverflowError):
-        raise ExchangeError(MALFORMED, "filter") from None
+    idx_name = next((k for k in ("idx", "submission_idx", "max_idx") if params.get(k) is not None), "idx")
+    return Filter(
+        subaccounts=None if subaccounts is None else frozenset(str(s).lower() for s in subaccounts),
+        product_ids=None if params.get("product_ids") is None else frozenset(integers(params, "product_ids")),
+        max_time_s=optional_integer(params, "max_time"),
+        idx=optional_integer(params, idx_name),
+        isolated=params["isolated"] if isinstance(params.get("isolated"), bool) else None,
+        limit=limit(params),
+    )
 
 
 def limit(params: Mapping[str, Any], maximum: int = MAX_LIMIT) -> int:
@@ -77,14 +73,7 @@ def integer(params: Mapping[str, Any], name: str) -> int:
 
 def optional_integer(params: Mapping[str, Any], name: str) -> int | None:
     value = params.get(name)
-    if value is None:
-        return None
-    try:
-        if isinstance(value, bool | float):
-            raise ValueError
-        return int(value)
-    except (TypeError, ValueError, OverflowError):
-        raise ExchangeError(MALFORMED, name) from None
+    return None if value is None else lenient_int(value, INT128_MIN, INT128_MAX, name)
 
 
 def integers(params: Mapping[str, Any], name: str) -> list[int]:

@@ -240,3 +240,13 @@ def test_the_insurance_and_display_queries(sim: Sim) -> None:
     assert sim.exchange.query({"type": "insurance"}) == {"insurance": "0"}
     edge = sim.exchange.query({"type": "edge_all_products"})["edge_all_products"]
     assert edge == {"77001": sim.exchange.query({"type": "all_products"})}
+
+
+@pytest.mark.parametrize("wrong", [4.0, 4.5, True, "4.0", "1_0", " 4", [4], {}])
+@pytest.mark.parametrize("name", ["product_ids", "idx", "submission_idx", "max_idx", "max_time", "limit"])
+def test_whole_numbers_are_whole_numbers(sim: Sim, name: str, wrong: Any) -> None:
+    """A number or its digits: a half, a yes or a digit group is none."""
+    for right in (4, "4"):
+        sim.exchange.archive({"matches": {name: [right] if name == "product_ids" else right}})
+    value = [wrong] if name == "product_ids" else wrong
+    assert code_of(sim.exchange.archive, {"matches": {name: value}}) == 2038
