@@ -72,7 +72,12 @@ class SimServer:
         sockets = self.surface.sockets
         accidents = Accidents(self.exchange, self.hub, cut=sockets.cut, half_open=sockets.half_open)
         self.control = Control(
-            self.exchange, self.faults, self.lies, actions=accidents.actions(), health=self.health
+            self.exchange,
+            self.faults,
+            self.lies,
+            actions=accidents.actions(),
+            check_first=accidents.check,
+            health=self.health,
         )
         self.ready: dict[str, Any] = {}
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()

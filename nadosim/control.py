@@ -24,7 +24,7 @@ from .params import BadFault
 
 
 class Control:
-    """actions: faults that act at once. health: counters of the whole process."""
+    """actions, check_first: see `fault_catalog.apply`. health: counters of the whole process."""
 
     def __init__(
         self,
@@ -33,11 +33,13 @@ class Control:
         lies: Lies,
         *,
         actions: Mapping[str, Act],
+        check_first: Act,
         health: Callable[[], dict[str, Any]],
     ) -> None:
         self._exchange = exchange
         self._faults = faults
         self._actions = actions
+        self._check_first = check_first
         self._lies = lies
         self._health = health
 
@@ -76,7 +78,7 @@ class Control:
 
     def strike(self, request: Mapping[str, Any]) -> None:
         """Carry out one fault request. Raises BadFault."""
-        fault_catalog.apply(self._faults, request, self._actions)
+        fault_catalog.apply(self._faults, request, self._actions, self._check_first)
         self._lies.impose()
 
 

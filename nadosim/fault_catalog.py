@@ -1,10 +1,10 @@
 """The faults there are, their parameters, and how a request for one is read.
 
 A request is an object of faults: `{"mute": 3, "drop": {"kind": "book_depth", "product_id": 4, "count": 2}}`.
-A bare value stands for the fault's main parameter; an object holds parameters and the matching keys scope,
-kind, product_id, connection, skip, count, probability and for_s; a list holds several. `null`, `false` and 0
-switch a fault off, `{"clear": "all"}` everything. Without count, probability or for_s a fault of an occasion
-happens once, and a state lasts until it is switched off.
+A bare value stands for the fault's main parameter; an object holds parameters and those of the matching keys
+scope, kind, product_id, connection, skip, count, probability and for_s that the fault looks at; a list holds
+several. `null`, `false` and 0 switch a fault off, `{"clear": "all"}` everything. Without count, probability
+or for_s a fault of an occasion happens once, and a state lasts until it is switched off.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any, Final, Literal
 
-from .faults import CUT_SCOPES, Faults, Rule
+from .faults import CUT_SCOPES, OUTGOING, Faults, Rule
 from .params import BadFault, Param
 from .switches import PARAMS as SWITCHES
 
@@ -183,17 +183,33 @@ CATALOG: Final[Mapping[str, Spec]] = {
 # States nobody takes an occasion of: counted when they are switched on.
 NOTED: Final = frozenset({"status", "chain_id", "pause_market", "clock_offset", *SWITCHES})
 DEFAULT_DOWN_S: Final = 2.0
+# What a fault can be told to choose by: those that are not here happen to whatever comes.
+_CHOOSES: Final[Mapping[str, tuple[str, ...]]] = {
+    **dict.fromkeys(("cut", "half_open", "stall_read"), ("scope", "connection")),
+    **dict.fromkeys(OUTGOING, ("scope", "kind", "product_id", "connection")),
+    **dict.fromkeys(("delay_request", "lose_reply", "refuse", "rate_error"), ("scope", "kind", "connection")),
+    **dict.fromkeys(("out_of_order", "lose_ack"), ("kind", "connection")),
+    **dict.fromkeys(("drop_depth", "stale_snapshot", "liquidate"), ("product_id",)),
+    **dict.fromkeys(("socket_refused", "query_only"), ("scope",)),
+    "http_error": ("kind",),
+    "auth_refused": ("connection",),
+}
 
 Act = Callable[[Rule], None]
 
 
-def apply(faults: Faults, request: Mapping[str, Any], actions: Mapping[str, Act]) -> None:
+def apply(
+    faults: Faults,
+    request: Mapping[str, Any],
+    actions: Mapping[str, Act],
+    check_first: Act | None = None,
+) -> None:
     """Switch faults on or off as `request` says. All of it is read before any of it happens.
 
     actions: what to do for faults that act at once, and for `stale_snapshot` when it is switched on.
-    Raises BadFault.
+    check_first: raises BadFault for a rule that nothing can come of. Raises BadFault.
     """
-    for step in _steps(faults, request, actions):
+    for step in _steps(faults, request, actions, check_first):
         step()
 
 
@@ -203,7 +219,7 @@ def check(request: Mapping[str, Any]) -> None:
 
 
 def _steps(
-    faults: Faults, request: Mapping[str, Any], actions: Mapping[str, Act]
+    faults: Faults, request: Mapping[str, Any], actions: Mapping[str, Act], check_first: Act | None = None
 ) -> list[Callable[[], None]]:
     if not request:
         raise BadFault(f"empty request; known faults: {', '.join(CATALOG)}, clear")
@@ -215,7 +231,7 @@ def _steps(
             raise BadFault(f"unknown fault {name!r}; known: {', '.join(CATALOG)}, clear")
         else:
             for one in value if isinstance(value, list) else [value]:
-                steps.append(_switching(faults, name, one, actions))
+                steps.append(_switching(faults, name, one, actions, check_first))
     return steps
 
 
@@ -231,10 +247,14 @@ def _clearing(faults: Faults, value: Any) -> Callable[[], None]:
     return step
 
 
-def _switching(faults: Faults, name: str, value: Any, actions: Mapping[str, Act]) -> Callable[[], None]:
+def _switching(
+    faults: Faults, name: str, value: Any, actions: Mapping[str, Act], check_first: Act | None
+) -> Callable[[], None]:
     if _means_off(name, value):
         return lambda: faults.clear(name)
     rule = read(name, value)
+    if check_first is not None:
+        check_first(rule)
     spec, act = CATALOG[name], actions.get(name)
 
     def step() -> None:
@@ -258,10 +278,10 @@ def read(name: str, value: Any) -> Rule:
     """One rule out of a bare value or an object. Raises BadFault."""
     spec = CATALOG[name]
     given = dict(value) if isinstance(value, Mapping) else _bare(name, spec, value)
-    known = {**_MATCHING, **spec.params}
+    known = _keys(name, spec)
     for key in given:
         if key not in known:
-            raise BadFault(f"{name}: unknown key {key!r}; known: {', '.join(known)}")
+            raise BadFault(f"{name}: it takes no {key!r}; known: {', '.join(known) or 'none'}")
     checked = {key: known[key].check(f"{name}.{key}", item) for key, item in given.items()}
     for key in spec.required:
         if key not in checked:
@@ -276,6 +296,16 @@ def read(name: str, value: Any) -> Rule:
     if name == "cut" and rule.scope not in CUT_SCOPES:
         raise BadFault(f"cut: expected one of {', '.join(CUT_SCOPES)}, got {rule.scope!r}")
     return rule
+
+
+def _keys(name: str, spec: Spec) -> dict[str, Param]:
+    """What a fault looks at: a key that would change nothing is refused."""
+    matching = [*_CHOOSES.get(name, ())]
+    if spec.nature != "action" and name not in NOTED:
+        matching += ["skip", "count", "probability"]
+    if spec.nature != "action" or spec.main == "for_s":
+        matching.append("for_s")
+    return {**{key: _MATCHING[key] for key in matching}, **spec.params}
 
 
 def _bare(name: str, spec: Spec, value: Any) -> dict[str, Any]:

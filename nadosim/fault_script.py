@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from time import monotonic
@@ -19,6 +20,8 @@ from typing import Any, Final
 from . import fault_catalog
 from .fault_catalog import MAX_SECONDS
 from .params import BadFault, Param
+
+log = logging.getLogger(__name__)
 
 _SECONDS: Final = Param("number", 0, 0, MAX_SECONDS)
 
@@ -47,13 +50,16 @@ def parse(value: Any) -> tuple[Entry, ...]:
 
 
 async def play(script: tuple[Entry, ...], strike: Callable[[Mapping[str, Any]], None]) -> None:
-    """Hand each entry to `strike` when it is due, until none is left."""
+    """Hand each entry to `strike` when it is due, until none is left; one that is refused is logged."""
     started_s = monotonic()
     due = [(entry.at_s, number) for number, entry in enumerate(script)]
     heapq.heapify(due)
     while due:
         at_s, number = heapq.heappop(due)
         await asyncio.sleep(max(0.0, started_s + at_s - monotonic()))
-        strike(script[number].faults)
+        try:
+            strike(script[number].faults)
+        except BadFault as error:
+            log.warning("a fault of the schedule is refused: %s", error)
         if script[number].every_s:
             heapq.heappush(due, (at_s + script[number].every_s, number))

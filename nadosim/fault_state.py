@@ -8,6 +8,7 @@ from typing import Any
 from .exchange import Exchange
 from .fault_catalog import Act
 from .faults import Faults, Rule
+from .params import BadFault
 from .streams import StreamHub
 from .switches import Switchboard
 
@@ -55,6 +56,14 @@ class Accidents:
             "restart": self._restart,
             "stale_snapshot": self._remember_books,
         }
+
+    def check(self, rule: Rule) -> None:
+        """Raises BadFault for an account that is not there: taking it over would be nothing, silently."""
+        if rule.name != "liquidate":
+            return
+        account = self._exchange.accounts.find(rule.value["subaccount"].lower())
+        if account is None or account.is_house:
+            raise BadFault(f"liquidate.subaccount: no account {rule.value['subaccount']!r}")
 
     def _stop_trading(self, rule: Rule) -> None:
         self._cut(Rule("cut", {"how": "close"}))

@@ -235,6 +235,18 @@ async def _liquidate(client: Client, server: SimServer, trader: Trader) -> None:
     assert (positions["4"]["amount"], positions["8"]["amount"]) == ("0", str(10**18))
 
 
+@way("liquidate")
+async def _liquidate_nobody(client: Client, server: SimServer, trader: Trader) -> None:
+    """An account that is not there is said, and nothing else of the request happens."""
+    await client.fault(liquidate=trader.sender)
+    for whom in ("0x" + "11" * 32, "nobody", HOUSE):
+        request = {"drop": 1, "liquidate": whom}
+        status, reply = await client.post("/faults", request, base="control")
+        assert (status, whom in reply.get("error", "")) == (400, True)
+    assert server.faults.counts["liquidate"] == 1
+    assert server.faults.standing("drop") is None
+
+
 @way("funding")
 async def _funding(client: Client, server: SimServer, trader: Trader) -> None:
     assert (await client.post("/execute", ioc(trader)))[1]["status"] == "success"

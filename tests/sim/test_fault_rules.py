@@ -7,6 +7,7 @@ import zlib
 from typing import Any
 
 import pytest
+from simcore import ETH
 from simproc import start_sim
 from wireclient import eventually
 
@@ -123,3 +124,45 @@ async def test_faults_can_follow_a_script() -> None:
         assert server.faults.snapshot()["rules"] == [
             {"fault": "drop", "kind": "trade", "count": 1, "hits": 0}
         ]
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "value"),
+    [
+        ("cut", "kind", "fill"),
+        ("half_open", "product_id", ETH),
+        ("cut", "for_s", 5),
+        ("liquidate", "scope", "http"),
+        ("funding", "count", 2),
+        ("maintenance", "probability", 0.5),
+        ("clock_offset", "connection", 1),
+        ("pause_market", "count", 3),
+        ("dead_digest", "skip", 1),
+        ("archive_lag", "kind", "matches"),
+        ("stale_snapshot", "connection", 1),
+        ("delay_request", "product_id", ETH),
+        ("v2_refused", "scope", "gateway"),
+        ("out_of_order", "scope", "gateway"),
+        ("auth_refused", "kind", "authenticate"),
+        ("drop_depth", "scope", "subscribe"),
+    ],
+)
+def test_a_key_that_a_fault_does_not_look_at_is_refused_by_name(name: str, key: str, value: Any) -> None:
+    needed = {
+        "liquidate": {"subaccount": "0x"},
+        "clock_offset": {"ms": 1},
+        "dead_digest": {"value": "reject"},
+    }
+    given = needed.get(name, {"product_id": ETH} if name == "drop_depth" else {})
+    read(name, given)
+    with pytest.raises(BadFault, match=f"{name}: .*'{key}'"):
+        read(name, {**given, key: value})
+
+
+async def test_a_script_goes_on_after_a_fault_that_is_refused(caplog: pytest.LogCaptureFixture) -> None:
+    script = [{"liquidate": "0x" + "11" * 32}, {"at_s": 0.05, "cut": "gateway"}]
+    async with start_sim(rate=0, faults=script) as server:
+        await eventually(lambda: server.faults.counts["cut"] == 1)
+        assert server.faults.counts["liquidate"] == 0
+        assert not server.failed.done()
+    assert [record.getMessage() for record in caplog.records if "0x1111" in record.getMessage()]
