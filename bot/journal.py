@@ -197,8 +197,12 @@ class Journal:
         now_ms = self._now_ms()
         end = {"kind": "end", "at_ms": now_ms, "digest": order.digest}
         line = _line(end | {"state": order.state.value, "filled_x18": str(order.filled_x18)})
+        # One that is corrected late is in doubt again, and a new file no longer holds its intent.
+        known = self._open.get(order.digest)
+        intent = known or _intent_line(order, now_ms)
         with contextlib.suppress(OSError):
-            self._append(line)
+            self._append(*((line,) if known else (intent, line)))
+            self._open[order.digest] = intent
             self._ends[order.digest] = order.filled_x18
             if len(self._ends) > MAX_ENDS:
                 del self._ends[next(iter(self._ends))]

@@ -14,6 +14,7 @@ import pytest
 from bot import journal as module
 from bot.journal import Fsync, Journal, JournalConfig, JournalError, order_fields, read
 from nadofast import OrderTracker, Signer, TrackedOrder, to_x18
+from nadofast.events import FillEvent
 from nadofast.orders import OutcomeFacts
 
 SIGNER = Signer("0x" + "01" * 32, chain_id=77001, endpoint_address="0x" + "0d" * 20)
@@ -201,6 +202,18 @@ def test_what_is_asked_about_at_a_start_does_not_depend_on_rotation(tmp_path: Pa
             found = [[fields["digest"] for fields in read(one.path).unfinished] for one in (small, large)]
             assert found[0] == found[1], nonce
             asked.append(len(set(found[0]) & set(ended)))
+        # Told long after the end, which is not the last word any more.
+        half, whole = to_x18("0.5"), to_x18("1.5")
+        tracker.on_fill(
+            FillEvent(
+                product_id=4, timestamp_ns=1, subaccount="0x01", order_digest=ended[0], appendix=1,
+                filled_qty_x18=half, remaining_qty_x18=whole - half, original_qty_x18=whole, price_x18=1,
+                is_taker=False, is_bid=False, fee_x18=0, submission_idx=1,
+            )
+        )  # fmt: skip
+        found = [[fields["digest"] for fields in read(one.path).unfinished] for one in (small, large)]
+        assert ended[0] in found[1]
+        assert set(found[0]) == set(found[1])
     assert max(asked) > 3
     assert (tmp_path / "2000.4").exists()
 
