@@ -101,7 +101,8 @@ class OrderEntry:
             signer = self._cancels.check(replace.cancel)
             if replace.cancel.sender != replace.place.order.sender:
                 raise ExchangeError(2066)
-            place = self._validate(replace.place, record, frees_room=True)
+            frees_room = replace.place.product_id in replace.cancel.product_ids
+            place = self._validate(replace.place, record, frees_room=frees_room)
             if signer != place.signer:
                 self._in_flight.discard(place.digest)
                 raise ExchangeError(2066)
@@ -139,7 +140,7 @@ class OrderEntry:
     def _validate(
         self, request: PlaceRequest, record: ExecuteRecord, *, frees_room: bool = False
     ) -> PendingOrder:
-        """frees_room: another order goes before this one comes, so that they are counted only then."""
+        """frees_room: an order of its market goes before this one comes: they are counted only then."""
         core, order = self._core, request.order
         record.sender = order.sender
         digest = core.checks.verifier.order_digest(request.product_id, order)

@@ -122,6 +122,8 @@ def recover_signer(digest: str, signature: str) -> str:
         raw = bytes.fromhex(text)
     except ValueError:
         raise ExchangeError(2035) from None
+    if len(text) != 2 * len(raw):
+        raise ExchangeError(2035)  # `fromhex` takes blanks
     if len(raw) != SIGNATURE_BYTES:
         raise ExchangeError(2027)
     if raw[64] not in (27, 28):

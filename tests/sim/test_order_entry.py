@@ -275,6 +275,17 @@ def test_a_replacement_takes_the_room_of_the_order_it_replaces() -> None:
     assert sim.refusal(trader.order()) == 2005
 
 
+def test_a_replacement_has_no_room_in_another_market() -> None:
+    """And is refused before it costs the order that it should have replaced."""
+    sim = Sim(max_open_orders=1)
+    trader = Trader(sim)
+    old = sim.place(trader.order())["digest"]
+    sim.place(trader.order(price="139", size="1", product_id=SOL))
+    request = trader.replace(old, trader.order(price="138", size="1", product_id=SOL))
+    assert code_of(sim.exchange.validate_cancel_and_place, request) == 2005
+    assert old in sim.exchange.books[ETH].orders
+
+
 @pytest.mark.parametrize(
     ("status", "appendix", "code"),
     [

@@ -94,6 +94,15 @@ def test_broken_signatures(signature: str, code: int) -> None:
     assert refusal.value.code == code
 
 
+def test_a_signature_has_no_blanks() -> None:
+    vector = VECTORS["orders"][0]
+    digest, signature = vector["digest"], vector["signature"]
+    recover_signer(digest, signature)
+    for blank in (" ", "\n"):
+        with pytest.raises(ExchangeError, match="2035"):
+            recover_signer(digest, signature[:40] + blank + signature[40:])
+
+
 def test_a_changed_field_changes_the_signer() -> None:
     vector = VECTORS["orders"][0]
     order = _order({**vector["message"], "amount": str(int(vector["message"]["amount"]) + 1)})
