@@ -244,7 +244,8 @@ class NadoConnectionManager:
         if self._connecting is not None:
             # A handshake in progress cannot be cut from outside; it ends within its own timeout.
             await asyncio.wait([self._connecting], timeout=self.config.handshake_timeout_s + 1)
-        self._enter(LinkState.DISCONNECTED)
+        if self._task is None:  # nobody has started it again meanwhile
+            self._enter(LinkState.DISCONNECTED)
 
     async def wait_live(self, timeout_s: float) -> None:
         """Raises RequestTimeout with the last error if the link is not LIVE in time."""

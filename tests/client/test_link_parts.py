@@ -210,6 +210,23 @@ async def test_a_link_starts_again_when_its_cancelled_stop_is_over() -> None:
         await link.stop()
 
 
+async def test_a_link_that_is_started_in_the_turn_its_stop_ends_is_not_called_disconnected() -> None:
+    async with ws_server(echo) as url:
+        link = manager(url)
+        await link.ensure_connected(5)
+        (running,) = [task for task in asyncio.all_tasks() if task.get_name() == f"link {link.name}"]
+        running.add_done_callback(lambda _: link.start())
+        before = len(link.history)
+        await link.stop()
+        await link.ensure_connected(5)
+        assert [step.state for step in list(link.history)[before:]][:2] == [
+            LinkState.CLOSED,
+            LinkState.CONNECTING,
+        ]
+        assert link.is_live
+        await link.stop()
+
+
 async def test_setup_that_fails_or_hangs_gives_the_socket_up() -> None:
     calls = []
 
