@@ -97,7 +97,8 @@ bench-tables: $(VENV)/.dev $(PEERS)/.done
 # its own tests run there, without those that would count the tracer's blocks and bytes. Everything else runs on the
 # ordinary build, and the processes it starts are counted.
 TREE := $(CURDIR)/build/coverage-tree
-TESTS_core := tests/core --ignore=tests/core/test_leaks.py --ignore=tests/core/test_memory.py
+TESTS_core := tests/core --ignore=tests/core/test_leaks.py --ignore=tests/core/test_memory.py \
+  --deselect=tests/core/test_core_live.py::test_no_python_object_is_kept_per_market_message
 TESTS_client := tests/client tests/orders
 TESTS_bot := tests/bot
 TESTS_e2e := tests/e2e tests/chaos
