@@ -87,6 +87,8 @@ def setup_of(record: Record) -> tuple[Plan, int]:
     said = json.loads(record.payload)
     try:
         return PLAN.validate_python(said["plan"]), said["chain_id"]
+    except KeyError as error:
+        raise ReplayError(f"recorded by another version: {error} is missing") from None
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"])

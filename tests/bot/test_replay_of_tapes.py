@@ -197,14 +197,18 @@ def test_a_journal_as_large_as_it_may_be_is_recorded_with_the_run(tmp_path: Path
 def test_the_plan_of_another_version_is_refused_in_words(
     tmp_path: Path, command: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    recording = Recording(tmp_path / "rec")
-    TappedCore(recording, list(PRICES))
-    recording._put(Kind.SETUP, b'{"chain_id":1,"network":"sim","plan":{"legs":2}}')
-    recording.close()
-    assert main([*command, str(recording.path)]) == 2
-    said = capsys.readouterr().err
-    assert "recorded by another version: products of its plan: field required" in said
-    assert len(said) < 400
+    for setup, why in (
+        (b'{"chain_id":1,"network":"sim","plan":{"legs":2}}', "products of its plan: field required"),
+        (b'{"chain_id":1,"network":"sim"}', "'plan' is missing"),
+    ):
+        recording = Recording(tmp_path / "rec")
+        TappedCore(recording, list(PRICES))
+        recording._put(Kind.SETUP, setup)
+        recording.close()
+        assert main([*command, str(recording.path)]) == 2
+        said = capsys.readouterr().err
+        assert f"recorded by another version: {why}" in said
+        assert len(said) < 400
 
 
 def test_the_journal_made_here_overwrites_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
