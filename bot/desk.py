@@ -297,9 +297,10 @@ class OrderDesk:
                 async with asyncio.timeout(LEAVE_TIMEOUT_S):
                     await self._cancel_all()
         self._stop_listening()
-        for task in tuple(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        while self._tasks:  # one that is cancelled while it sends has its orders watched
+            for task in tuple(self._tasks):
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
 
     # ------------------------------------------------------------------ tasks
 
