@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from itertools import count
 from typing import Any, Final
 
@@ -100,7 +100,8 @@ class Sockets:
                 await on_text(message.data)
             elif message.type is WSMsgType.PING:
                 connection.pinged()
-                await ws.pong(message.data)
+                with suppress(ConnectionError):  # it left; what it said before that still counts
+                    await ws.pong(message.data)
             elif message.type is WSMsgType.BINARY:
                 connection.send(NOT_CARRIED)
             elif message.type is not WSMsgType.PONG:

@@ -191,13 +191,16 @@ async def _forged_signatures(client: Client, server: SimServer) -> None:
     ],
     ids=lambda function: function.__name__[1:],
 )
-async def test_a_client_hurts_itself_alone(client: Client, server: SimServer, misbehave: Misbehave) -> None:
+async def test_a_client_hurts_itself_alone(
+    client: Client, server: SimServer, caplog: pytest.LogCaptureFixture, misbehave: Misbehave
+) -> None:
     async with healthy(client, server) as waits:
         await misbehave(client, server)
         seen = len(waits)
         await eventually(lambda: len(waits) > seen + 3)
     assert max(waits) < STALL_S
     await eventually(lambda: not server.surface.sockets.by_scope)
+    assert not caplog.records, "what a client does is no error of the exchange"
 
 
 async def test_hundreds_of_connections_from_several_addresses(server: SimServer) -> None:
