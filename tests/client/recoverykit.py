@@ -200,10 +200,10 @@ async def cuts_of_two(exchange: Exchange, control: Control, rounds: int) -> tupl
                     await control.strike({"cut": {"connection": mine[turn % 2], "how": "rst"}})
                     await until(lambda n=turn: feed.stats()["losses"] == n + 1, "the loss")
                     assert _is_valid(feed)
-                await asyncio.sleep(0.5)
+                await asyncio.sleep(1.5)
                 assert feed.stats()["resyncs"] == 0
                 figure.queries.append(seen.asked() - asked)
-                end_ns = time.monotonic_ns() - 100 * MS  # what came last may not have come to both
+                end_ns = time.monotonic_ns() - 1_000 * MS  # what came last may not have come to both
     shared = [key for key, at_ns in there.at_ns.items() if key not in before and at_ns < end_ns]
     figure.samples = [max(0, here.at_ns[key] - there.at_ns[key]) / MS for key in shared if key in here.at_ns]
     twice = [key for key in here.at_ns if key[0] == "trade" and key not in there.at_ns]
