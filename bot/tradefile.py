@@ -195,6 +195,6 @@ def _number(text: str) -> Decimal:
         number = Decimal(text)
     except InvalidOperation:
         number = Decimal("NaN")
-    if not number.is_finite() or abs(number) > MOST:
+    if not number.is_finite() or not -MOST <= number <= MOST:  # `abs` fails on a huge exponent
         raise ValueError(f"{text[:20]!r} is no amount")
     return number

@@ -52,12 +52,12 @@ class EntryChecks:
         if deadline_ms > now_ms + self._config.recv_window_ms:
             raise ExchangeError(2012)
 
-    def signer(self, digest: str, signature: str, sender: str) -> str:
-        """The wallet's own signature or its linked signer's; returns who it was.
+    def signer(self, digest: str, signature: str, sender: str, *, may_be_linked: bool = True) -> str:
+        """The wallet's own signature or, where that may be, its linked signer's; returns who it was.
 
         For an isolated subaccount the parent's linked signer counts.
         """
-        account = self._accounts.find(sender)
+        account = self._accounts.find(sender) if may_be_linked else None
         linked = account.owner.linked_signer if account is not None else ZERO_ADDRESS
         signer = check_signer(digest, signature, owner=sender[:42], linked_signer=linked)
         self.good_signatures += 1

@@ -17,7 +17,6 @@ from .health import Change, Margin
 from .liquidation import Liquidation
 from .products import QUOTE_PRODUCT_ID, Product
 from .records import ExecuteRecord
-from .signatures import check_signer
 from .wallet_requests import (
     LinkSignerRequest,
     TransferRequest,
@@ -54,7 +53,8 @@ class Wallet:
             link = parse_link_signer(request)
             record.sender = link.sender
             checks = self._core.checks
-            check_signer(checks.verifier.link_signer_digest(link), link.signature, link.sender[:42])
+            digest = checks.verifier.link_signer_digest(link)
+            checks.signer(digest, link.signature, link.sender, may_be_linked=False)
             account = checks.account(link.sender)
             if account.is_isolated:
                 raise ExchangeError(2089)

@@ -330,6 +330,7 @@ def test_every_file_of_a_run_is_written_and_one_failure_is_enough(
         files.log_trade({"colour": "red"})
     for wrong, why in (
         ({"side": "long"}, "'long' is neither buy nor sell"), ({"quantity": ""}, "'' is no amount"),
+        ({"price": "1e9999999"}, "'1e9999999' is no amount"),
         ({"price": "None"}, "'None' is no amount"), ({"timestamp": "now"}, "now"), ({"cycle_id": ""}, "''"),
     ):  # fmt: skip
         with pytest.raises(ValueError, match=why):

@@ -238,6 +238,14 @@ async def test_a_batch_with_one_good_signature_is_the_wallets(limited: Limited) 
     assert reply["error_code"] == 1000
 
 
+async def test_a_wallet_pays_for_the_links_it_signs(limited: Limited) -> None:
+    client, _, trader = limited
+    link = {"link_signer": trader.link("0x" + "22" * 20)}
+    assert (await client.post("/execute", link))[1]["status"] == "success"
+    codes = [(await client.post("/execute", link))[1]["error_code"] for _ in range(3)]
+    assert codes == [2022, 2022, 1000]  # thirty each: the fourth is one too many
+
+
 async def test_the_archive_and_the_display_pages_say_429(limited: Limited) -> None:
     client, _, _ = limited
     statuses = [(await client.post("", {"matches": {"limit": 500}}, base="archive"))[0] for _ in range(8)]
