@@ -224,6 +224,7 @@ class NadoConnectionManager:
         """Begin to connect, in the background. Once; not before a `stop` under way has ended."""
         if self._task is None or (self._stopping and self._task.done()):  # a stop that nobody waited for
             self._stopping = False
+            self._first_try.clear()
             self._task = asyncio.get_running_loop().create_task(self._run(), name=f"link {self.name}")
 
     async def stop(self) -> None:

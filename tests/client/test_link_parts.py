@@ -227,6 +227,15 @@ async def test_a_link_that_is_started_in_the_turn_its_stop_ends_is_not_called_di
         await link.stop()
 
 
+async def test_a_link_that_is_started_again_has_a_first_try_again() -> None:
+    async with ws_server(echo) as url:
+        link = manager(url)
+        for _ in range(2):
+            link.start()
+            assert await link.wait_first_try(5)
+            await link.stop()
+
+
 async def test_setup_that_fails_or_hangs_gives_the_socket_up() -> None:
     calls = []
 
