@@ -150,7 +150,10 @@ class Delivery:
 
     async def _await_answer(self, request: Prepared, flight: Flight | None) -> Outcome:
         if flight is None:
-            return await self._over_rest(request)
+            if self._rest is not None:
+                return await self._over_rest(request)
+            verdict = Verdict(OutcomeKind.DENIED, reason="no socket took it, and there is no other way")
+            return self._finish(request, verdict, "", 0, 0)
         lane = flight.lane
         try:
             await asyncio.wait([flight.answer], timeout=request.patience_s)

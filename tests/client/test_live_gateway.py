@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import time
 from collections.abc import Sequence
@@ -233,6 +234,25 @@ async def test_nothing_reachable_is_denied_and_nothing_was_sent(venue: Venue) ->
         outcome = await gateway.place(order(resting, OrderType.POST_ONLY))
         assert outcome.reason.startswith("not_connected")
         assert (await gateway.cancel(ETH, "0x" + "11" * 32)).kind is OutcomeKind.DENIED
+
+
+async def test_without_rest_what_no_socket_took_is_denied(
+    venue: Venue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(fd: int, data: bytes) -> int:
+        raise BrokenPipeError(32, "Broken pipe")
+
+    await venue.rest.sync_time(venue.timesync)
+    _, resting = await prices(venue)
+    async with venue.gateway(rest=None, config=GatewayConfig(link=FAST_LINK)) as gateway:
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "write", broken)
+            outcomes = await gateway.place_many([order(resting, OrderType.POST_ONLY)] * 2)
+        assert {(one.kind, one.reason) for one in outcomes} == {
+            (OutcomeKind.DENIED, "no socket took it, and there is no other way")
+        }
+        assert gateway.tracker.live() == []
+    assert (await venue.state())["executes"] == []
 
 
 async def test_orders_are_denied_while_the_clock_is_unknown(venue: Venue) -> None:
