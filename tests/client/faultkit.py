@@ -293,9 +293,8 @@ async def run(exchange: Exchange, scenario: Scenario) -> dict[str, Any]:
             # One question a reason, asked again only if it failed or the answer was too old: no storms.
             reasons = len(scenario.products) * stats["connects"] + stats["resyncs"]
             asked = stats["snapshots"] + stats["snapshots_to_check"]
-            checks = len(scenario.products) * (
-                time.monotonic() - began
-            )  # a quiet product is checked each second
+            # And a quiet product is checked each second.
+            checks = len(scenario.products) * (time.monotonic() - began)
             most = 2 * reasons + stats["snapshot_failures"] + 6 + checks
             assert asked <= most, f"{asked} snapshots, {most:.0f} expected at most"
             await control.strike({"clear": "all"})
