@@ -57,7 +57,8 @@ class GatewayConfig:
     requests under way on sockets. start_timeout_s: longest wait of `start` for the socket. time_refresh_s: if
     nobody else has read the exchange's clock for so long, the gateway does, over HTTP; at once when an order
     was refused for its time. time_retry_s, time_retry_cap_s: jittered back-off between two tries while it is
-    unknown. confirm_s: pause between two questions about orders that the stream alone says are over.
+    unknown. confirm_s: pause between two questions about orders that the stream alone says are over, or
+    that have ended with something left to be known.
     presign_slack_ms: what `expect` names is signed ahead, with a discard time later by at most this; 0:
     nothing is. resolver: how doubt is settled. lanes: when the serial sockets open. websocket: False opens no
     socket at all, for a roll-back: everything goes over HTTP, which needs a `rest`."""

@@ -249,6 +249,10 @@ class OrderTracker:
         """Orders that one source alone says are over."""
         return list(self._in_doubt.values())
 
+    def ends_not_settled(self) -> list[TrackedOrder]:
+        """Orders that have ended, but of which fills may be missing, or a copy may have come after all."""
+        return [order for order in self._unsettled.values() if order.is_terminal]
+
     def fills_after(self, product_id: int, submission_idx: int) -> list[FillEvent] | None:
         """Fills told of a product beyond this index; None if they are not all remembered any more."""
         recent = self._recent_fills

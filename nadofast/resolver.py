@@ -172,16 +172,19 @@ class OrderResolver:
             return False
 
     async def confirm_ends(self) -> None:
-        """Ask for the orders that one source alone says are over. Raises what REST raises."""
-        doubtful = self._tracker.ends_in_doubt()
-        if self._rest is None or not doubtful:
+        """Ask for the orders that one source alone says are over, and for the last word on those that ended
+        unsettled and can come no more. Raises what REST raises."""
+        if self._rest is None:
             return
+        doubtful = self._tracker.ends_in_doubt()
         rows = await asyncio.gather(*(self._books.get((o.product_id, o.digest)) for o in doubtful))
         for order, row in zip(doubtful, rows, strict=True):
             if row is None:
                 self._tracker.on_absent(order.digest)
             else:
                 _log.warning("%s rests, though the stream has seen its end", order.digest)
+        unsettled = [o for o in self._tracker.ends_not_settled() if self.is_discarded(o.digest)]
+        await asyncio.gather(*(self._ask_end(self._rest, o, o.product_id) for o in unsettled))
 
     def is_discarded(self, digest: str) -> bool:
         """The engine would not take another copy: its discard time is certainly over."""

@@ -279,6 +279,25 @@ async def test_the_end_of_an_order_is_confirmed_by_the_book() -> None:
     assert desk.tracker.ends_in_doubt() == []
 
 
+async def test_an_end_in_a_gap_has_its_last_word_once_nothing_can_come() -> None:
+    desk = Desk(Truth())
+    digest = desk.order()
+    record = desk.tracker.get(digest)
+    assert record is not None
+    desk.tracker.on_resting(digest, SIZE)
+    desk.tracker.on_gap()
+    desk.tracker.on_cancelled(digest, None)
+    for _ in range(3):
+        await desk.resolver.confirm_ends()
+    assert (record.is_gone, record.is_settled) == (True, False)
+    desk.pass_ms(800)
+    await desk.resolver.confirm_ends()
+    assert record.is_settled
+    asked = len(desk.truth.asked)
+    await desk.resolver.confirm_ends()
+    assert len(desk.truth.asked) == asked
+
+
 async def test_a_question_is_shared_and_outlives_its_first_asker() -> None:
     gate, asked = asyncio.Event(), []
 

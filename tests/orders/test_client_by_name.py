@@ -93,6 +93,19 @@ async def test_what_an_interrupted_order_may_still_do_counts_until_it_is_over(de
     assert (await desk.eth.place_ioc_order(ETH, most, "buy")).status != "DENIED"
 
 
+async def test_an_order_that_left_twice_counts_until_no_copy_can_come(desk: Desk) -> None:
+    await desk.stand_still()
+    bid, most = (await desk.eth.fetch_bbo_prices(ETH))[0], Decimal(4)
+    await desk.faults(lose_reply=1, drop={"kind": "order_update", "count": 1})
+    placed = await desk.eth.place_limit_order(ETH, most, "buy", bid * Decimal("0.98"))
+    order = desk.order(placed.order_id)
+    assert (await desk.eth.cancel_order(order.digest)).success
+    assert order.may_revive
+    assert (await desk.eth.place_ioc_order(ETH, most, "buy")).status == "DENIED"
+    await until(lambda: order.is_settled, "nothing can come of it any more")
+    assert (await desk.eth.place_ioc_order(ETH, most, "buy")).status != "DENIED"
+
+
 async def test_the_end_of_a_former_order_of_the_same_tag_frees_nothing(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
