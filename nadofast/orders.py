@@ -250,8 +250,10 @@ class OrderTracker:
         return list(self._in_doubt.values())
 
     def ends_not_settled(self) -> list[TrackedOrder]:
-        """Orders that have ended, but of which fills may be missing, or a copy may have come after all."""
-        return [order for order in self._unsettled.values() if order.is_terminal]
+        """Orders that have ended, of which no fill is known to be missing, but one may be, or a copy may have
+        come after all."""
+        ended = (order for order in self._unsettled.values() if order.is_terminal)
+        return [order for order in ended if order.filled_x18 >= order.known_filled_x18]
 
     def fills_after(self, product_id: int, submission_idx: int) -> list[FillEvent] | None:
         """Fills told of a product beyond this index; None if they are not all remembered any more."""

@@ -183,8 +183,9 @@ class OrderResolver:
                 self._tracker.on_absent(order.digest)
             else:
                 _log.warning("%s rests, though the stream has seen its end", order.digest)
+        # Not for their fills: whoever books those hears of them from the stream or from its own question.
         unsettled = [o for o in self._tracker.ends_not_settled() if self.is_discarded(o.digest)]
-        await asyncio.gather(*(self._ask_end(self._rest, o, o.product_id) for o in unsettled))
+        await asyncio.gather(*(self._read_end(order, order.product_id) for order in unsettled))
 
     def is_discarded(self, digest: str) -> bool:
         """The engine would not take another copy: its discard time is certainly over."""
@@ -238,20 +239,23 @@ class OrderResolver:
         return _Look(archived=archived, is_final=is_final)
 
     async def _ask_end(self, rest: Rest, record: TrackedOrder, product_id: int) -> None:
-        """One question about the end of an order that was accepted."""
+        """One question about the end of an order that was accepted, and about its fills."""
         try:
-            look = await self._look(record.digest, product_id)
-            if look.resting is not None:
-                self._tracker.on_resting(record.digest, look.resting.unfilled_x18)
-            elif look.is_final:
-                filled_x18 = 0 if look.archived is None else abs(look.archived.base_filled_x18)
-                filled_x18 = max(filled_x18, record.known_filled_x18)
-                self._tracker.on_last_word(record.digest, abs(record.amount_x18) - filled_x18)
-            if look.archived is not None:
-                self._tracker.on_archived(record.digest, look.archived.base_filled_x18)
+            await self._read_end(record, product_id)
             await self._read_fills(rest, record)
         except NadoError as error:
             _log.info("end of %s: %s", record.digest, error)
+
+    async def _read_end(self, record: TrackedOrder, product_id: int) -> None:
+        look = await self._look(record.digest, product_id)
+        if look.resting is not None:
+            self._tracker.on_resting(record.digest, look.resting.unfilled_x18)
+        elif look.is_final:
+            filled_x18 = 0 if look.archived is None else abs(look.archived.base_filled_x18)
+            filled_x18 = max(filled_x18, record.known_filled_x18)
+            self._tracker.on_last_word(record.digest, abs(record.amount_x18) - filled_x18)
+        if look.archived is not None:
+            self._tracker.on_archived(record.digest, look.archived.base_filled_x18)
 
     async def _read_fills(self, rest: Rest, record: TrackedOrder) -> None:
         """Newest page first, until no fill is missing. Fills of other orders on the way are taken along."""

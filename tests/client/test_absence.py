@@ -298,6 +298,26 @@ async def test_an_end_in_a_gap_has_its_last_word_once_nothing_can_come() -> None
     assert len(desk.truth.asked) == asked
 
 
+async def test_a_fill_in_a_gap_is_known_by_the_last_word_and_told_by_nobody_but_its_source() -> None:
+    """Whoever books fills hears of them from the stream or the archive: here they would be passed by."""
+    desk = Desk(Truth(balance=balance_after(1)))
+    digest = desk.order()
+    record = desk.tracker.get(digest)
+    assert record is not None
+    desk.truth.matches = [match(digest, 5, balance_after(1))]
+    desk.tracker.on_resting(digest, SIZE)
+    desk.tracker.on_gap()
+    desk.tracker.on_cancelled(digest, None)
+    desk.pass_ms(800)
+    await desk.resolver.confirm_ends()
+    assert (record.known_filled_x18, record.filled_x18, record.is_settled) == (SIZE, 0, False)
+    asked = len(desk.truth.asked)
+    await desk.resolver.confirm_ends()
+    assert len(desk.truth.asked) == asked
+    desk.tracker.on_fill(fill(digest, 5))
+    assert record.is_settled
+
+
 async def test_a_question_is_shared_and_outlives_its_first_asker() -> None:
     gate, asked = asyncio.Event(), []
 
