@@ -195,3 +195,14 @@ def test_what_each_purpose_is() -> None:
     assert [purpose for purpose in Purpose if purpose.is_exit] == [*EXITS]
     assert [purpose for purpose in Purpose if purpose.rests] == [Purpose.MAKE, Purpose.REST]
     assert [purpose for purpose in Purpose if purpose.begins] == [Purpose.ENTRY, Purpose.MAKE]
+
+
+def test_the_digest_of_an_approved_order_is_known_once_it_leaves(gate: RiskGate) -> None:
+    wanted = intent("0.040")
+    assert gate.digest_of(wanted.tag) == "", "nothing was approved"
+    assert gate.check(wanted)
+    assert gate.digest_of(wanted.tag) == "", "it has not left"
+    gate.admit(leaving(wanted))
+    assert gate.digest_of(wanted.tag) == "0xaa"
+    gate.release(wanted.tag)
+    assert gate.digest_of(wanted.tag) == ""
