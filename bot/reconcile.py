@@ -48,6 +48,7 @@ ARCHIVE_WAIT_S: Final = 0.3
 MATCHED: Final = "match_orders"
 SETTLED: Final = "settle_pnl"
 FOREIGN_TRADE: Final = "a trade that is not ours"
+UNTOLD: Final = "our fill, its price not told"
 # Beyond this share of the order's size a difference of positions is a recovery, not a rounding.
 MAX_DRIFT_BPS: Final = 100
 
@@ -274,9 +275,23 @@ class Reconciler:
     def _take_over(self, product_id: int, seen: Holdings, marks_x18: Mapping[int, int]) -> int:
         is_known = seen.isolated is not None
         isolated_x18 = seen.isolated_x18(product_id) if is_known else self._ledger.isolated_x18(product_id)
-        return self._ledger.adopt(
+        drift_x18 = self._ledger.adopt(
             product_id, seen.position_x18(product_id), marks_x18.get(product_id, 0), isolated_x18=isolated_x18
         )
+        if drift_x18:
+            self._leave_out_untold(product_id, drift_x18)
+        return drift_x18
+
+    def _leave_out_untold(self, product_id: int, drift_x18: int) -> None:
+        """Fills that are known, and whose price nobody has told, are booked by a takeover of as much: they
+        are not booked again when they are told."""
+        untold = self._tracker.untold(product_id)
+        missing = [
+            (order.known_filled_x18 - order.filled_x18) * (1 if order.is_buy else -1) for order in untold
+        ]
+        if sum(missing) == drift_x18 and all(order.is_terminal for order in untold):
+            self._ledger.leave_out(order.digest for order in untold)
+            self._foreign_reasons[product_id] = UNTOLD
 
     def _explain(self, seen: Holdings) -> str:
         """Give the quote that came with a takeover its name; the cash is the exchange's from now on."""
@@ -416,7 +431,6 @@ class Reconciler:
             if self._tracker.get(match.digest) is None or match.base_filled_x18 == 0:
                 continue
             fill = to_fill(match)
-            if self._ledger.apply(fill):
-                self._tracker.on_fill(fill)
-                booked += 1
+            booked += self._ledger.apply(fill)
+            self._tracker.on_fill(fill)
         return booked

@@ -255,6 +255,11 @@ class OrderTracker:
         ended = (order for order in self._unsettled.values() if order.is_terminal)
         return [order for order in ended if order.filled_x18 >= order.known_filled_x18]
 
+    def untold(self, product_id: int) -> list[TrackedOrder]:
+        """Orders of which more is known to be filled than fills were told."""
+        of_product = (order for order in self._unsettled.values() if order.product_id == product_id)
+        return [order for order in of_product if order.known_filled_x18 > order.filled_x18]
+
     def fills_after(self, product_id: int, submission_idx: int) -> list[FillEvent] | None:
         """Fills told of a product beyond this index; None if they are not all remembered any more."""
         recent = self._recent_fills

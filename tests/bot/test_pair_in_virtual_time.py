@@ -63,6 +63,11 @@ def test_an_exit_moved_while_it_is_asked_about_is_not_what_filled(seed: int) -> 
     check([play(seed)])
 
 
+def test_a_fill_told_after_its_takeover_is_not_booked_again() -> None:
+    """Booked twice, it looked for a moment like the next fill, and its price like cash that had gone."""
+    check([play(551)])
+
+
 def test_an_exit_revived_by_its_late_first_copy_is_taken_down() -> None:
     """Lost on its way, sent again, rested, cancelled; then the first copy came and rested beside the flat."""
     outcome = play(157)

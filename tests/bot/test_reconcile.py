@@ -10,7 +10,7 @@ import pytest
 from test_ledger import SUB, fill
 
 from bot.ledger import Ledger
-from bot.reconcile import Reconciler
+from bot.reconcile import UNTOLD, Reconciler
 from nadofast.backfill import to_fill
 from nadofast.errors import ExchangeError, RequestTimeout
 from nadofast.models import ArchivedMatch, IsolatedPosition, PerpBalance, SubaccountInfo
@@ -151,6 +151,31 @@ async def test_what_nobody_can_explain_is_taken_over(archive_fails: bool) -> Non
     assert ledger.position_x18(4) == to_x18("0.042")
     assert reconciler.drift_count == 1
     assert ledger.pnl(MARKS).net_x18 == 0
+
+
+@pytest.mark.parametrize("position", ["0.042", "0.05"])
+async def test_a_fill_that_a_takeover_has_booked_is_not_booked_again_when_it_is_told(
+    hurry: None, position: str
+) -> None:
+    """Known to be filled whole, by an update or a reply; its price comes when the archive has caught up. A
+    takeover of another size was something else: the fill is booked, and the exchange asked again."""
+    exchange = Exchange({4: to_x18(position), 8: 0}, archive_fails=True)
+    reconciler, ledger, tracker = make(exchange)
+    order = signed("0.042")
+    tracker.register(order)
+    tracker.on_cancelled(order.digest, 0)
+    seen = await reconciler.verify(MARKS)
+    assert seen.drifts_x18 == (to_x18(position), 0)
+    is_the_fill = position == "0.042"
+    assert seen.explained_by == (UNTOLD if is_the_fill else "unknown")
+    exchange.archive_fails, exchange.matches = False, [match(order.digest, "0.042", "3000.1", 5)]
+    exchange.positions[4] = 0  # somebody closes it, so that the archive is asked
+    seen = await reconciler.verify(MARKS)
+    assert seen.from_archive == (0 if is_the_fill else 1)
+    assert ledger.account(4).fees_x18 == (0 if is_the_fill else 5)
+    record = tracker.get(order.digest)
+    assert record is not None
+    assert record.is_settled
 
 
 # ---------------------------------------------------------------------- by name
