@@ -38,14 +38,16 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
 
 def _children() -> dict[int, str]:
-    """Living children of this process: pid → command line. Zombies are not processes any more."""
+    """Living children of this process: pid → command line. Zombies are not processes any more, and Python's
+    own tracker of what its workers share lives as long as this process."""
     found = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
             fields = stat.read_text().rpartition(")")[2].split()
             if int(fields[1]) == os.getpid() and fields[0] != "Z":
                 cmdline = (stat.parent / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-                found[int(stat.parent.name)] = cmdline
+                if "multiprocessing.resource_tracker" not in cmdline:
+                    found[int(stat.parent.name)] = cmdline
         except (FileNotFoundError, ProcessLookupError):
             continue
     return found
