@@ -358,10 +358,11 @@ async def _strike(feed: Feed, control: Control, scenario: Scenario, told: Told) 
             elif scenario.state == "stale":
                 # One that is given up at once is not stale when somebody looks, and on a busy machine the
                 # silence may end unnoticed.
-                while not _was_stale(feed):
-                    await control.strike(SILENCE)
-                    with contextlib.suppress(AssertionError):
-                        await until(lambda: _was_stale(feed), "a stale link", 1.5)
+                async with asyncio.timeout(4 * RECOVERY_S):
+                    while not _was_stale(feed):
+                        await control.strike(SILENCE)
+                        with contextlib.suppress(AssertionError):
+                            await until(lambda: _was_stale(feed), "a stale link", 1.5)
             elif scenario.state == "rest":
                 await until(lambda: feed.mode is NadoConnectionMode.REST, "HTTP takes over", 3.0)
             elif scenario.state == "resyncing":

@@ -1,4 +1,4 @@
-"""Fixtures of the exchange's surface: one in this loop, and a client for it."""
+"""Fixtures of the exchange: its core alone; its surface in this loop, and a client for it."""
 
 from __future__ import annotations
 
@@ -6,11 +6,17 @@ from collections.abc import AsyncIterator
 
 import aiohttp
 import pytest
-from simcore import Trader
+from simcore import Sim, Trader
 from simproc import start_sim
 from wireclient import Client
 
 from nadosim.app import SimServer
+
+
+@pytest.fixture
+def sim() -> Sim:
+    """The exchange without its surface; its time stands still until told."""
+    return Sim()
 
 
 @pytest.fixture

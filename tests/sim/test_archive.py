@@ -27,11 +27,6 @@ from nadosim.x18 import NS_PER_S, ONE
 
 
 @pytest.fixture
-def sim() -> Sim:
-    return Sim()
-
-
-@pytest.fixture
 def trader(sim: Sim) -> Trader:
     return Trader(sim)
 

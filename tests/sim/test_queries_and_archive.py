@@ -24,11 +24,6 @@ from nadosim.x18 import ONE
 
 
 @pytest.fixture
-def sim() -> Sim:
-    return Sim()
-
-
-@pytest.fixture
 def trader(sim: Sim) -> Trader:
     return Trader(sim)
 
